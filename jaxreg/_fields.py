@@ -1,0 +1,44 @@
+"""Fields of our modules, and the one way to refuse a bad number.
+
+Every number is an array: a Python float would be static under `eqx.filter_jit`, retrace for each λ and
+have no gradient.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg._types import ArrayLike
+
+__all__ = ["hyperparameter", "per_coordinate", "require"]
+
+
+def require(condition: ArrayLike, message: str) -> None:
+    """Raise `ValueError(message)` where a concrete condition is false; traced ones pass unseen."""
+    if not isinstance(condition, jax.core.Tracer) and not bool(np.all(condition)):
+        raise ValueError(message)
+
+
+def _number(x: ArrayLike) -> Array:
+    """An array of floats, so that the number is traced, batched and differentiated, never static."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def hyperparameter(default: Any = dataclasses.MISSING) -> Any:
+    """A field for one number such as λ: always an array."""
+    return eqx.field(default=default, converter=_number)
+
+
+def per_coordinate(default: Any = dataclasses.MISSING) -> Any:
+    """A field for a number, one number per coordinate, or None."""
+    return eqx.field(
+        default=default,
+        converter=lambda x: None if x is None else _number(x),
+        metadata={"per_coordinate": True},
+    )

@@ -1,0 +1,18 @@
+"""Names for the arrays that pass between modules, one line of meaning each."""
+
+from typing import Any
+
+from jaxtyping import Array, Float, Shaped
+
+__all__ = ["ArrayLike", "Matrix", "Params", "Scalar", "Vector"]
+
+#: Anything `jnp.asarray` takes: arrays, NumPy arrays, numbers, nested lists.
+ArrayLike = Any
+#: A pytree of float arrays: the weights of a model.
+Params = Any
+#: One real number.
+Scalar = Float[Array, ""]
+#: One number per sample or per feature.
+Vector = Shaped[Array, " n"]
+#: One row per sample, one column per feature.
+Matrix = Float[Array, "n p"]

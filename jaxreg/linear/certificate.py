@@ -1,0 +1,225 @@
+"""How near the optimum a point is: asked of the mathematics and the data, never of a solver.
+
+Source of the gap: Fenchel duality (Rockafellar 1970, section 31) and the rescaled residual as dual point
+(Massias, Gramfort and Salmon 2018). With an intercept or unpenalised columns U the dual point must be
+orthogonal to them: they are refitted by Newton steps and what is left is projected out.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.problem import Problem
+from jaxreg.penalties import Penalty
+
+__all__ = ["Certificate", "Reference", "certify", "curvature", "fit_free", "kkt_residual", "reference"]
+
+
+class Certificate(NamedTuple):
+    """`gap`: relative duality gap, inf where no dual point was found. `kkt`: relative KKT residual."""
+
+    gap: Scalar
+    kkt: Scalar
+
+
+class Reference(eqx.Module):
+    """What gaps and residuals are relative to, and the geometry of the design: once per problem.
+
+    `coef`, `intercept`: the null fit. `loss_range`: its loss − the saturated loss; `gradient`: its largest
+    gradient; both are 1 where they would be 0. `spectrum`: the largest eigenvalue of XᵀWX, within 2 %.
+    """
+
+    coef: Array
+    intercept: Array
+    loss_range: Scalar
+    gradient: Scalar
+    spectrum: Scalar
+
+
+def _mask_free(problem: Problem, penalty: Penalty, coef: Array) -> Array:
+    return penalty.free(coef) & ~_rows_like(problem.constant, coef)
+
+
+def _rows_like(x: Array, coef: Array) -> Array:
+    return x if coef.ndim == 1 else x[:, None]
+
+
+def fit_free(
+    problem: Problem, coef: Array, intercept: Array, free: Array, steps: int = 30
+) -> tuple[Array, Array]:
+    """Minimise the loss over the intercept and the coordinates where `free` is true, the rest fixed.
+
+    Damped Newton steps whose systems are solved by conjugate gradients, in working coordinates.
+    """
+    start = _split_start(problem, intercept)
+    eps = jnp.finfo(problem.dtype).eps
+
+    def loss(free_coef: Array, b: Array) -> Scalar:
+        return problem.value(problem.predictor(jnp.where(free, free_coef, coef), b))
+
+    def masked(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        gradient, slope = pair
+        return jnp.where(free, gradient, 0.0), slope if problem.intercept else 0.0 * slope
+
+    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        w, b, _, k = state
+        value, gradient = jax.value_and_grad(loss, (0, 1))(w, b)
+        gradient = masked(gradient)
+
+        def hessian(d: tuple[Array, Array]) -> tuple[Array, Array]:
+            d = masked(d)
+            return masked(jax.jvp(jax.grad(loss, (0, 1)), (w, b), d)[1])
+
+        direction, _ = cg(hessian, gradient, tol=0.1 * float(eps) ** 0.5, maxiter=200)
+        scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
+        values = jax.vmap(lambda t: loss(w - t * direction[0], b - t * direction[1]))(scales)
+        best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
+        t = jnp.where(values[best] <= value + eps * jnp.abs(value), scales[best], 0.0)
+        moved = jnp.maximum(
+            jnp.max(jnp.abs(t * direction[0]), initial=0.0), jnp.max(jnp.abs(t * direction[1]))
+        )
+        return w - t * direction[0], b - t * direction[1], moved, k + 1
+
+    def going(state: tuple[Any, ...]) -> Array:
+        w, b, moved, k = state
+        size = 1 + jnp.maximum(jnp.max(jnp.abs(w), initial=0.0), jnp.max(jnp.abs(b)))
+        return (k < steps) & (moved > 2 * eps * size)
+
+    first = (coef, start, jnp.array(jnp.inf, problem.dtype), 0)
+    w, b, _, _ = jax.lax.while_loop(going, body, first)
+    return jnp.where(free, w, coef), b
+
+
+def _split_start(problem: Problem, intercept: Array) -> Array:
+    """The given intercept, or the link of the mean target where it is 0 and an intercept is fitted."""
+    return intercept
+
+
+def _mean_start(problem: Problem) -> Array:
+    if not problem.intercept:
+        return problem.zeros()[1]
+    y = problem.y
+    if problem.outputs and y.ndim == 1:
+        y = jax.nn.one_hot(y, problem.outputs[0], dtype=problem.dtype)
+    mean = problem.weight @ y
+    tiny = jnp.finfo(problem.dtype).tiny
+    near = problem.loss.link(mean if problem.loss.smoothness() == 1.0 else jnp.maximum(mean, tiny))
+    return near - problem.weight @ problem.offset
+
+
+def reference(problem: Problem, penalty: Penalty) -> Reference:
+    """The null fit (intercept, offset and unpenalised directions alone) and what is relative to it."""
+    with jax.default_matmul_precision("highest"):
+        coef, _ = problem.zeros()
+        free = _mask_free(problem, penalty, coef)
+        coef, intercept = fit_free(problem, coef, _mean_start(problem), free)
+        z = problem.predictor(coef, intercept)
+        saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
+        loss_range = problem.value(z) - saturated
+        gradient = jnp.max(jnp.abs(problem.design.rmatmul(problem.residual(z))))
+        positive = lambda x: jnp.where(x > 0, x, 1.0).astype(problem.dtype)  # noqa: E731
+        return Reference(coef, intercept, positive(loss_range), positive(gradient), _spectrum(problem))
+
+
+def _spectrum(problem: Problem) -> Scalar:
+    """Largest eigenvalue of XᵀWX by power iteration, a little above; the solvers guard against the rest."""
+    p = problem.shape[1]
+    v = jnp.cos(jnp.arange(p) * 1.7 + 0.3).astype(problem.dtype)
+    for_all = jnp.max(problem.weight @ problem.design.X**2)
+
+    def body(_: int, v: Array) -> Array:
+        u = problem.design.rmatmul(problem.weight * problem.design.matmul(v))
+        return u / jnp.maximum(jnp.linalg.norm(u), jnp.finfo(u.dtype).tiny)
+
+    v = jax.lax.fori_loop(0, 30, body, v / jnp.linalg.norm(v))
+    top = jnp.sum(problem.weight * problem.design.matmul(v) ** 2)
+    top = 1.02 * jnp.maximum(top, for_all)
+    return jnp.where(top > 0, top, 1.0)
+
+
+def curvature(problem: Problem, z: Array, spectrum: Scalar) -> Scalar:
+    """An upper bound on the loss's curvature in the coefficients, at z where it has no global one."""
+    smoothness = jnp.asarray(problem.loss.smoothness(), problem.dtype)
+    here = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.ones_like(z),))[1]
+    local = jnp.maximum(jnp.max(jnp.abs(here)), jnp.finfo(problem.dtype).tiny)
+    return spectrum * jnp.where(jnp.isinf(smoothness), local, smoothness)
+
+
+def kkt_residual(
+    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+) -> Scalar:
+    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
+    z = problem.predictor(coef, intercept)
+    residual = problem.residual(z)
+    t = 1 / curvature(problem, z, base.spectrum)
+    moved = penalty.prox(coef - t * problem.design.rmatmul(residual), t)
+    top = jnp.max(jnp.abs(coef - moved)) / t
+    if problem.intercept:
+        top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(residual, axis=0))))
+    return top / base.gradient
+
+
+def certify(
+    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+) -> Certificate:
+    """Both numbers for working coefficients, in the highest matrix-product precision there is."""
+    with jax.default_matmul_precision("highest"):
+        kkt = kkt_residual(problem, penalty, base, coef, intercept)
+        if not penalty.convex:
+            return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
+        gap = _gap(problem, penalty, coef, intercept, base.gradient) / base.loss_range
+        return Certificate(jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf), kkt)
+
+
+def _gap(problem: Problem, penalty: Penalty, coef: Array, intercept: Array, unit: Scalar) -> Scalar:
+    """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
+    free = _mask_free(problem, penalty, coef)
+    z = problem.predictor(coef, intercept)
+    v, dual = _dual_point(problem, coef, intercept, free)
+    theta = problem.weight * v.T
+    eps = jnp.finfo(problem.dtype).eps
+    leak = jnp.max(jnp.where(free, jnp.abs(dual), 0.0))
+    closed = leak <= 1e3 * eps * unit
+    if problem.intercept:
+        closed &= jnp.max(jnp.abs(jnp.sum(theta, axis=-1))) <= 1e3 * eps * unit
+    dual = jnp.where(free, 0.0, dual)
+
+    def at(s: Scalar) -> Scalar:
+        loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(z, problem.y, s * v))
+        return loss + penalty.conjugate(s * dual) - jnp.sum(s * dual * coef)
+
+    top = penalty.dual_scale(dual)
+    # The largest s is one rounding inside the domain, so that the conjugate is finite there.
+    top = jnp.where(top < 1, top * (1 - 4 * eps), top)
+    slope = jax.grad(at)
+
+    def newton(_: int, s: Scalar) -> Scalar:
+        first, second = jax.jvp(slope, (s,), (jnp.ones_like(s),))
+        moved = jnp.clip(s - first / jnp.where(second > 0, second, 1.0), 0.0, top)
+        return jnp.where(jnp.isfinite(moved) & (second > 0), moved, s)
+
+    best = jnp.minimum(at(top), at(jax.lax.fori_loop(0, 3, newton, top)))
+    best = jnp.minimum(best, at(jnp.zeros_like(top)))
+    return jnp.where(closed, best + penalty.value(coef), jnp.inf)
+
+
+def _dual_point(
+    problem: Problem, coef: Array, intercept: Array, free: Array
+) -> tuple[Array, Array]:
+    """v (per sample, without weights) and −Xᵀ(weight·v), orthogonal to intercept and free columns."""
+    if problem.intercept:
+        coef, intercept = fit_free(problem, coef, intercept, free, steps=10)
+    else:
+        coef, intercept = jax.lax.cond(
+            jnp.any(free),
+            lambda: fit_free(problem, coef, intercept, free, steps=10),
+            lambda: (coef, intercept),
+        )
+    z = problem.predictor(coef, intercept)
+    v = problem.loss.gradient(z, problem.y)
+    return v, -problem.design.rmatmul((problem.weight * v.T).T)

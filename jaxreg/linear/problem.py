@@ -1,0 +1,179 @@
+"""A problem: the empirical loss of a model that is linear in its weights.
+
+The solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`. The
+user sees the original ones; `to_original` goes from the first to the second.
+"""
+
+import warnings
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg._fields import require
+from jaxreg._types import ArrayLike, Scalar
+from jaxreg.linear.design import DenseDesign
+from jaxreg.losses import Loss
+from jaxreg.penalties import Penalty
+
+__all__ = ["Problem"]
+
+
+class Problem(eqx.Module):
+    """Loss, features X (n, p), targets y, sample weights and offset.
+
+    `sample_weight` (n,) is normalised to sum to 1, None weighs all alike. `offset` has the shape of the
+    predictor. With `standardize` the penalty sees features divided by their 1/n standard deviation under the
+    sample weights, as in glmnet; results are on the original scale and a constant column gets coefficient 0.
+    The working dtype is that of X. Concrete arrays are checked: ValueError for NaN or infinite entries,
+    shapes that disagree, too little data, targets outside the loss's domain, weights that are negative or
+    sum to 0. May be built inside jit, vmap and grad, where values cannot be checked.
+
+    >>> from jaxreg.losses import SquaredError
+    >>> Problem(SquaredError(), jnp.eye(3), jnp.arange(3.0)).shape
+    (3, 3)
+    """
+
+    loss: Loss
+    design: DenseDesign
+    y: Array
+    weight: Array
+    offset: Array
+    mean: Array
+    scale: Array
+    constant: Array
+    intercept: bool = eqx.field(static=True)
+    outputs: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        loss: Loss,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+        intercept: bool = True,
+        standardize: bool = False,
+    ) -> None:
+        _warn_precision(X)
+        X = jnp.asarray(X)
+        X = X if jnp.issubdtype(X.dtype, jnp.floating) else X.astype(jnp.result_type(float))
+        _check_shapes(X, y)
+        self.loss = jax.tree.map(lambda x: x.astype(X.dtype), loss)
+        if not isinstance(y, jax.core.Tracer):
+            loss.check(np.asarray(y))
+        self.outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
+        self.y = loss.encode(y, X.dtype)
+        n = X.shape[0]
+        weight = jnp.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
+        require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
+        require(weight >= 0, "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries")
+        require(jnp.sum(weight) > 0, "sample_weight sums to zero: at least one sample must count")
+        require(jnp.isfinite(weight), "sample_weight holds infinite entries")
+        self.weight = (weight / jnp.sum(weight)).astype(X.dtype)
+        shape = (n, *self.outputs)
+        offset = jnp.zeros(shape, X.dtype) if offset is None else jnp.asarray(offset, X.dtype)
+        require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
+        require(jnp.isfinite(offset), "offset holds NaN or infinite entries")
+        self.offset = offset
+        self.intercept = bool(intercept)
+        mean, deviation = DenseDesign(X).moments(self.weight)
+        top = jnp.max(jnp.abs(X), axis=0)
+        constant = deviation <= 8 * jnp.finfo(X.dtype).eps * top
+        # Without an intercept a constant column is a feature like any other.
+        self.constant = constant if intercept else top == 0
+        self.mean = mean if intercept else jnp.zeros_like(mean)
+        usable = jnp.where(constant | ~jnp.asarray(standardize), 1.0, deviation)
+        self.scale = usable.astype(X.dtype)
+        self.design = DenseDesign(jnp.where(self.constant, 0.0, (X - self.mean) / self.scale))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, p)."""
+        return self.design.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The working dtype."""
+        return self.design.X.dtype
+
+    def zeros(self) -> tuple[Array, Array]:
+        """Coefficients (p, …) and intercept (…) that are all 0."""
+        return jnp.zeros((self.shape[1], *self.outputs), self.dtype), jnp.zeros(self.outputs, self.dtype)
+
+    def predictor(self, coef: Array, intercept: Array) -> Array:
+        """z (n, …) of working coefficients, offset included."""
+        return self.design.matmul(coef) + intercept + self.offset
+
+    def value(self, z: Array) -> Scalar:
+        """The empirical loss at the predictor z."""
+        return self.loss.total(z, self.y, self.weight)
+
+    def residual(self, z: Array) -> Array:
+        """The derivative of the empirical loss in z, shaped like z: sample weights included."""
+        weight = self.weight if z.ndim == 1 else self.weight[:, None]
+        return weight * self.loss.gradient(z, self.y)
+
+    def working_penalty(self, penalty: Penalty) -> Penalty:
+        """The penalty for working coefficients: bounds converted, numbers in the working dtype."""
+        moved = penalty.rescaled(self.scale) if self.scale is not None else penalty
+        return jax.tree.map(
+            lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, moved
+        )
+
+    def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """Working coefficients and intercept on the scale of the data."""
+        columns = (slice(None),) + (None,) * len(self.outputs)
+        coef = coef / self.scale[columns]
+        return coef, intercept - self.mean @ coef
+
+    def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """The inverse of `to_original`."""
+        columns = (slice(None),) + (None,) * len(self.outputs)
+        return coef * self.scale[columns], intercept + self.mean @ coef
+
+    def take(self, index: Array) -> Self:
+        """The same problem on some of the columns."""
+        names = lambda p: (p.design, p.mean, p.scale, p.constant)  # noqa: E731
+        rest = (self.mean[index], self.scale[index], self.constant[index])
+        return eqx.tree_at(names, self, (self.design.columns(index), *rest))
+
+
+_warned = False
+
+
+def _warn_precision(X: ArrayLike) -> None:
+    global _warned
+    double = isinstance(X, np.ndarray) and X.dtype == np.float64
+    if double and not jax.config.read("jax_enable_x64") and not _warned:
+        _warned = True
+        warnings.warn(
+            "X is float64, but JAX rounds it to float32: for double precision put"
+            ' jax.config.update("jax_enable_x64", True) before the first array is made',
+            stacklevel=3,
+        )
+
+
+def _check_shapes(X: Array, y: ArrayLike) -> None:
+    if X.ndim != 2:
+        raise ValueError(f"X has shape {X.shape}, wanted two dimensions: samples by features")
+    n, p = X.shape
+    if n == 0 or p == 0:
+        raise ValueError(f"X is empty: it has shape {X.shape}, wanted at least 2 rows and 1 column")
+    if n == 1:
+        raise ValueError("X has one row: a fit needs at least 2 samples")
+    rows = np.shape(y)[0] if np.ndim(y) else None
+    if rows != n or np.ndim(y) > 2:
+        raise ValueError(f"X has {n} rows but y has shape {np.shape(y)}: wanted one target per row")
+    if not isinstance(X, jax.core.Tracer):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(X)).all(axis=0))
+        if bad.size:
+            total, first = int(np.sum(~np.isfinite(np.asarray(X)))), bad[:5].tolist()
+            raise ValueError(
+                f"X has {total} NaN or infinite entries in {bad.size} columns (the first: {first}):"
+                " fill them or drop those rows"
+            )

@@ -1,0 +1,176 @@
+"""One solution, with a certificate of how near the optimum it is."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._fields import require
+from jaxreg._types import ArrayLike, Scalar
+from jaxreg.linear.certificate import Reference, certify, curvature, fit_free, reference
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
+from jaxreg.losses import Loss
+from jaxreg.penalties import Penalty
+
+__all__ = ["Solution", "run", "solve", "unpenalized"]
+
+#: The step limit where none is given.
+MAX_STEPS = 50_000
+
+
+class Solution(eqx.Module):
+    """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
+
+    `objective` is Cost at the solution; `gap` and `kkt` are the certificate (see `jaxreg.linear.certificate`);
+    `steps` counts solver steps; `status` says why they stopped.
+    """
+
+    coef: Array
+    intercept: Array
+    objective: Scalar
+    gap: Scalar
+    kkt: Scalar
+    steps: Array
+    status: Status
+    loss: Loss
+
+    @property
+    def converged(self) -> Array:
+        """Whether the certificate met the tolerance."""
+        return self.status == Status.converged
+
+    def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
+        """The predictor z (n,) or (n, K) of new rows."""
+        return _linear(self.coef, self.intercept, X, offset)
+
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
+        """The expected target of new rows: (n,), or (n, K) probabilities."""
+        return self.loss.mean(self.linear(X, offset))
+
+    def __str__(self) -> str:
+        kept, total = int(jnp.sum(self.coef != 0)), self.coef.size
+        return (
+            f"Solution: {kept} of {total} weights nonzero, objective {float(self.objective):.6g},"
+            f" gap {float(self.gap):.1e}, kkt {float(self.kkt):.1e} after {int(self.steps)} steps"
+            f" ({Status[self.status]})"
+        )
+
+
+def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
+    X = jnp.asarray(X, coef.dtype)
+    if X.ndim != 2 or X.shape[1] != coef.shape[0]:
+        raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
+    return X @ coef + intercept + (0.0 if offset is None else jnp.asarray(offset, coef.dtype))
+
+
+def run(
+    problem: Problem,
+    penalty: Penalty,
+    base: Reference,
+    solver: Solver,
+    start: tuple[Array, Array],
+    tol: Any,
+    max_steps: Any,
+) -> tuple[tuple[Array, Array], Solution]:
+    """Solve in working coordinates: the working point (to start the next from) and the solution."""
+    found = iterate(solver, problem, penalty, base, start, tol, max_steps)
+    point = (jnp.where(_rows(problem.constant, found.coef), 0.0, found.coef), found.intercept)
+    certificate = certify(problem, penalty, base, *point)
+    objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
+    solution = Solution(
+        *problem.to_original(*point),
+        objective,
+        certificate.gap,
+        certificate.kkt,
+        found.steps,
+        found.status,
+        problem.loss,
+    )
+    return point, solution
+
+
+def _rows(x: Array, like: Array) -> Array:
+    return x if like.ndim == 1 else x[:, None]
+
+
+@eqx.filter_jit
+def _solve(problem: Any, penalty: Any, solver: Any, init: Any, tol: Any, max_steps: Any) -> Solution:
+    penalty = problem.working_penalty(penalty)
+    base = reference(problem, penalty)
+    start = (base.coef, base.intercept) if init is None else problem.to_working(*init)
+    return run(problem, penalty, base, solver, start, tol, max_steps)[1]
+
+
+def solve(
+    problem: Problem,
+    penalty: Penalty,
+    *,
+    solver: Solver | None = None,
+    init: tuple[ArrayLike, ArrayLike] | None = None,
+    tol: float = 1e-6,
+    max_steps: int | None = None,
+    throw: bool = True,
+) -> Solution:
+    """Minimise EmpLoss + penalty to a relative duality gap ≤ `tol` (kkt residual where there is no gap).
+
+    `init` is (coef, intercept) on the scale of the data. May be called inside jit and vmap. Raises ValueError
+    for a tol that is not positive and, with `throw` outside of a trace, RuntimeError where the certificate
+    did not meet `tol`; with throw=False read `status`.
+
+    >>> from jaxreg.losses import SquaredError
+    >>> from jaxreg.penalties import L1
+    >>> X = jnp.eye(4) * 2.0
+    >>> fit = solve(Problem(SquaredError(), X, jnp.arange(4.0), intercept=False), L1(1.0))
+    >>> [round(x, 3) for x in fit.coef.tolist()]
+    [0.0, 0.0, 0.0, 0.5]
+    """
+    require(jnp.asarray(tol) > 0, f"tol must be > 0, got {tol}")
+    if not isinstance(penalty, Penalty):
+        raise TypeError(f"penalty must be a jaxreg penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
+    if init is not None:
+        init = tuple(jnp.asarray(x, problem.dtype) for x in init)
+    tol_array = jnp.asarray(tol, problem.dtype)
+    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    solution = _solve(problem, penalty, solver or ProximalGradient(), init, tol_array, limit)
+    if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
+        raise RuntimeError(f"solve did not reach tol={tol}: {solution}")
+    return solution
+
+
+@eqx.filter_jit
+def _free_fit(problem: Problem) -> tuple[Array, Array, Array]:
+    coef, intercept = problem.zeros()
+    free = jnp.broadcast_to(~_rows(problem.constant, coef), coef.shape)
+    base = reference(problem, problem.working_penalty(_none()))
+    coef, intercept = fit_free(problem, coef, base.intercept, free, steps=60)
+    z = problem.predictor(coef, intercept)
+    residual = problem.residual(z)
+    top = jnp.max(jnp.abs(problem.design.rmatmul(residual))) / base.gradient
+    rank = jnp.linalg.matrix_rank(problem.design.X)
+    # Separable data push the loss to its infimum with weights that grow without end.
+    saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
+    at_infimum = problem.value(z) - saturated <= 1e-6 * base.loss_range
+    runs_off = at_infimum & (curvature(problem, z, jnp.ones(())) < 1e-3)
+    full = rank == jnp.sum(~problem.constant)
+    return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
+
+
+def _none() -> Penalty:
+    from jaxreg.penalties import L1
+
+    return L1(0.0, weights=jnp.inf)
+
+
+def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
+    """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.
+
+    Not unique: more features than rows or dependent columns, and always for `Multinomial`, whose classes can
+    be shifted together. Not finite: classes that a plane separates. On concrete problems only.
+    """
+    if problem.shape[1] >= problem.shape[0] or (problem.outputs and problem.y.ndim == 1):
+        return None
+    coef, intercept, exists = _free_fit(problem)
+    return (coef, intercept) if bool(exists) else None

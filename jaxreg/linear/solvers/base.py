@@ -1,0 +1,127 @@
+"""What a solver is, and the one loop for all of them.
+
+A solver writes `init` and `step`, as pure functions of immutable state, and exposes in its state the current
+point and a cheap residual. The loop takes steps until that residual is small, asks the certificate, and where
+the certificate disagrees asks for a smaller residual. So a solver never decides that it is done.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.certificate import Certificate, Reference, certify
+from jaxreg.linear.problem import Problem
+from jaxreg.penalties import Penalty
+
+__all__ = ["Outcome", "Solver", "State", "Status", "iterate"]
+
+
+class Status(eqx.Enumeration):
+    """Why a solver stopped; the values are the messages."""
+
+    converged = "converged: the certificate is below the tolerance"
+    max_steps = "the step limit was reached before the tolerance: raise max_steps or loosen tol"
+    stalled = "no further progress in this dtype: the certificate is what its precision can reach"
+    nonfinite = "the iterates became NaN or infinite: the problem may have no solution"
+
+
+class State(eqx.Module):
+    """What the loop reads of a solver's state; `inner` is the solver's own."""
+
+    coef: Array
+    intercept: Array
+    objective: Scalar
+    residual: Scalar
+    inner: Any
+
+
+class Solver(eqx.Module):
+    """Base of all solvers. To add one: subclass, write `init` and `step`, name it in `solvers/__init__`."""
+
+    @abstractmethod
+    def init(
+        self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]
+    ) -> State:
+        """The state at working coefficients and intercept."""
+
+    @abstractmethod
+    def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
+        """One step; never raises the objective by more than rounding."""
+
+
+class Outcome(eqx.Module):
+    """What the loop returns: the point, its certificate, the number of steps and the status."""
+
+    coef: Array
+    intercept: Array
+    certificate: Certificate
+    steps: Array
+    status: Status
+
+
+#: Steps between two looks at the certificate, at most; and looks without progress before the loop gives up.
+_BLOCK, _PATIENCE = 500, 4
+
+
+def iterate(
+    solver: Solver,
+    problem: Problem,
+    penalty: Penalty,
+    base: Reference,
+    start: tuple[Array, Array],
+    tol: Scalar,
+    max_steps: Scalar,
+) -> Outcome:
+    """Run the solver until the gap (kkt where there is none) is ≤ tol, or it cannot go on. Pure and vmappable."""
+    state = solver.init(problem, penalty, base, start)
+
+    def measure(state: State) -> tuple[Certificate, Scalar]:
+        found = certify(problem, penalty, base, state.coef, state.intercept)
+        return found, jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
+
+    def block(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        state, _, best, best_objective, ask, steps, idle = carry
+
+        def going(inner: tuple[State, Array]) -> Array:
+            state, k = inner
+            finite = jnp.isfinite(state.objective)
+            return finite & (state.residual > ask) & (k < _BLOCK) & (steps + k < max_steps)
+
+        def one(inner: tuple[State, Array]) -> tuple[State, Array]:
+            return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
+
+        state, taken = jax.lax.while_loop(going, one, one((state, jnp.array(0))))
+        found, measured = measure(state)
+        eps = jnp.finfo(problem.dtype).eps
+        less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
+        better = (measured < 0.9 * best) | less
+        ask = jnp.minimum(0.2 * ask, jnp.maximum(state.residual, 0.02 * ask))
+        return (
+            state,
+            found,
+            jnp.minimum(best, measured),
+            jnp.minimum(best_objective, state.objective),
+            ask,
+            steps + taken,
+            jnp.where(better, 0, idle + 1),
+        )
+
+    def unfinished(carry: tuple[Any, ...]) -> Array:
+        state, _, best, _, _, steps, idle = carry
+        return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & jnp.isfinite(state.objective)
+
+    found, measured = measure(state)
+    ask = jnp.minimum(jnp.sqrt(tol) * 0.1, 0.3 * jnp.where(jnp.isfinite(state.residual), state.residual, 1))
+    zero = jnp.array(0)
+    carry = (state, found, measured, state.objective, ask.astype(problem.dtype), zero, zero)
+    state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
+    point = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
+    status = Status.where(idle >= _PATIENCE, Status.stalled, Status.max_steps)
+    status = Status.where(best <= tol, Status.converged, status)
+    status = Status.where(point, status, Status.nonfinite)
+    return Outcome(state.coef, state.intercept, found, steps, status)

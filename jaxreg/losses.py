@@ -1,0 +1,302 @@
+"""What a wrong prediction costs.
+
+A loss is a function of the linear predictor z (with intercept and offset) and the target y, per sample.
+Gradients and curvature come from autodiff. To add one: subclass `Loss`, write `value`, `conjugate`,
+`smoothness`, `mean` and `check`, name it in `__all__`, and the laws in tests/test_losses.py find it.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import entr, xlogy
+from jaxtyping import Array
+
+from jaxreg._fields import hyperparameter, require
+from jaxreg._types import Scalar
+
+__all__ = ["Huber", "Logistic", "Loss", "Multinomial", "Poisson", "SquaredError"]
+
+
+class Loss(eqx.Module):
+    """Base of all losses. z is (n,) or (n, K); every method works on the whole batch."""
+
+    @abstractmethod
+    def value(self, z: Array, y: Array) -> Array:
+        """The loss of each sample, (n,)."""
+
+    @abstractmethod
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """sup_z ⟨v, z⟩ − value(z, y) of each sample, (n,); inf outside its domain."""
+
+    @abstractmethod
+    def smoothness(self) -> float | Array:
+        """The supremum of the second derivative in z, inf where unbounded."""
+
+    @abstractmethod
+    def mean(self, z: Array) -> Array:
+        """The inverse link: the expected target at the predictor z."""
+
+    @abstractmethod
+    def link(self, mean: Array) -> Array:
+        """The predictor whose mean this is: where a fit of the intercept starts."""
+
+    @abstractmethod
+    def check(self, y: np.ndarray) -> None:
+        """Raise ValueError where concrete targets are outside the loss's domain."""
+
+    def outputs(self, y: Array) -> tuple[int, ...]:
+        """Shape of the predictor of one sample: () or (K,)."""
+        return tuple(y.shape[1:])
+
+    def encode(self, y: Array, dtype: Any) -> Array:
+        """Targets as the other methods take them."""
+        return jnp.asarray(y, dtype)
+
+    def saturated(self, y: Array) -> Array:
+        """The smallest loss of each sample over all predictors, (n,)."""
+        return -self.conjugate(jnp.zeros_like(self.encode(y, jnp.result_type(y))), y)
+
+    def total(self, z: Array, y: Array, weight: Array) -> Scalar:
+        """The empirical loss: the weighted mean over samples; `weight` sums to 1."""
+        return jnp.sum(weight * self.value(z, y))
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """The derivative of each sample's loss in its own z, shaped like z."""
+        return jax.grad(lambda z: jnp.sum(self.value(z, y)))(z)
+
+    def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
+        """value(z) + conjugate(v) − ⟨v, z⟩ of each sample: never negative, 0 where v is the gradient."""
+        product = v * z
+        product = jnp.sum(product, axis=-1) if product.ndim == 2 else product
+        return self.value(z, y) + self.conjugate(v, y) - product
+
+
+def _finite(y: np.ndarray, name: str) -> None:
+    bad = int(np.sum(~np.isfinite(y.astype(float))))
+    require(bad == 0, f"y has {bad} NaN or infinite values: {name} needs finite targets; drop those rows")
+
+
+def _rows(x: Array) -> Array:
+    """Sum over outputs, so that one number per sample is left."""
+    return jnp.sum(x, axis=-1) if x.ndim == 2 else x
+
+
+class SquaredError(Loss):
+    """½(z − y)² summed over outputs; y is (n,) or (n, K).
+
+    >>> SquaredError().value(jnp.array([3.0]), jnp.array([1.0])).tolist()
+    [2.0]
+    """
+
+    def value(self, z: Array, y: Array) -> Array:
+        """½(z − y)²."""
+        return _rows(0.5 * (z - y) ** 2)
+
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """½v² + v·y."""
+        return _rows(0.5 * v**2 + v * y)
+
+    def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
+        """½(v − (z − y))², free of the cancellation between value and conjugate."""
+        return _rows(0.5 * (v - (z - y)) ** 2)
+
+    def smoothness(self) -> float:
+        """1."""
+        return 1.0
+
+    def mean(self, z: Array) -> Array:
+        """z itself."""
+        return z
+
+    def link(self, mean: Array) -> Array:
+        """The mean itself."""
+        return mean
+
+    def check(self, y: np.ndarray) -> None:
+        """Finite numbers."""
+        _finite(y, "SquaredError")
+
+
+class Huber(Loss):
+    """(z − y)²/2 where |z − y| ≤ delta, else delta·|z − y| − delta²/2; y is (n,) or (n, K).
+
+    `delta` is in units of y; delta ≤ 0 raises ValueError. Source: Huber (1964).
+
+    >>> Huber(1.0).value(jnp.array([3.0]), jnp.array([0.0])).tolist()
+    [2.5]
+    """
+
+    delta: Array = hyperparameter(1.0)
+
+    def __check_init__(self) -> None:
+        require(self.delta > 0, f"Huber: delta must be > 0, got {self.delta}")
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Quadratic near the target, linear far from it."""
+        r, delta = jnp.abs(z - y), self.delta.astype(z.dtype)
+        core = jnp.minimum(r, delta)
+        return _rows(0.5 * core**2 + delta * (r - core))
+
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """½v² + v·y on |v| ≤ delta."""
+        delta = self.delta.astype(v.dtype)
+        slack = 8 * jnp.finfo(v.dtype).eps * delta
+        return _rows(jnp.where(jnp.abs(v) <= delta + slack, 0.5 * v**2 + v * y, jnp.inf))
+
+    def smoothness(self) -> float:
+        """1."""
+        return 1.0
+
+    def mean(self, z: Array) -> Array:
+        """z itself."""
+        return z
+
+    def link(self, mean: Array) -> Array:
+        """The mean itself."""
+        return mean
+
+    def check(self, y: np.ndarray) -> None:
+        """Finite numbers."""
+        _finite(y, "Huber")
+
+
+class Logistic(Loss):
+    """log(1 + eᶻ) − y·z for y in {0, 1}: minus the log-likelihood of a Bernoulli with logit z.
+
+    >>> round(float(Logistic().value(jnp.array([0.0]), jnp.array([1.0]))[0]), 4)
+    0.6931
+    """
+
+    def value(self, z: Array, y: Array) -> Array:
+        """softplus of z on the wrong side, without cancellation at large |z|."""
+        return _rows(jax.nn.softplus((1 - 2 * y) * z))
+
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """The negative entropy of v + y in [0, 1]."""
+        p = v + y
+        slack = 8 * jnp.finfo(p.dtype).eps
+        inside = (p >= -slack) & (p <= 1 + slack)
+        q = jnp.clip(p, 0.0, 1.0)
+        return _rows(jnp.where(inside, -entr(q) - entr(1 - q), jnp.inf))
+
+    def smoothness(self) -> float:
+        """1/4."""
+        return 0.25
+
+    def mean(self, z: Array) -> Array:
+        """The probability of class 1."""
+        return jax.nn.sigmoid(z)
+
+    def link(self, mean: Array) -> Array:
+        """The logit."""
+        return jnp.log(mean) - jnp.log1p(-mean)
+
+    def check(self, y: np.ndarray) -> None:
+        """Both of 0 and 1, nothing else."""
+        _finite(y, "Logistic")
+        found = np.unique(y)
+        require(
+            set(found) <= {0, 1},
+            f"Logistic needs y in {{0, 1}}, got the values {found[:5].tolist()}: encode the classes as 0 and 1",
+        )
+        require(len(found) == 2, f"y holds one class only ({found[0]}): Logistic needs both 0 and 1")
+
+
+class Multinomial(Loss):
+    """Softmax cross-entropy, logsumexp(z) − z_y, for integer labels y in 0 … K−1; z is (n, K).
+
+    `num_classes` is K; None takes the largest label + 1, which needs concrete targets.
+
+    >>> round(float(Multinomial(2).value(jnp.zeros((1, 2)), jnp.array([1]))[0]), 4)
+    0.6931
+    """
+
+    num_classes: int | None = eqx.field(default=None, static=True)
+
+    def value(self, z: Array, y: Array) -> Array:
+        """Minus the log-probability of the label."""
+        return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1)[:, 0]
+
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """The negative entropy of v + onehot(y) on the simplex."""
+        p = v + jax.nn.one_hot(y, v.shape[-1], dtype=v.dtype)
+        slack = 16 * jnp.finfo(p.dtype).eps * v.shape[-1]
+        inside = jnp.all(p >= -slack, axis=-1) & (jnp.abs(jnp.sum(p, axis=-1) - 1) <= slack)
+        return jnp.where(inside, jnp.sum(-entr(jnp.clip(p, 0.0, None)), axis=-1), jnp.inf)
+
+    def smoothness(self) -> float:
+        """1/2: the largest eigenvalue of diag(π) − ππᵀ."""
+        return 0.5
+
+    def mean(self, z: Array) -> Array:
+        """The probabilities of the classes."""
+        return jax.nn.softmax(z, axis=-1)
+
+    def link(self, mean: Array) -> Array:
+        """Log-probabilities."""
+        return jnp.log(mean)
+
+    def outputs(self, y: Array) -> tuple[int, ...]:
+        """(K,)."""
+        if self.num_classes is None and isinstance(y, jax.core.Tracer):
+            raise ValueError("Multinomial under a trace cannot count the classes: give num_classes")
+        return (int(np.max(y)) + 1 if self.num_classes is None else self.num_classes,)
+
+    def encode(self, y: Array, dtype: Any) -> Array:
+        """Integer labels."""
+        return jnp.asarray(y).astype(int)
+
+    def saturated(self, y: Array) -> Array:
+        """0."""
+        return jnp.zeros(y.shape[:1])
+
+    def check(self, y: np.ndarray) -> None:
+        """Integers from 0, at least two of them, below num_classes."""
+        _finite(y, "Multinomial")
+        found = np.unique(y)
+        whole = bool(np.all((found == np.round(found)) & (found >= 0)))
+        require(whole, f"Multinomial needs integer labels 0 … K−1, got for example {found[0]}")
+        require(len(found) > 1, f"y holds one class only ({found[0]}): Multinomial needs at least two")
+        top = self.num_classes
+        require(top is None or found[-1] < top, f"y has label {found[-1]}, but num_classes is {top}")
+
+
+class Poisson(Loss):
+    """eᶻ − y·z for counts y ≥ 0 with a log link: minus the log-likelihood up to a constant in y.
+
+    >>> Poisson().value(jnp.array([0.0]), jnp.array([2.0])).tolist()
+    [1.0]
+    """
+
+    def value(self, z: Array, y: Array) -> Array:
+        """eᶻ − y·z."""
+        return _rows(jnp.exp(z) - y * z)
+
+    def conjugate(self, v: Array, y: Array) -> Array:
+        """m·log m − m at m = v + y ≥ 0."""
+        m = v + y
+        slack = 8 * jnp.finfo(m.dtype).eps * (1 + jnp.abs(y))
+        q = jnp.maximum(m, 0.0)
+        return _rows(jnp.where(m >= -slack, xlogy(q, q) - q, jnp.inf))
+
+    def smoothness(self) -> float:
+        """inf: the curvature eᶻ has no bound."""
+        return float("inf")
+
+    def mean(self, z: Array) -> Array:
+        """The expected count."""
+        return jnp.exp(z)
+
+    def link(self, mean: Array) -> Array:
+        """The logarithm."""
+        return jnp.log(mean)
+
+    def check(self, y: np.ndarray) -> None:
+        """No negative counts, not all 0."""
+        _finite(y, "Poisson")
+        require(y >= 0, f"Poisson needs counts ≥ 0, got {float(np.min(y))}")
+        require(np.any(y > 0), "Poisson needs at least one positive count: all of y is 0")
