@@ -56,7 +56,6 @@ def fit_free(
 
     Damped Newton steps whose systems are solved by conjugate gradients, in working coordinates.
     """
-    start = _split_start(problem, intercept)
     eps = jnp.finfo(problem.dtype).eps
 
     def loss(free_coef: Array, b: Array) -> Scalar:
@@ -78,8 +77,9 @@ def fit_free(
         direction, _ = cg(hessian, gradient, tol=0.1 * float(eps) ** 0.5, maxiter=200)
         scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
         values = jax.vmap(lambda t: loss(w - t * direction[0], b - t * direction[1]))(scales)
-        best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
-        t = jnp.where(values[best] <= value + eps * jnp.abs(value), scales[best], 0.0)
+        # The longest step that does not raise the loss by more than rounding (NaN compares as false).
+        lower = values <= value + 4 * eps * jnp.abs(value)
+        t = jnp.where(jnp.any(lower), scales[jnp.argmax(lower)], 0.0)
         moved = jnp.maximum(
             jnp.max(jnp.abs(t * direction[0]), initial=0.0), jnp.max(jnp.abs(t * direction[1]))
         )
@@ -90,14 +90,9 @@ def fit_free(
         size = 1 + jnp.maximum(jnp.max(jnp.abs(w), initial=0.0), jnp.max(jnp.abs(b)))
         return (k < steps) & (moved > 2 * eps * size)
 
-    first = (coef, start, jnp.array(jnp.inf, problem.dtype), 0)
+    first = (coef, intercept, jnp.array(jnp.inf, problem.dtype), 0)
     w, b, _, _ = jax.lax.while_loop(going, body, first)
     return jnp.where(free, w, coef), b
-
-
-def _split_start(problem: Problem, intercept: Array) -> Array:
-    """The given intercept, or the link of the mean target where it is 0 and an intercept is fitted."""
-    return intercept
 
 
 def _mean_start(problem: Problem) -> Array:

@@ -8,10 +8,10 @@ from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, curvature, reference
+from jaxreg.linear.certificate import curvature, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, iterate
-from jaxreg.penalties import Family, Penalty, over
+from jaxreg.penalties import L1, Family, Penalty, PenaltyGrid, over
 
 __all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
 
@@ -48,31 +48,40 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
 
 
 @eqx.filter_jit
-def _null(problem: Problem, penalty: Penalty) -> tuple[Reference, Array, Array, Scalar]:
-    """Reference, and the solution under a huge λ: unpenalised coordinates fitted within their bounds."""
+def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar]:
+    """The solution under a huge λ: unpenalised coordinates fitted within their bounds, its gradient, a step."""
     penalty = problem.working_penalty(penalty)
     base = reference(problem, penalty)
     start, tol = (base.coef, base.intercept), jnp.asarray(1e-12, problem.dtype)
     found = iterate(ProximalGradient(), problem, penalty, base, start, tol, jnp.asarray(2000))
     z = problem.predictor(found.coef, found.intercept)
     gradient = problem.design.rmatmul(problem.residual(z))
-    free = penalty.free(found.coef)
-    gradient = jnp.where(free | (problem.constant if gradient.ndim == 1 else problem.constant[:, None]), 0.0, gradient)
-    return base, found.coef, gradient, 1 / curvature(problem, z, base.spectrum)
+    constant = problem.constant if gradient.ndim == 1 else problem.constant[:, None]
+    gradient = jnp.where(penalty.free(found.coef) | constant, 0.0, gradient)
+    return found.coef, gradient, 1 / curvature(problem, z, base.spectrum)
 
 
 @eqx.filter_jit
-def _stays(
-    problem: Problem, penalty: Penalty, axes: Penalty, coef: Array, gradient: Array, step: Scalar
+def _scales(problem: Problem) -> tuple[Scalar, Scalar]:
+    """The gradient at coefficients 0, and the rounding error that it may carry."""
+    unit = reference(problem, problem.working_penalty(L1(0.0, weights=jnp.inf))).gradient
+    residual = problem.residual(problem.predictor(*problem.zeros()))
+    sums = jnp.abs(residual).T @ jnp.abs(problem.design.X)
+    return unit, jnp.finfo(problem.dtype).eps * jnp.max(sums)
+
+
+@eqx.filter_jit
+def _moves(
+    problem: Problem, grid: PenaltyGrid, coef: Array, gradient: Array, step: Scalar
 ) -> Array:
     """For each λ: how far the prox step from the null fit moves, in units of the gradient."""
 
-    def moved(penalty: Penalty) -> Array:
-        penalty = problem.working_penalty(penalty)
+    def moved(part: list[Array]) -> Array:
+        penalty = problem.working_penalty(grid.row(part))
         held = jnp.where(gradient == 0, coef, penalty.prox(coef - step * gradient, step))
         return jnp.max(jnp.abs(held - coef)) / step
 
-    return jax.vmap(moved, in_axes=(axes,))(penalty)
+    return jax.vmap(moved)(grid.carried)
 
 
 def lambda_max(problem: Problem, family: Family) -> Scalar:
@@ -82,20 +91,18 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞, glmnet's floor of
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
-    _, _, slope, _ = _null(problem, family(jnp.asarray(0.0, problem.dtype) + 1e-30))
-    scale = jnp.max(jnp.abs(problem.design.rmatmul(problem.residual(problem.predictor(*_centre(problem))))))
-    unit = float(jnp.maximum(scale, jnp.max(jnp.abs(slope))))
-    base, coef, gradient, step = _null(problem, family(jnp.asarray(1e6 * max(unit, 1e-30), problem.dtype)))
+    unit, noise = (float(x) for x in _scales(problem))
+    coef, gradient, step = _null(problem, family(jnp.asarray(1e6 * unit, problem.dtype)))
     top = float(jnp.max(jnp.abs(gradient)))
     eps = float(jnp.finfo(problem.dtype).eps)
-    if not top > 64 * eps * max(unit, float(base.gradient) * (unit > 0)):
+    if not top > 16 * noise:
         raise ValueError(
             "λ_max is 0: the null fit explains y as well as X can (a constant target, or no column is left)"
         )
     lower, upper = 1e-6 * top, 1e6 * top
     for _ in range(12):
         grid = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
-        held = np.asarray(_stays(problem, *over(family, grid), coef, gradient, step)) <= 0
+        held = np.asarray(_moves(problem, over(family, grid), coef, gradient, step)) <= 0
         if not held.any():
             return jnp.asarray(1000 * top, problem.dtype)
         first = int(np.argmax(held))
@@ -104,7 +111,3 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
         if upper <= lower * (1 + 2 * eps) or first == 0:
             break
     return jnp.asarray(upper, problem.dtype)
-
-
-def _centre(problem: Problem) -> tuple[Array, Array]:
-    return problem.zeros()

@@ -2,7 +2,7 @@
 
 from jaxreg.penalties.base import Penalty, SeparablePenalty
 from jaxreg.penalties.combine import Masked, Scaled, Sum
-from jaxreg.penalties.family import Family, over
+from jaxreg.penalties.family import Family, PenaltyGrid, over
 from jaxreg.penalties.separable import L1, Box, ElasticNet, ElementaryPenalty, NonNegative, SquaredL2
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Masked",
     "NonNegative",
     "Penalty",
+    "PenaltyGrid",
     "Scaled",
     "SeparablePenalty",
     "SquaredL2",

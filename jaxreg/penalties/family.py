@@ -7,23 +7,41 @@ comes out and never the callable, so a lambda written inline does not recompile.
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 from jaxtyping import Array
 
 from jaxreg.penalties.base import Penalty
 
-__all__ = ["Family", "over"]
+__all__ = ["Family", "PenaltyGrid", "over"]
 
 #: A function from λ to a penalty.
 Family = Callable[[Any], Penalty]
 
 
-def over(family: Family, lambdas: Array) -> tuple[Penalty, Penalty]:
-    """Evaluate the family on `lambdas` (L,): one penalty whose λ-dependent leaves have a leading axis L.
+class PenaltyGrid(eqx.Module):
+    """A family on a grid of L values of λ: the leaves that depend on λ are stacked, the others shared.
 
-    Returns the penalty and its axes: the same tree with 0 on the leaves that carry the grid and None on
-    the others, as `jax.vmap(in_axes=…)` takes it. TypeError where the family does not return a penalty.
+    `carried` is what to scan or vmap over; `row(part)` is the penalty of one of its rows.
     """
+
+    carried: list[Array]
+    shared: list[Array | None]
+    structure: Any = eqx.field(static=True)
+
+    def row(self, part: list[Array]) -> Penalty:
+        """The penalty whose λ-dependent leaves are `part`."""
+        own = iter(part)
+        leaves = [next(own) if leaf is None else leaf for leaf in self.shared]
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def at(self, k: int) -> Penalty:
+        """The penalty of the k-th λ."""
+        return self.row([leaf[k] for leaf in self.carried])
+
+
+def over(family: Family, lambdas: Array) -> PenaltyGrid:
+    """Evaluate the family on `lambdas` (L,). TypeError where it does not return a penalty."""
     seen: dict[str, Any] = {}
 
     def leaves_at(lam: Array) -> list[Array]:
@@ -38,8 +56,5 @@ def over(family: Family, lambdas: Array) -> tuple[Penalty, Penalty]:
         seen["shared"] = [None if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
         return [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
 
-    carried = iter(jax.vmap(leaves_at)(lambdas))
-    shared = seen["shared"]
-    leaves = [next(carried) if leaf is None else leaf for leaf in shared]
-    axes = [0 if leaf is None else None for leaf in shared]
-    return jax.tree.unflatten(seen["structure"], leaves), jax.tree.unflatten(seen["structure"], axes)
+    carried = jax.vmap(leaves_at)(lambdas)
+    return PenaltyGrid(carried, seen["shared"], seen["structure"])

@@ -1,0 +1,48 @@
+"""jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
+
+from jaxreg import conventions, linear, losses, metrics, penalties, thresholds
+from jaxreg.linear.certificate import certify
+from jaxreg.linear.grid import lambda_grid, lambda_max
+from jaxreg.linear.path import Path, path
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solve import Solution, solve, unpenalized
+from jaxreg.linear.solvers import ProximalGradient, Status
+from jaxreg.penalties import L1, Box, ElasticNet, Masked, NonNegative, SquaredL2
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "L1",
+    "Box",
+    "ElasticNet",
+    "Masked",
+    "NonNegative",
+    "Path",
+    "Problem",
+    "ProximalGradient",
+    "Solution",
+    "SquaredL2",
+    "Status",
+    "certify",
+    "conventions",
+    "lambda_grid",
+    "lambda_max",
+    "linear",
+    "losses",
+    "metrics",
+    "path",
+    "penalties",
+    "solve",
+    "thresholds",
+    "unpenalized",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "L2":
+        raise AttributeError("jaxreg has no L2: take SquaredL2 (weight decay) or GroupL2 (not squared)")
+    if name == "plots":
+        import importlib
+
+        return importlib.import_module("jaxreg.front.plots")
+    raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

@@ -1,0 +1,212 @@
+"""A whole grid of λ: one solution after the other, or all in one batch."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg import metrics
+from jaxreg._types import ArrayLike
+from jaxreg.linear.certificate import curvature, reference
+from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solve import MAX_STEPS, Solution, run
+from jaxreg.linear.solvers import ProximalGradient, Solver, Status
+from jaxreg.losses import Loss
+from jaxreg.penalties import Family, PenaltyGrid, over
+
+__all__ = ["Path", "path"]
+
+_MODES = ("auto", "warm", "batched")
+
+
+class Path(eqx.Module):
+    """Solutions along a falling grid of λ, on the scale of the data.
+
+    lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps and status (L,).
+    `mode` says how they were computed.
+    """
+
+    lambdas: Array
+    coef: Array
+    intercept: Array
+    objective: Array
+    gap: Array
+    kkt: Array
+    steps: Array
+    status: Status
+    loss: Loss
+    mode: str = eqx.field(static=True)
+
+    @property
+    def converged(self) -> Array:
+        """Booleans (L,): where the certificate met the tolerance."""
+        return self.status == Status.converged
+
+    def messages(self) -> list[str]:
+        """The status of each λ in words."""
+        converged = np.asarray(self.converged)
+        names = {name: getattr(Status, name) for name in _status_names()}
+        out = np.full(converged.shape, "", dtype=object)
+        for name, item in names.items():
+            out[np.asarray(self.status == item)] = name
+        return out.tolist()
+
+    def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
+        """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
+        X = jnp.asarray(X, self.coef.dtype)
+        if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
+            raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
+        z = jnp.einsum("np,lp...->ln...", X, self.coef, precision="highest")
+        z = z + self.intercept[:, None]
+        return z if offset is None else z + jnp.asarray(offset, z.dtype)
+
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
+        """The expected targets of new rows under every λ: (L, n), or (L, n, K) probabilities."""
+        return jax.vmap(self.loss.mean)(self.linear(X, offset))
+
+    def at(self, lam: float) -> Solution:
+        """The solution whose λ is nearest to `lam` in log λ; ValueError where `lam` is outside the grid."""
+        grid = np.asarray(self.lambdas, float)
+        if not grid[-1] * (1 - 1e-9) <= lam <= grid[0] * (1 + 1e-9):
+            raise ValueError(f"λ = {lam} is outside the grid, which runs from {grid[0]:.6g} to {grid[-1]:.6g}")
+        tiny = np.finfo(float).tiny
+        k = int(np.argmin(np.abs(np.log(np.maximum(grid, tiny)) - np.log(max(lam, tiny)))))
+        names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
+        return Solution(*(jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names), self.loss)
+
+    def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
+        """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`."""
+        return _degrees(problem, over(family, self.lambdas), self.coef, self.intercept)
+
+    def to_xarray(self, features: list[str] | None = None) -> Any:
+        """An `xarray.Dataset` with dimensions lam and feature (and output), labelled by `features`."""
+        import xarray
+
+        names = list(range(self.coef.shape[1])) if features is None else list(features)
+        extra = ("output",) * (self.coef.ndim - 2)
+        data = {
+            "coef": (("lam", "feature", *extra), np.asarray(self.coef)),
+            "intercept": (("lam", *extra), np.asarray(self.intercept)),
+            "status": ("lam", np.asarray(self.messages(), dtype=str)),
+        }
+        for name in ("objective", "gap", "kkt", "steps"):
+            data[name] = ("lam", np.asarray(getattr(self, name)))
+        return xarray.Dataset(data, {"lam": np.asarray(self.lambdas), "feature": names})
+
+    def __str__(self) -> str:
+        done, total = int(jnp.sum(self.converged)), self.lambdas.size
+        kept = np.asarray(jnp.sum(self.coef != 0, axis=tuple(range(1, self.coef.ndim))))
+        return (
+            f"Path: {total} λ from {float(self.lambdas[0]):.4g} to {float(self.lambdas[-1]):.4g},"
+            f" {kept[0]} to {kept[-1]} of {self.coef[0].size} weights nonzero, {done} of {total} converged,"
+            f" largest gap {float(jnp.max(self.gap)):.1e}, mode {self.mode}"
+        )
+
+
+def _status_names() -> tuple[str, ...]:
+    return ("converged", "max_steps", "stalled", "nonfinite")
+
+
+@eqx.filter_jit
+def _warm(
+    problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
+) -> Solution:
+    """Scan down the grid, each solution the start of the next."""
+    base = reference(problem, problem.working_penalty(grid.at(0)))
+
+    def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
+        penalty = problem.working_penalty(grid.row(part))
+        return run(problem, penalty, base, solver, point, tol, max_steps)
+
+    return jax.lax.scan(body, (base.coef, base.intercept), grid.carried)[1]
+
+
+@eqx.filter_jit
+def _batched(
+    problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
+) -> Solution:
+    """All λ in one vmapped computation, each from the null fit."""
+    base = reference(problem, problem.working_penalty(grid.at(0)))
+
+    def one(part: list[Array]) -> Solution:
+        penalty, start = problem.working_penalty(grid.row(part)), (base.coef, base.intercept)
+        return run(problem, penalty, base, solver, start, tol, max_steps)[1]
+
+    return jax.vmap(one)(grid.carried)
+
+
+@eqx.filter_jit
+def _degrees(problem: Any, grid: PenaltyGrid, coef: Array, intercept: Array) -> Array:
+    spectrum = reference(problem, problem.working_penalty(grid.at(0))).spectrum
+
+    def one(row: tuple[list[Array], Array, Array]) -> Array:
+        penalty = problem.working_penalty(grid.row(row[0]))
+        w, b = problem.to_working(*row[1:])
+        z = problem.predictor(w, b)
+        t = 1 / curvature(problem, z, spectrum)
+        v = w - t * problem.design.rmatmul(problem.residual(z))
+        _, slope = jax.jvp(lambda v: penalty.prox(v, t), (v,), (jnp.ones_like(v),))
+        slope = jnp.where(problem.constant if v.ndim == 1 else problem.constant[:, None], 0.0, slope)
+        return metrics.degrees_of_freedom(problem.design.X, _curvatures(problem, z), slope, t)
+
+    return jax.lax.map(one, (grid.carried, coef, intercept))
+
+
+def _curvatures(problem: Problem, z: Array) -> Array:
+    """The loss's second derivative per sample, weights included: (n,) or (n, K, K)."""
+
+    def gradient(z: Array, y: Array) -> Array:
+        return problem.loss.gradient(z[None], y[None])[0]
+
+    bend = jax.vmap(jax.jacfwd(gradient))(z, problem.y)
+    return bend * problem.weight.reshape((-1,) + (1,) * (bend.ndim - 1))
+
+
+def path(
+    problem: Problem,
+    family: Family,
+    lambdas: ArrayLike | None = None,
+    *,
+    num: int = 100,
+    ratio: float | None = None,
+    mode: str = "auto",
+    solver: Solver | None = None,
+    tol: float = 1e-6,
+    max_steps: int | None = None,
+) -> Path:
+    """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`.
+
+    Without `lambdas` the grid has `num` values from λ_max to ratio·λ_max; `ratio` None is glmnet's: 1e-4 for
+    n > p, else 1e-2. `mode`: "warm" starts each λ from the last solution, "batched" solves all in one vmapped
+    computation, "auto" takes warm on a CPU and batched elsewhere. Never raises for a λ that did not converge:
+    read `status`. Raises ValueError for a bad grid, an unknown mode, or λ_max = 0.
+
+    >>> import jaxreg as jr
+    >>> X = jnp.eye(4) * 2.0
+    >>> fits = path(jr.Problem(jr.losses.SquaredError(), X, jnp.arange(4.0)), jr.L1, num=3, ratio=0.1)
+    >>> fits.coef.shape
+    (3, 4)
+    """
+    if mode not in _MODES:
+        raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    if not tol > 0:
+        raise ValueError(f"tol must be > 0, got {tol}")
+    if lambdas is None:
+        n, p = problem.shape
+        ratio = (1e-4 if n > p else 1e-2) if ratio is None else ratio
+        lambdas = lambda_grid(lambda_max(problem, family), num, ratio)
+    lambdas = check_lambdas(lambdas).astype(problem.dtype)
+    if mode == "auto":
+        mode = "warm" if jax.default_backend() == "cpu" else "batched"
+    grid = over(family, lambdas)
+    program = _warm if mode == "warm" else _batched
+    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    tol_array = jnp.asarray(tol, problem.dtype)
+    found = program(problem, grid, solver or ProximalGradient(), tol_array, limit)
+    names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "loss")
+    fields = {name: getattr(found, name) for name in names if name != "loss"}
+    return Path(lambdas, **fields, loss=problem.loss, mode=mode)
