@@ -1,0 +1,146 @@
+"""The sweep behind the command: every penalty on a grid of λ, as one labelled dataset."""
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxreg as jr
+from jaxreg.front.data import Table, nearest, split
+
+__all__ = ["family", "run"]
+
+_LOSSES = {
+    "squared": jr.losses.SquaredError,
+    "huber": jr.losses.Huber,
+    "logistic": jr.losses.Logistic,
+    "poisson": jr.losses.Poisson,
+}
+_ERRORS = {
+    "logistic": "misclassified fraction",
+    "multinomial": "misclassified fraction",
+    "poisson": "mean deviance",
+}
+
+
+def family(name: str) -> tuple[str, Any]:
+    """The label and the family of a penalty's name: l1, l2, elastic-net:RATIO, nonnegative-l1."""
+    word, _, number = name.lower().partition(":")
+    plain = {
+        "l1": ("L1", jr.L1),
+        "l2": ("L2", jr.SquaredL2),
+        "nonnegative-l1": ("nonnegative L1", lambda lam: jr.L1(lam) + jr.NonNegative()),
+    }
+    if word in plain and not number:
+        return plain[word]
+    if word != "elastic-net":
+        hint = nearest(word, [*plain, "elastic-net:0.5"])
+        raise ValueError(f"unknown penalty {name!r}: {hint}")
+    try:
+        ratio = float(number or 0.5)
+    except ValueError:
+        ratio = float("nan")
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"elastic-net:{number} needs an L1 ratio between 0 and 1, such as elastic-net:0.5")
+    return f"elastic net {ratio:g}", lambda lam: jr.ElasticNet(lam, ratio)
+
+
+def run(
+    table: Table,
+    penalties: list[str],
+    *,
+    num: int = 100,
+    ratio: float | None = None,
+    holdout: float = 0.25,
+    standardize: bool = True,
+    seed: int = 0,
+    dtype: str = "float64",
+    tol: float = 1e-6,
+    tick: Callable[[str], None] = lambda label: None,
+) -> Any:
+    """Solve every penalty on its own grid; returns an `xarray.Dataset` (penalty, step, feature, class)."""
+    import xarray
+
+    families = dict(family(name) for name in penalties)
+    train, held = split(table, holdout, seed)
+    X = table.X.astype(dtype)
+    loss = jr.losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
+    problem = jr.Problem(loss, X[train], table.y[train], standardize=standardize)
+    scale = np.asarray(problem.scale)
+    free = jr.unpenalized(problem)
+    parts = []
+    for label, member in families.items():
+        tick(label)
+        path = jr.path(problem, member, num=num, ratio=ratio, tol=tol)
+        base = np.asarray(path.coef[-1] if free is None else free[0])
+        parts.append(_measure(table, problem, path, member, base, scale, train, held if held.size else train))
+    out = xarray.concat(parts, dim="penalty").assign_coords(penalty=list(families))
+    out.attrs = {
+        "data": table.name,
+        "target": table.target,
+        "unit": table.unit,
+        "loss": table.loss,
+        "classes": ", ".join(table.classes),
+        "reference": "the unpenalised fit" if free is not None else "the smallest λ of the grid",
+        "error": _ERRORS.get(table.loss, "mean squared error"),
+        "error_rows": "held-out rows" if held.size else "training rows (nothing was held out)",
+        "rows_train": int(train.size),
+        "rows_held_out": int(held.size),
+        "standardize": int(standardize),
+        "seed": seed,
+        "tol": tol,
+        "dtype": dtype,
+        "notes": "; ".join(table.notes),
+        "versions": ", ".join(f"{m} {importlib.metadata.version(m)}" for m in ("jaxreg", "jax", "numpy")),
+    }
+    for name, unit in (("shrinkage", "1"), ("zero_fraction", "1"), ("error", out.attrs["error"]), ("gap", "1")):
+        out[name].attrs["units"] = unit
+    return out
+
+
+def _measure(
+    table: Table,
+    problem: jr.Problem,
+    path: jr.Path,
+    member: Any,
+    base: np.ndarray,
+    scale: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+) -> Any:
+    """The numbers of one path; sizes of weights are those the penalty sees."""
+    import xarray
+
+    columns = (slice(None),) + (None,) * (base.ndim - 1)
+    coef = np.asarray(path.coef)
+    seen, base = jnp.asarray(coef * scale[columns]), jnp.asarray(base * scale[columns])
+    loss, y = problem.loss, jnp.asarray(table.y)
+    y = loss.encode(y, problem.dtype)
+    X = jnp.asarray(table.X, problem.dtype)
+    z, zt = path.linear(X[held]), path.linear(X[train])
+    extra = ("class",) * (coef.ndim - 2)
+    numbers = {
+        "zeros": jax.vmap(jr.metrics.zeros)(path.coef),
+        "zero_fraction": jax.vmap(jr.metrics.zero_fraction)(path.coef),
+        "shrinkage": jax.vmap(lambda c: jr.metrics.shrinkage(c, base))(seen),
+        "dof": path.degrees_of_freedom(problem, member),
+        "deviance_explained": jax.vmap(lambda z: jr.metrics.explained_deviance(loss, z, y[train]))(zt),
+        "error": jax.vmap(lambda z: jr.metrics.prediction_error(loss, z, y[held]))(z),
+        "gap": path.gap,
+        "kkt": path.kkt,
+        "steps": path.steps,
+        "lam": path.lambdas,
+    }
+    data: dict[str, Any] = {name: ("step", np.asarray(value)) for name, value in numbers.items()}
+    data["coef"] = (("step", "feature", *extra), coef)
+    data["standardized_coef"] = (("step", "feature", *extra), np.asarray(seen))
+    data["intercept"] = (("step", *extra), np.asarray(path.intercept))
+    data["reference_coef"] = (("feature", *extra), np.asarray(base))
+    data["status"] = ("step", np.asarray(path.messages(), dtype=str))
+    coords: dict[str, Any] = {"feature": list(table.features)}
+    if extra:
+        coords["class"] = list(table.classes)
+    return xarray.Dataset(data, coords)

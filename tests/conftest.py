@@ -1,0 +1,26 @@
+"""Settings of every test: double precision on, compiled programs kept between runs."""
+
+import os
+import pathlib
+
+cache = pathlib.Path(__file__).parent.parent / ".jax_cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Both working precisions."""
+    return jnp.dtype(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _names(doctest_namespace):
+    doctest_namespace["jnp"] = jnp

@@ -1,0 +1,123 @@
+"""Laws of every loss, found by walking `__all__`."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg import losses
+
+NAMES = [n for n in losses.__all__ if not inspect.isabstract(getattr(losses, n))]
+rng = np.random.default_rng(0)
+
+
+def make(name, dtype, n=200):
+    """An instance, predictors and targets in its domain."""
+    loss = losses.Multinomial(3) if name == "Multinomial" else getattr(losses, name)()
+    z = jnp.asarray(2 * rng.normal(size=(n, 3) if name == "Multinomial" else n), dtype)
+    y = {
+        "Logistic": rng.integers(0, 2, n).astype(float),
+        "Multinomial": rng.integers(0, 3, n),
+        "Poisson": rng.poisson(2.0, n).astype(float),
+    }.get(name, rng.normal(size=n) * 2)
+    return loss, z, loss.encode(y, dtype)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_is_the_difference_quotient(name):
+    loss, z, y = make(name, jnp.float64)
+    h = 1e-6
+    basis = jnp.eye(z.shape[1]) if z.ndim == 2 else [1.0]
+    for k, e in enumerate(basis):
+        quotient = (loss.value(z + h * e, y) - loss.value(z - h * e, y)) / (2 * h)
+        gradient = loss.gradient(z, y)
+        np.testing.assert_allclose(gradient if z.ndim == 1 else gradient[:, k], quotient, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoothness_bounds_the_curvature(name):
+    loss, z, y = make(name, jnp.float64)
+
+    def one(z, y):
+        return loss.gradient(z[None], y[None])[0]
+
+    bend = jax.vmap(jax.jacfwd(one))(z, y)
+    top = jnp.max(jnp.abs(bend)) if bend.ndim == 1 else jnp.max(jnp.linalg.eigvalsh(bend))
+    assert top <= loss.smoothness() * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fenchel_young(name, dtype):
+    loss, z, y = make(name, dtype)
+    eps = jnp.finfo(dtype).eps
+    v = loss.gradient(z, y)
+    tight = loss.fenchel_gap(z, y, v)
+    assert jnp.max(jnp.abs(tight)) <= 300 * eps * jnp.max(jnp.abs(z)) ** 2 * (1 + jnp.max(jnp.abs(y)))
+    other = loss.gradient(jnp.roll(z, 1, axis=0), y)
+    loose = loss.fenchel_gap(z, y, 0.7 * other)
+    assert jnp.all(loose >= -300 * eps * (1 + jnp.abs(loss.value(z, y))))
+    assert jnp.max(loose) > 0.1
+    product = v * z if z.ndim == 1 else jnp.sum(v * z, axis=1)
+    np.testing.assert_allclose(loss.fenchel_gap(z, y, v), loss.value(z, y) + loss.conjugate(v, y) - product,
+                               atol=float(1e3 * eps * (1 + jnp.max(jnp.abs(product)))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("far", [-1e4, 1e4])
+def test_far_predictors_are_never_nan(name, far, dtype):
+    loss, z, y = make(name, dtype)
+    away = jnp.full_like(z, far) if z.ndim == 1 else jnp.zeros_like(z).at[:, 0].set(far)
+    value = loss.value(away, y)
+    assert not jnp.any(jnp.isnan(value))
+    assert not jnp.any(jnp.isnan(loss.gradient(away, y))) or name == "Poisson"
+    assert value.dtype == dtype
+
+
+def test_known_values():
+    z, y = jnp.array([1e4, -1e4]), jnp.array([0.0, 0.0])
+    np.testing.assert_allclose(losses.Logistic().value(z, y), [1e4, 0.0])
+    np.testing.assert_allclose(losses.Huber(1.0).value(z, y), [1e4 - 0.5, 1e4 - 0.5])
+    np.testing.assert_allclose(losses.Poisson().value(jnp.array([0.0]), jnp.array([3.0])), [1.0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saturated_is_the_infimum(name):
+    loss, z, y = make(name, jnp.float64)
+    assert jnp.all(loss.saturated(y) <= loss.value(z, y) + 1e-12)
+    grid = jnp.linspace(-40, 40, 8001)
+    if z.ndim == 1:
+        best = jnp.min(jax.vmap(lambda g: loss.value(jnp.full_like(z, g), y))(grid), axis=0)
+        np.testing.assert_allclose(loss.saturated(y), best, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_link_inverts_mean(name):
+    loss, z, _ = make(name, jnp.float64)
+    mean = loss.mean(z)
+    np.testing.assert_allclose(loss.mean(loss.link(mean)), mean, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        (losses.SquaredError(), [1.0, np.nan], "NaN"),
+        (losses.Logistic(), [0.0, 2.0], "y in {0, 1}"),
+        (losses.Logistic(), [1.0, 1.0], "one class only"),
+        (losses.Multinomial(), [0.5, 1.0], "integer labels"),
+        (losses.Multinomial(), [1, 1], "one class only"),
+        (losses.Multinomial(2), [0, 2], "num_classes"),
+        (losses.Poisson(), [-1.0, 2.0], "counts"),
+        (losses.Poisson(), [0.0, 0.0], "positive count"),
+    ],
+)
+def test_bad_targets(loss, y, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        loss.check(np.asarray(y))
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_delta():
+    with pytest.raises(ValueError, match="delta must be > 0"):
+        losses.Huber(0.0)
