@@ -1,6 +1,6 @@
 """The sweep behind the command: every penalty on a grid of λ, as one labelled dataset."""
 
-import importlib.metadata
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
-from jaxreg.front.data import Table, nearest, split
+from jaxreg.front.data import Table, split
 
 __all__ = ["family", "run"]
 
@@ -37,8 +37,9 @@ def family(name: str) -> tuple[str, Any]:
     if word in plain and not number:
         return plain[word]
     if word != "elastic-net":
-        hint = nearest(word, [*plain, "elastic-net:0.5"])
-        raise ValueError(f"unknown penalty {name!r}: {hint}")
+        known = [*plain, "elastic-net:0.5"]
+        close = difflib.get_close_matches(name.lower(), known, 1, 0.3)
+        raise ValueError(f"unknown penalty {name!r}: {f'did you mean {close[0]}? ' if close else ''}known are {', '.join(known)}")
     try:
         ratio = float(number or 0.5)
     except ValueError:
@@ -94,7 +95,7 @@ def run(
         "tol": tol,
         "dtype": dtype,
         "notes": "; ".join(table.notes),
-        "versions": ", ".join(f"{m} {importlib.metadata.version(m)}" for m in ("jaxreg", "jax", "numpy")),
+        "versions": f"jaxreg {jr.__version__}, jax {jax.__version__}, numpy {np.__version__}",
     }
     for name, unit in (("shrinkage", "1"), ("zero_fraction", "1"), ("error", out.attrs["error"]), ("gap", "1")):
         out[name].attrs["units"] = unit

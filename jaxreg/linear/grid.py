@@ -11,7 +11,7 @@ from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import curvature, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, iterate
-from jaxreg.penalties import L1, Family, Penalty, PenaltyGrid, over
+from jaxreg.penalties import L1, Family, Penalty, PenaltyGrid
 
 __all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
 
@@ -50,7 +50,6 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
 @eqx.filter_jit
 def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar]:
     """The solution under a huge λ: unpenalised coordinates fitted within their bounds, its gradient, a step."""
-    penalty = problem.working_penalty(penalty)
     base = reference(problem, penalty)
     start, tol = (base.coef, base.intercept), jnp.asarray(1e-12, problem.dtype)
     found = iterate(ProximalGradient(), problem, penalty, base, start, tol, jnp.asarray(2000))
@@ -77,7 +76,7 @@ def _moves(
     """For each λ: how far the prox step from the null fit moves, in units of the gradient."""
 
     def moved(part: list[Array]) -> Array:
-        penalty = problem.working_penalty(grid.row(part))
+        penalty = grid.row(part)
         held = jnp.where(gradient == 0, coef, penalty.prox(coef - step * gradient, step))
         return jnp.max(jnp.abs(held - coef)) / step
 
@@ -92,7 +91,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
     unit, noise = (float(x) for x in _scales(problem))
-    coef, gradient, step = _null(problem, family(jnp.asarray(1e6 * unit, problem.dtype)))
+    coef, gradient, step = _null(problem, problem.working_penalty(family(jnp.asarray(1e6 * unit, problem.dtype))))
     top = float(jnp.max(jnp.abs(gradient)))
     eps = float(jnp.finfo(problem.dtype).eps)
     if not top > 16 * noise:
@@ -102,7 +101,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     lower, upper = 1e-6 * top, 1e6 * top
     for _ in range(12):
         grid = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
-        held = np.asarray(_moves(problem, over(family, grid), coef, gradient, step)) <= 0
+        held = np.asarray(_moves(problem, problem.working_grid(family, grid), coef, gradient, step)) <= 0
         if not held.any():
             return jnp.asarray(1000 * top, problem.dtype)
         first = int(np.argmax(held))

@@ -16,7 +16,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status
 from jaxreg.losses import Loss
-from jaxreg.penalties import Family, PenaltyGrid, over
+from jaxreg.penalties import Family, PenaltyGrid
 
 __all__ = ["Path", "path"]
 
@@ -80,7 +80,7 @@ class Path(eqx.Module):
 
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`."""
-        return _degrees(problem, over(family, self.lambdas), self.coef, self.intercept)
+        return _degrees(problem, problem.working_grid(family, self.lambdas), self.coef, self.intercept)
 
     def to_xarray(self, features: list[str] | None = None) -> Any:
         """An `xarray.Dataset` with dimensions lam and feature (and output), labelled by `features`."""
@@ -116,10 +116,10 @@ def _warm(
     problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
 ) -> Solution:
     """Scan down the grid, each solution the start of the next."""
-    base = reference(problem, problem.working_penalty(grid.at(0)))
+    base = reference(problem, grid.at(0))
 
     def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
-        penalty = problem.working_penalty(grid.row(part))
+        penalty = grid.row(part)
         return run(problem, penalty, base, solver, point, tol, max_steps)
 
     return jax.lax.scan(body, (base.coef, base.intercept), grid.carried)[1]
@@ -130,10 +130,10 @@ def _batched(
     problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
 ) -> Solution:
     """All λ in one vmapped computation, each from the null fit."""
-    base = reference(problem, problem.working_penalty(grid.at(0)))
+    base = reference(problem, grid.at(0))
 
     def one(part: list[Array]) -> Solution:
-        penalty, start = problem.working_penalty(grid.row(part)), (base.coef, base.intercept)
+        penalty, start = grid.row(part), (base.coef, base.intercept)
         return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
     return jax.vmap(one)(grid.carried)
@@ -141,10 +141,10 @@ def _batched(
 
 @eqx.filter_jit
 def _degrees(problem: Any, grid: PenaltyGrid, coef: Array, intercept: Array) -> Array:
-    spectrum = reference(problem, problem.working_penalty(grid.at(0))).spectrum
+    spectrum = reference(problem, grid.at(0)).spectrum
 
     def one(row: tuple[list[Array], Array, Array]) -> Array:
-        penalty = problem.working_penalty(grid.row(row[0]))
+        penalty = grid.row(row[0])
         w, b = problem.to_working(*row[1:])
         z = problem.predictor(w, b)
         t = 1 / curvature(problem, z, spectrum)
@@ -202,7 +202,7 @@ def path(
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     if mode == "auto":
         mode = "warm" if jax.default_backend() == "cpu" else "batched"
-    grid = over(family, lambdas)
+    grid = problem.working_grid(family, lambdas)
     program = _warm if mode == "warm" else _batched
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
     tol_array = jnp.asarray(tol, problem.dtype)

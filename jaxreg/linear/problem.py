@@ -17,7 +17,8 @@ from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import DenseDesign
 from jaxreg.losses import Loss
-from jaxreg.penalties import Penalty
+from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
+from jaxreg.penalties.separable import Coefficients, Elementary
 
 __all__ = ["Problem"]
 
@@ -119,11 +120,32 @@ class Problem(eqx.Module):
         return weight * self.loss.gradient(z, self.y)
 
     def working_penalty(self, penalty: Penalty) -> Penalty:
-        """The penalty for working coefficients: bounds converted, numbers in the working dtype."""
-        moved = penalty.rescaled(self.scale) if self.scale is not None else penalty
+        """The penalty for working coefficients: bounds converted, numbers in the working dtype.
+
+        Elementary penalties come out in one form, so that L1, SquaredL2 and elastic net share one compiled
+        program. TypeError where it is not a penalty.
+        """
+        if not isinstance(penalty, Penalty):
+            raise TypeError(
+                f"wanted a penalty such as jaxreg.L1(0.1), or a family such as jaxreg.L1 or"
+                f" lambda lam: jaxreg.ElasticNet(lam, 0.5), got {type(penalty).__name__}"
+            )
+        moved = penalty.rescaled(self.scale)
+        found = moved.elementary(self.zeros()[0])
+        if found is not None:
+            moved = Elementary(Coefficients(*(jnp.asarray(x, self.dtype) for x in found[0])))
         return jax.tree.map(
             lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, moved
         )
+
+    def working_grid(self, family: Family, lambdas: Array) -> PenaltyGrid:
+        """The family's working penalties on a grid of λ; every number among them carries the grid."""
+
+        def at(lam: Array) -> Penalty:
+            working = self.working_penalty(family(lam))
+            return jax.tree.map(lambda x: x + (0 * lam).astype(x.dtype) if x.ndim == 0 else x, working)
+
+        return over(at, lambdas)
 
     def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
         """Working coefficients and intercept on the scale of the data."""

@@ -98,7 +98,6 @@ def _rows(x: Array, like: Array) -> Array:
 
 @eqx.filter_jit
 def _solve(problem: Any, penalty: Any, solver: Any, init: Any, tol: Any, max_steps: Any) -> Solution:
-    penalty = problem.working_penalty(penalty)
     base = reference(problem, penalty)
     start = (base.coef, base.intercept) if init is None else problem.to_working(*init)
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
@@ -128,13 +127,12 @@ def solve(
     [0.0, 0.0, 0.0, 0.5]
     """
     require(jnp.asarray(tol) > 0, f"tol must be > 0, got {tol}")
-    if not isinstance(penalty, Penalty):
-        raise TypeError(f"penalty must be a jaxreg penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
+    working = problem.working_penalty(penalty)
     if init is not None:
         init = tuple(jnp.asarray(x, problem.dtype) for x in init)
     tol_array = jnp.asarray(tol, problem.dtype)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    solution = _solve(problem, penalty, solver or ProximalGradient(), init, tol_array, limit)
+    solution = _solve(problem, working, solver or ProximalGradient(), init, tol_array, limit)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={tol}: {solution}")
     return solution

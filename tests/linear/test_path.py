@@ -1,0 +1,103 @@
+"""Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes
+
+import jaxreg as jr
+
+rng = np.random.default_rng(5)
+X = rng.normal(size=(50, 8))
+Z = X[:, 0] - 0.5 * X[:, 1]
+PROBLEMS = {
+    "squared": jr.Problem(jr.losses.SquaredError(), X, Z + rng.normal(size=50), standardize=True),
+    "logistic": jr.Problem(jr.losses.Logistic(), X, (Z + rng.normal(size=50) > 0).astype(float)),
+    "poisson": jr.Problem(jr.losses.Poisson(), X, rng.poisson(np.exp(0.5 * Z)).astype(float)),
+    "multinomial": jr.Problem(jr.losses.Multinomial(3), X, np.digitize(Z + rng.normal(size=50), [-1, 1])),
+}
+w = np.array([0.0, 1, 2, np.inf, 0.5, 1, 1, 1])
+FAMILIES = {
+    "l1": jr.L1,
+    "elastic net": lambda lam: jr.ElasticNet(lam, 0.5),
+    "weights": lambda lam: jr.L1(lam, weights=w),
+    "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
+    "bounded and unpenalised": lambda lam: jr.L1(lam, weights=w) + jr.Box(-0.1, 0.1),
+}
+
+
+@pytest.mark.parametrize("problem", list(PROBLEMS))
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_lambda_max_is_the_edge(problem, family):
+    problem, family = PROBLEMS[problem], FAMILIES[family]
+    top = float(jr.lambda_max(problem, family))
+    above, below = (jr.solve(problem, family(top * f), tol=1e-10, throw=False) for f in (1.001, 0.99))
+    held = np.arange(8) if family is not FAMILIES["weights"] else np.arange(1, 8)
+    held = held if family is not FAMILIES["bounded and unpenalised"] else np.arange(1, 8)
+    assert not np.any(np.asarray(above.coef)[held])
+    assert np.any(np.asarray(below.coef)[held])
+
+
+@pytest.mark.parametrize("problem", list(PROBLEMS))
+def test_modes_agree(problem):
+    problem = PROBLEMS[problem]
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 6, 1e-2)
+    warm, batched = (jr.path(problem, jr.L1, lams, tol=1e-10, mode=m) for m in ("warm", "batched"))
+    assert bool(jnp.all(warm.converged & batched.converged))
+    np.testing.assert_allclose(warm.coef, batched.coef, atol=1e-4)
+    np.testing.assert_allclose(warm.objective, batched.objective, rtol=1e-9)
+    assert warm.mode == "warm"
+    one = jr.solve(problem, jr.L1(lams[3]), tol=1e-10)
+    np.testing.assert_allclose(warm.at(float(lams[3])).coef, one.coef, atol=1e-4)
+    np.testing.assert_allclose(warm.predict(X)[3], warm.at(float(lams[3])).predict(X), atol=1e-12)
+
+
+def test_default_ratio_and_ridge():
+    path = jr.path(PROBLEMS["squared"], jr.L1, num=3)
+    np.testing.assert_allclose(path.lambdas[-1] / path.lambdas[0], 1e-4)
+    assert not np.any(path.coef[0])
+    problem = PROBLEMS["squared"]
+    expected = 1000 * np.max(np.abs(problem.design.rmatmul(problem.residual(problem.predictor(*null(problem))))))
+    np.testing.assert_allclose(jr.lambda_max(problem, jr.SquaredL2), expected, rtol=1e-9)
+
+
+def null(problem):
+    """The null fit of squared error without offset."""
+    return problem.zeros()[0], jnp.sum(problem.weight * problem.y)
+
+
+def test_degrees_of_freedom_have_their_closed_forms():
+    problem = PROBLEMS["squared"]
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 5, 1e-2)
+    lasso = jr.path(problem, jr.L1, lams, tol=1e-10)
+    np.testing.assert_allclose(lasso.degrees_of_freedom(problem, jr.L1), jnp.sum(lasso.coef != 0, 1), atol=1e-4)
+    ridge = jr.path(problem, jr.SquaredL2, lams, tol=1e-10)
+    s2 = np.linalg.eigvalsh(np.asarray(problem.design.weighted_gram(problem.weight)))
+    expected = [(s2 / (s2 + lam)).sum() for lam in np.asarray(lams)]
+    np.testing.assert_allclose(ridge.degrees_of_freedom(problem, jr.SquaredL2), expected, atol=1e-5)
+    wide = jr.Problem(jr.losses.SquaredError(), X[:6], Z[:6])
+    found = jr.path(wide, jr.SquaredL2, lams, tol=1e-10)
+    s2 = np.linalg.eigvalsh(np.asarray(wide.design.weighted_gram(wide.weight)))
+    expected = [(s2 / (s2 + lam)).sum() for lam in np.asarray(lams)]
+    np.testing.assert_allclose(found.degrees_of_freedom(wide, jr.SquaredL2), expected, atol=1e-5)
+
+
+def test_str_and_xarray():
+    data = load_diabetes()
+    path = jr.path(jr.Problem(jr.losses.SquaredError(), data.data, data.target), jr.L1, num=4)
+    assert "4 of 4 converged" in str(path)
+    frame = path.to_xarray(data.feature_names)
+    assert frame.coef.sel(feature="bmi").shape == (4,)
+    assert "of 10 weights nonzero" in str(path.at(float(path.lambdas[1])))
+    with pytest.raises(ValueError, match="outside the grid"):
+        path.at(1e9)
+    with pytest.raises(ValueError, match="wanted"):
+        path.predict(np.ones((3, 4)))
+
+
+def test_float32_says_what_it_reached():
+    problem = jr.Problem(jr.losses.SquaredError(), X.astype("float32"), Z.astype("float32"))
+    path = jr.path(problem, jr.L1, num=5, ratio=1e-2, tol=1e-12)
+    assert path.coef.dtype == jnp.float32
+    assert set(path.messages()) <= {"stalled", "converged", "max_steps"}
+    assert bool(jnp.all(path.gap < 1e-4))

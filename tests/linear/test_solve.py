@@ -1,0 +1,246 @@
+"""Solutions: agreement with peers and published numbers, certificates on random problems, bad input."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import linear_model
+from sklearn.datasets import load_breast_cancer, load_diabetes
+
+import jaxreg as jr
+
+KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
+KNOTS += [19.98125468, 5.47747295, 5.08917881, 2.18224973, 1.31043525]
+ENTER = ["bmi", "s5", "bp", "s3", "sex", "s6", "s1", "s4", "s2", "age"]
+LOSSES = {
+    "squared": jr.losses.SquaredError(),
+    "huber": jr.losses.Huber(1.0),
+    "logistic": jr.losses.Logistic(),
+    "multinomial": jr.losses.Multinomial(3),
+    "poisson": jr.losses.Poisson(),
+}
+
+
+def targets(kind, z, rng):
+    """Targets drawn from the model of a loss."""
+    n = len(z)
+    if kind == "logistic":
+        y = (rng.random(n) < 1 / (1 + np.exp(-z))).astype(float)
+        y[:2] = 0, 1
+        return y
+    if kind == "multinomial":
+        y = np.digitize(z + rng.normal(size=n), [-1, 1])
+        y[:3] = 0, 1, 2
+        return y
+    if kind == "poisson":
+        y = rng.poisson(np.exp(np.clip(0.5 * z, -3, 3))).astype(float)
+        y[0] += 1
+        return y
+    return z + rng.normal(size=n)
+
+
+def test_diabetes_knots():
+    data = load_diabetes()
+    y = data.target - data.target.mean()
+    problem = jr.Problem(jr.losses.SquaredError(), data.data, y)
+    np.testing.assert_allclose(jr.lambda_max(problem, jr.L1) * 442, KNOTS[0], rtol=1e-9)
+    lams = np.ravel([[k * 1.0001, k * 0.9999] for k in KNOTS]) / 442
+    path = jr.path(problem, jr.L1, lams, tol=1e-13)
+    assert bool(jnp.all(path.converged))
+    for k, name in enumerate(ENTER):
+        j = data.feature_names.index(name)
+        assert path.coef[2 * k, j] == 0
+        assert path.coef[2 * k + 1, j] != 0
+    hdl = data.feature_names.index("s3")
+    assert path.coef[20, hdl] != 0 and path.coef[21, hdl] == 0  # noqa: PT018
+    assert path.coef[22, hdl] == 0 and path.coef[23, hdl] != 0  # noqa: PT018
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+def test_sklearn_elastic_net(ratio):
+    X, y = load_diabetes(return_X_y=True)
+    for alpha in (0.01, 0.1, 1.0):
+        peer = linear_model.ElasticNet(alpha=alpha, l1_ratio=ratio, tol=1e-13, max_iter=10**6).fit(X, y)
+        l1, l2 = jr.conventions.from_sklearn_elastic_net(alpha, ratio)
+        ours = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1(l1) + jr.SquaredL2(l2), tol=1e-13)
+        np.testing.assert_allclose(ours.coef, peer.coef_, atol=1e-6)
+        np.testing.assert_allclose(ours.intercept, peer.intercept_, rtol=1e-8)
+
+
+def test_sklearn_ridge_poisson_logistic():
+    rng = np.random.default_rng(0)
+    X, y = load_diabetes(return_X_y=True)
+    n = len(y)
+    ridge = linear_model.Ridge(alpha=3.0, tol=1e-12).fit(X, y)
+    ours = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y),
+                    jr.SquaredL2(jr.conventions.from_sklearn_ridge(3.0, n)), tol=1e-14)
+    np.testing.assert_allclose(ours.coef, ridge.coef_, rtol=1e-6)
+    counts = rng.poisson(np.exp(2 * X[:, 0])).astype(float)
+    peer = linear_model.PoissonRegressor(alpha=0.01, tol=1e-12, max_iter=10**4, solver="newton-cholesky").fit(X, counts)
+    ours = jr.solve(jr.Problem(jr.losses.Poisson(), X, counts), jr.SquaredL2(0.01), tol=1e-14)
+    np.testing.assert_allclose(ours.coef, peer.coef_, atol=1e-6)
+    Xb, yb = load_breast_cancer(return_X_y=True)
+    Xb = (Xb - Xb.mean(0)) / Xb.std(0)
+    lam = jr.conventions.from_sklearn_logistic(0.5, len(yb))
+    for ratio, penalty in ((0.0, jr.SquaredL2(lam)), (1.0, jr.L1(lam))):
+        peer = linear_model.LogisticRegression(C=0.5, l1_ratio=ratio, solver="saga", tol=1e-10, max_iter=10**5).fit(Xb, yb)
+        ours = jr.solve(jr.Problem(jr.losses.Logistic(), Xb, yb), penalty, tol=1e-12)
+        np.testing.assert_allclose(ours.coef, peer.coef_[0], atol=1e-6)
+        np.testing.assert_allclose(ours.predict(Xb), peer.predict_proba(Xb)[:, 1], atol=1e-6)
+
+
+def test_orthonormal_design():
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.normal(size=(40, 5)))[0] * np.sqrt(40)
+    y = rng.normal(size=40) * 2
+    ols = Q.T @ y / 40
+    problem = jr.Problem(jr.losses.SquaredError(), Q, y, intercept=False)
+    lasso = jr.solve(problem, jr.L1(0.2), tol=1e-14)
+    np.testing.assert_allclose(lasso.coef, np.sign(ols) * np.maximum(abs(ols) - 0.2, 0), atol=1e-12)
+    assert bool(jnp.all((lasso.coef == 0) == (abs(ols) <= 0.2)))
+    np.testing.assert_allclose(jr.solve(problem, jr.SquaredL2(0.5), tol=1e-14).coef, ols / 1.5, atol=1e-7)
+
+
+def test_random_problems_are_certified():
+    """200 problems over a few shapes: every one below tolerance, or shown to have no solution."""
+    rng = np.random.default_rng(3)
+    failed = []
+    shapes = [(60, 8), (30, 50)]
+    for trial in range(200):
+        n, p = shapes[trial % 2]
+        kind = list(LOSSES)[trial % 5]
+        X = rng.normal(size=(n, p)) * rng.uniform(0.2, 3, p) + rng.normal(size=p)
+        if trial % 3 == 0:
+            X[:, 1] = 2.0
+            X[:, 2] = X[:, 3]
+        y = targets(kind, X[:, :3] @ rng.normal(size=3) * 0.5, rng)
+        problem = jr.Problem(
+            LOSSES[kind], X, y,
+            sample_weight=rng.uniform(0, 2, n) if trial % 4 == 1 else np.ones(n),
+            offset=0.3 * rng.normal(size=(n, 3) if kind == "multinomial" else n) * (trial % 4 == 2),
+            standardize=bool(trial % 3),
+        )  # fmt: skip
+        weights = np.where(np.arange(p) == 0, 0.0, rng.uniform(0.5, 2, p))
+        weights[4] = np.inf
+        family = [
+            jr.L1, jr.SquaredL2, lambda lam: jr.ElasticNet(lam, 0.5), lambda lam: jr.L1(lam) + jr.NonNegative(),
+            lambda lam, w=weights: jr.L1(lam, weights=w), lambda lam: jr.ElasticNet(lam, 0.5) + jr.Box(-0.3, 0.5),
+        ][trial % 6]  # fmt: skip
+        lam = 10 ** rng.uniform(-2.5, -0.5)
+        found = jr.solve(problem, family(lam), throw=False)
+        measure = found.gap if jnp.isfinite(found.gap) else found.kkt
+        if not (bool(found.converged) and measure <= 1e-6):
+            failed.append((trial, kind, str(found)))
+    assert len(failed) <= 2, failed
+
+
+@pytest.mark.parametrize("kind", list(LOSSES))
+def test_certificate_is_honest(kind, dtype):
+    """A gap bounds the distance in objective from a much better solution; a point far off has a large one."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(80, 6)).astype(dtype)
+    problem = jr.Problem(LOSSES[kind], X, targets(kind, X[:, 0] - X[:, 1], rng))
+    penalty = jr.ElasticNet(0.05, 0.7)
+    tol = 1e-5 if dtype == jnp.float32 else 1e-12
+    best = jr.solve(problem, penalty, tol=tol)
+    assert best.coef.dtype == dtype
+    assert best.gap <= tol
+    loose = jr.solve(problem, penalty, tol=1e-1, throw=False, max_steps=2)
+    assert loose.objective >= best.objective * (1 - 1e-6)
+    assert loose.gap > best.gap
+
+
+def test_weights_offset_and_rows():
+    """An integer sample weight is the row repeated; an offset shifts the target of squared error."""
+    rng = np.random.default_rng(2)
+    X, y, w = rng.normal(size=(20, 4)), rng.normal(size=20), rng.integers(0, 4, 20)
+    for standardize in (False, True):
+        one = jr.Problem(jr.losses.SquaredError(), X, y, sample_weight=w, standardize=standardize)
+        two = jr.Problem(jr.losses.SquaredError(), np.repeat(X, w, 0), np.repeat(y, w), standardize=standardize)
+        a, b = (jr.solve(p, jr.L1(0.05), tol=1e-13) for p in (one, two))
+        np.testing.assert_allclose(a.coef, b.coef, atol=1e-10)
+        np.testing.assert_allclose(a.intercept, b.intercept, atol=1e-10)
+    offset = rng.normal(size=20)
+    a = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y, offset=offset), jr.L1(0.05), tol=1e-13)
+    b = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y - offset), jr.L1(0.05), tol=1e-13)
+    np.testing.assert_allclose(a.coef, b.coef, atol=1e-10)
+
+
+def test_constant_column_and_bounds():
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(30, 4)) * [1, 5, 1, 1], rng.normal(size=30)
+    X[:, 2] = 7.0
+    problem = jr.Problem(jr.losses.SquaredError(), X, y + X[:, 1], standardize=True)
+    found = jr.solve(problem, jr.L1(0.01) + jr.Box(-0.2, 0.5), tol=1e-10)
+    assert found.coef[2] == 0
+    assert jnp.all(jnp.isfinite(found.coef))
+    np.testing.assert_allclose(found.coef[1], 0.5, atol=1e-12)
+
+
+def test_inside_jit_vmap_and_no_recompilation():
+    rng = np.random.default_rng(4)
+    X, y = jnp.asarray(rng.normal(size=(30, 4))), jnp.asarray(rng.normal(size=30))
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def coef(lam, weight):
+        problem = jr.Problem(jr.losses.SquaredError(), X, y, sample_weight=weight, standardize=True)
+        return jr.solve(problem, jr.L1(lam), tol=1e-10).coef
+
+    ones = jnp.ones(30)
+    alone = jnp.stack([coef(lam, ones) for lam in (0.01, 0.1)])
+    batch = jax.jit(jax.vmap(coef.__wrapped__.__wrapped__, in_axes=(0, None)))(jnp.array([0.01, 0.1]), ones)
+    np.testing.assert_allclose(alone, batch, atol=1e-8)
+
+
+def test_separable_data_have_no_unpenalized_fit():
+    X = np.linspace(-1, 1, 20)[:, None]
+    assert jr.unpenalized(jr.Problem(jr.losses.Logistic(), X, (X[:, 0] > 0).astype(float))) is None
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=20)
+    coef, intercept = jr.unpenalized(jr.Problem(jr.losses.SquaredError(), X, y))
+    np.testing.assert_allclose([coef[0], intercept], np.polyfit(X[:, 0], y, 1), atol=1e-9)
+
+
+ok = np.random.default_rng(0).normal(size=(5, 2))
+SQUARED = jr.losses.SquaredError()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: jr.Problem(SQUARED, np.full((5, 2), np.nan), np.ones(5)), "10 NaN or infinite entries in 2 columns"),
+        (lambda: jr.Problem(SQUARED, ok, np.full(5, np.inf)), "y has 5 NaN or infinite"),
+        (lambda: jr.Problem(SQUARED, ok, np.ones(4)), "one target per row"),
+        (lambda: jr.Problem(SQUARED, np.ones(5), np.ones(5)), "two dimensions"),
+        (lambda: jr.Problem(SQUARED, np.ones((0, 2)), np.ones(0)), "empty"),
+        (lambda: jr.Problem(SQUARED, np.ones((1, 2)), np.ones(1)), "one row"),
+        (lambda: jr.Problem(SQUARED, ok, np.ones(5), sample_weight=-np.ones(5)), "sample_weight"),
+        (lambda: jr.Problem(SQUARED, ok, np.ones(5), sample_weight=np.zeros(5)), "sums to zero"),
+        (lambda: jr.Problem(SQUARED, ok, np.ones(5), offset=np.ones(3)), "offset has shape"),
+        (lambda: jr.lambda_max(jr.Problem(SQUARED, ok, np.ones(5)), jr.L1), "λ_max is 0"),
+        (lambda: jr.lambda_grid(-1.0), "lambda_max must be > 0"),
+        (lambda: jr.path(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1, []), "non-empty"),
+        (lambda: jr.path(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1, [0.1, 0.2]), "must fall"),
+        (lambda: jr.path(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1, [0.1, -0.2]), "≥ 0"),
+        (lambda: jr.path(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1, [np.nan]), "NaN"),
+        (lambda: jr.path(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1, mode="cold"), "mode must be"),
+        (lambda: jr.solve(jr.Problem(SQUARED, ok, ok[:, 0]), jr.L1(0.1), tol=0.0), "tol must be > 0"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_penalty():
+    problem = jr.Problem(SQUARED, ok, ok[:, 0])
+    with pytest.raises(TypeError, match="wanted a penalty"):
+        jr.solve(problem, 0.1)
+    with pytest.raises(TypeError, match="wanted a penalty"):
+        jr.path(problem, lambda lam: lam, [0.1])
+    with pytest.raises(RuntimeError, match="did not reach"):
+        jr.solve(problem, jr.L1(1e-3), tol=1e-14, max_steps=1)
