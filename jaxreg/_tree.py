@@ -8,23 +8,13 @@ import jax.numpy as jnp
 
 from jaxreg._types import Params, Scalar
 
-__all__ = ["expand_step", "tree_all", "tree_dot", "tree_max_abs", "tree_sum"]
+__all__ = ["expand_step", "tree_all", "tree_sum"]
 
 
 def tree_sum(tree: Params) -> Scalar:
     """Sum of all entries of all leaves; 0 for a tree without leaves."""
-    return reduce(jnp.add, [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)], jnp.zeros(()))
-
-
-def tree_dot(a: Params, b: Params) -> Scalar:
-    """Inner product of two trees of the same structure."""
-    return tree_sum(jax.tree.map(jnp.multiply, a, b))
-
-
-def tree_max_abs(tree: Params) -> Scalar:
-    """Largest absolute entry; 0 for a tree without entries."""
-    tops = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree) if leaf.size]
-    return reduce(jnp.maximum, tops, jnp.zeros(()))
+    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
+    return reduce(jnp.add, sums) if sums else jnp.zeros(())
 
 
 def tree_all(tree: Params) -> Any:

@@ -201,7 +201,7 @@ class Logistic(Loss):
         found = np.unique(y)
         require(
             set(found) <= {0, 1},
-            f"Logistic needs y in {{0, 1}}, got the values {found[:5].tolist()}: encode the classes as 0 and 1",
+            f"Logistic needs y in {{0, 1}}, got {found[:5].tolist()}: encode the classes as 0 and 1",
         )
         require(len(found) == 2, f"y holds one class only ({found[0]}): Logistic needs both 0 and 1")
 

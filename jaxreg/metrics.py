@@ -69,7 +69,7 @@ def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scal
     r"""Effective degrees of freedom $\operatorname{tr}[H_{AA}(H_{AA} + \operatorname{diag}((1-d)/(dt)))^+]$.
 
     X (n, p) as the penalty sees it; `curvature` (n,) or (n, K, K), the loss's second derivative with sample
-    weights, so that H = XᵀWX; `derivative` d (p,) or (p, K), the prox's derivative at the fixed point; `step` t.
+    weights, so that H = XᵀWX; `derivative` d (p,) or (p, K), the prox's derivative there; `step` t.
     A is where d > 0. It is rank(X_A) for the lasso (Tibshirani and Taylor 2012) and Σ σ²/(σ² + λ) for ridge.
     Penalised directions lighter than √eps of the heaviest count as part of the null space.
 

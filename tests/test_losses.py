@@ -60,8 +60,11 @@ def test_fenchel_young(name, dtype):
     assert jnp.all(loose >= -300 * eps * (1 + jnp.abs(loss.value(z, y))))
     assert jnp.max(loose) > 0.1
     product = v * z if z.ndim == 1 else jnp.sum(v * z, axis=1)
-    np.testing.assert_allclose(loss.fenchel_gap(z, y, v), loss.value(z, y) + loss.conjugate(v, y) - product,
-                               atol=float(1e3 * eps * (1 + jnp.max(jnp.abs(product)))))
+    np.testing.assert_allclose(
+        loss.fenchel_gap(z, y, v),
+        loss.value(z, y) + loss.conjugate(v, y) - product,
+        atol=float(1e3 * eps * (1 + jnp.max(jnp.abs(product)))),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

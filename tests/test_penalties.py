@@ -154,17 +154,26 @@ def test_dtype_is_kept_and_zeros_are_exact(name, low):
 @pytest.mark.parametrize("name", IDS)
 def test_jit_and_take(name):
     penalty = MEMBERS[name]
-    np.testing.assert_array_equal(jax.jit(lambda p, v: p.prox(v, 0.5))(penalty, V[0]), penalty.prox(V[0], 0.5))
+    np.testing.assert_array_equal(
+        jax.jit(lambda p, v: p.prox(v, 0.5))(penalty, V[0]), penalty.prox(V[0], 0.5)
+    )
     index = jnp.array([4, 1, 3])
     np.testing.assert_array_equal(penalty.take(index).prox(V[0][index], 0.5), penalty.prox(V[0], 0.5)[index])
 
 
 def test_vmap_over_lambda_is_the_loop():
     lams = jnp.array([0.0, 0.1, 1.0, 10.0])
-    for family in (jr.L1, jr.SquaredL2, lambda lam: jr.ElasticNet(lam, 0.3), lambda lam: jr.L1(lam) + jr.Box(0, 1)):
+    for family in (
+        jr.L1,
+        jr.SquaredL2,
+        lambda lam: jr.ElasticNet(lam, 0.3),
+        lambda lam: jr.L1(lam) + jr.Box(0, 1),
+    ):
         batch = jax.vmap(lambda lam, family=family: family(lam).prox(V[0], 1.0))(lams)
         np.testing.assert_array_equal(batch, jnp.stack([family(lam).prox(V[0], 1.0) for lam in lams]))
-        np.testing.assert_array_equal(jnp.stack([penalties.over(family, lams).at(k).prox(V[0], 1.0) for k in range(4)]), batch)
+        np.testing.assert_array_equal(
+            jnp.stack([penalties.over(family, lams).at(k).prox(V[0], 1.0) for k in range(4)]), batch
+        )
 
 
 def test_pytree_equals_flat():

@@ -22,18 +22,43 @@ def _root() -> None:
 
 @app.command()
 def sweep(
-    data: Annotated[str, typer.Argument(help="A .csv, .tsv or .parquet file, or diabetes, breast_cancer, digits, wine, iris.")] = "diabetes",  # noqa: E501
+    data: Annotated[
+        str,
+        typer.Argument(help="A .csv, .tsv or .parquet file, or diabetes, breast_cancer, digits, wine, iris."),
+    ] = "diabetes",
     target: Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")] = None,
-    loss: Annotated[str | None, typer.Option(help="squared, huber, logistic, multinomial or poisson; follows the target where not given.")] = None,  # noqa: E501
-    penalty: Annotated[list[str] | None, typer.Option(help="l1, l2, elastic-net:RATIO or nonnegative-l1; may be repeated. Default: l1, l2, elastic-net:0.5.")] = None,  # noqa: E501
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="squared, huber, logistic, multinomial or poisson; follows the target where not given."
+        ),
+    ] = None,
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="l1, l2, elastic-net:RATIO, nonnegative-l1; repeatable. Default: l1, l2, elastic-net:0.5."
+        ),
+    ] = None,
     lambdas: Annotated[int, typer.Option(help="Number of λ in each grid.")] = 100,
-    ratio: Annotated[float | None, typer.Option(help="Smallest over largest λ; glmnet's 1e-4 (n > p) or 1e-2 where not given.")] = None,  # noqa: E501
-    holdout: Annotated[float, typer.Option(help="Fraction of rows kept aside for the held-out error.")] = 0.25,
-    standardize: Annotated[bool, typer.Option(help="Penalise features in units of their standard deviation.")] = True,
+    ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest over largest λ; 1e-4 (n > p) or 1e-2 where not given, for l2 1000 times less."
+        ),
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(help="Fraction of rows kept aside for the held-out error.")
+    ] = 0.25,
+    standardize: Annotated[
+        bool, typer.Option(help="Penalise features in units of their standard deviation.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     tol: Annotated[float, typer.Option(help="Relative duality gap to reach at every λ.")] = 1e-6,
-    out: Annotated[pathlib.Path | None, typer.Option(help="Folder for map.png, paths.png, sweep.nc. Default: jaxreg-DATA.")] = None,  # noqa: E501
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for map.png, paths.png, sweep.nc. Default: jaxreg-DATA."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in that folder.")] = False,
     cache: Annotated[bool, typer.Option(help="Keep compiled programs in the user's cache folder.")] = True,
 ) -> None:
@@ -95,8 +120,12 @@ def _sweep(
         console.print(report.sentence(dataset.isel(penalty=k), dataset.attrs["reference"]), highlight=False)
     left = int((dataset["status"].values != "converged").sum())
     if left:
-        console.print(f"{left} of {dataset['status'].size} λ did not reach the tolerance: see the status column")
-    console.print(f"wrote {', '.join(str(folder / name) for name in _RESULTS)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{left} of {dataset['status'].size} λ did not reach the tolerance: see the status column"
+        )
+    console.print(
+        f"wrote {', '.join(str(folder / name) for name in _RESULTS)}", highlight=False, soft_wrap=True
+    )
 
 
 def _check_folder(folder: pathlib.Path, overwrite: bool) -> None:

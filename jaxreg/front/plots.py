@@ -29,13 +29,31 @@ def map(dataset: Any, ax: Any = None) -> Any:
         marker, line = _STYLES[k % len(_STYLES)]
         x, y = 100 * part["shrinkage"].values, 100 * part["zero_fraction"].values
         ax.plot(x, y, linestyle=line, color="0.55", linewidth=1, zorder=1)
-        points = ax.scatter(x, y, c=part["error"].values, marker=marker, s=26, vmin=low, vmax=high, cmap="cividis")
+        points = ax.scatter(
+            x, y, c=part["error"].values, marker=marker, s=26, vmin=low, vmax=high, cmap="cividis"
+        )
         top = best(part)
         ax.plot([], [], marker=marker, linestyle=line, color="0.35", label=str(name))
         ax.scatter(
-            x[top], y[top], marker=marker, s=170, facecolors="none", edgecolors="black", linewidths=1.8, zorder=3
+            x[top],
+            y[top],
+            marker=marker,
+            s=170,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=1.8,
+            zorder=3,
         )
-    ax.scatter([], [], marker="o", s=120, facecolors="none", edgecolors="black", linewidths=1.8, label="smallest error")
+    ax.scatter(
+        [],
+        [],
+        marker="o",
+        s=120,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=1.8,
+        label="smallest error",
+    )
     ax.figure.colorbar(points, ax=ax, label=f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}")
     ax.set_xlabel(f"shrinkage: norm pulled below that of {dataset.attrs['reference']} (%)")
     ax.set_ylabel("sparsity: weights that are exactly 0 (%)")
@@ -51,18 +69,21 @@ def paths(dataset: Any, axes: Any = None) -> Any:
     count = dataset.sizes["penalty"]
     axes = _axes(count, (1.2 + 4.2 * count, 4.6)) if axes is None else axes
     names = dataset["feature"].values
+    size = np.abs(dataset["standardized_coef"].values)
+    # One order for all panels, so that a colour means the same feature everywhere.
+    order = np.argsort(-size.max(axis=tuple(k for k in range(size.ndim) if k != 2)))
     for k, ax in enumerate(axes):
         part = dataset.isel(penalty=k)
         coef = part["standardized_coef"].values
         coef = coef.reshape(coef.shape[0], coef.shape[1], -1)
-        lam, order = part["lam"].values, np.argsort(-np.abs(coef[-1]).max(axis=-1))
+        lam = part["lam"].values
         for rank, j in enumerate(order):
             shown = rank < 5
             line = _STYLES[rank % len(_STYLES)][1] if shown else "-"
             color = f"C{rank}" if shown else "0.75"
             for c in range(coef.shape[2]):
                 label = str(names[j]) if shown and c == 0 else None
-                ax.plot(lam, coef[:, j, c], color=color, linestyle=line, label=label, zorder=3 - shown * -1)
+                ax.plot(lam, coef[:, j, c], color=color, linestyle=line, label=label, zorder=2 + shown)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.axvline(lam[best(part)], color="0.3", linestyle=(0, (2, 2)), label="smallest error")
         ax.set_xscale("log")

@@ -26,7 +26,7 @@ def sentence(part: Any, reference: str) -> str:
         return words + "."
     return words + (
         f"; the norm is {100 * (1 - float(part['shrinkage'][k])):.0f} % of {reference},"
-        f" its largest weight {100 * abs(here[top]) / abs(base[top]):.0f} %."
+        f" the weight that is largest there is pulled to {100 * abs(here[top]) / abs(base[top]):.0f} %."
     )
 
 
@@ -34,8 +34,8 @@ def table(part: Any, error: str, rows: int = 12) -> Any:
     """A rich table of about `rows` steps of the grid, the best marked."""
     from rich.table import Table
 
-    out = Table(title=f"{part['penalty'].item()}", title_justify="left")
-    for name in ("", "λ", "exact zeros", "shrinkage", "df", "deviance explained", error, "gap", "status"):
+    out = Table(title=f"{part['penalty'].item()} (error: {error})", title_justify="left")
+    for name in ("", "λ", "exact zeros", "shrinkage", "df", "explained", "error", "gap", "status"):
         out.add_column(name, justify="left" if name in ("", "status") else "right", no_wrap=name == "λ")
     steps, top = part.sizes["step"], best(part)
     total = int(np.prod(part["coef"].shape[1:]))

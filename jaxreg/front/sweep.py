@@ -39,7 +39,8 @@ def family(name: str) -> tuple[str, Any]:
     if word != "elastic-net":
         known = [*plain, "elastic-net:0.5"]
         close = difflib.get_close_matches(name.lower(), known, 1, 0.3)
-        raise ValueError(f"unknown penalty {name!r}: {f'did you mean {close[0]}? ' if close else ''}known are {', '.join(known)}")
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ValueError(f"unknown penalty {name!r}: {hint}known are {', '.join(known)}")
     try:
         ratio = float(number or 0.5)
     except ValueError:
@@ -75,7 +76,10 @@ def run(
     parts = []
     for label, member in families.items():
         tick(label)
-        path = jr.path(problem, member, num=num, ratio=ratio, tol=tol)
+        default = 1e-4 if train.size > X.shape[1] else 1e-2
+        # Ridge starts at glmnet's 1000·‖∇f(null)‖, where nothing happens yet: go as much further down.
+        span = ratio or (default * 1e-3 if label == "L2" else default)
+        path = jr.path(problem, member, num=num, ratio=span, tol=tol)
         base = np.asarray(path.coef[-1] if free is None else free[0])
         parts.append(_measure(table, problem, path, member, base, scale, train, held if held.size else train))
     out = xarray.concat(parts, dim="penalty").assign_coords(penalty=list(families))
@@ -97,7 +101,12 @@ def run(
         "notes": "; ".join(table.notes),
         "versions": f"jaxreg {jr.__version__}, jax {jax.__version__}, numpy {np.__version__}",
     }
-    for name, unit in (("shrinkage", "1"), ("zero_fraction", "1"), ("error", out.attrs["error"]), ("gap", "1")):
+    for name, unit in (
+        ("shrinkage", "1"),
+        ("zero_fraction", "1"),
+        ("error", out.attrs["error"]),
+        ("gap", "1"),
+    ):
         out[name].attrs["units"] = unit
     return out
 

@@ -203,9 +203,7 @@ def _gap(problem: Problem, penalty: Penalty, coef: Array, intercept: Array, unit
     return jnp.where(closed, best + penalty.value(coef), jnp.inf)
 
 
-def _dual_point(
-    problem: Problem, coef: Array, intercept: Array, free: Array
-) -> tuple[Array, Array]:
+def _dual_point(problem: Problem, coef: Array, intercept: Array, free: Array) -> tuple[Array, Array]:
     """v (per sample, without weights) and −Xᵀ(weight·v), orthogonal to intercept and free columns."""
     if problem.intercept:
         coef, intercept = fit_free(problem, coef, intercept, free, steps=10)

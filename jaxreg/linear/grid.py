@@ -48,8 +48,8 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
 
 
 @eqx.filter_jit
-def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar]:
-    """The solution under a huge λ: unpenalised coordinates fitted within their bounds, its gradient, a step."""
+def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar, Scalar]:
+    """Under a huge λ (unpenalised coordinates fitted within bounds): solution, gradient, step, ‖∇f(null)‖∞."""
     base = reference(problem, penalty)
     start, tol = (base.coef, base.intercept), jnp.asarray(1e-12, problem.dtype)
     found = iterate(ProximalGradient(), problem, penalty, base, start, tol, jnp.asarray(2000))
@@ -57,7 +57,7 @@ def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar]:
     gradient = problem.design.rmatmul(problem.residual(z))
     constant = problem.constant if gradient.ndim == 1 else problem.constant[:, None]
     gradient = jnp.where(penalty.free(found.coef) | constant, 0.0, gradient)
-    return found.coef, gradient, 1 / curvature(problem, z, base.spectrum)
+    return found.coef, gradient, 1 / curvature(problem, z, base.spectrum), base.gradient
 
 
 @eqx.filter_jit
@@ -70,9 +70,7 @@ def _scales(problem: Problem) -> tuple[Scalar, Scalar]:
 
 
 @eqx.filter_jit
-def _moves(
-    problem: Problem, grid: PenaltyGrid, coef: Array, gradient: Array, step: Scalar
-) -> Array:
+def _moves(problem: Problem, grid: PenaltyGrid, coef: Array, gradient: Array, step: Scalar) -> Array:
     """For each λ: how far the prox step from the null fit moves, in units of the gradient."""
 
     def moved(part: list[Array]) -> Array:
@@ -91,7 +89,9 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
     unit, noise = (float(x) for x in _scales(problem))
-    coef, gradient, step = _null(problem, problem.working_penalty(family(jnp.asarray(1e6 * unit, problem.dtype))))
+    coef, gradient, step, null_gradient = _null(
+        problem, problem.working_penalty(family(jnp.asarray(1e6 * unit, problem.dtype)))
+    )
     top = float(jnp.max(jnp.abs(gradient)))
     eps = float(jnp.finfo(problem.dtype).eps)
     if not top > 16 * noise:
@@ -103,7 +103,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
         grid = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
         held = np.asarray(_moves(problem, problem.working_grid(family, grid), coef, gradient, step)) <= 0
         if not held.any():
-            return jnp.asarray(1000 * top, problem.dtype)
+            return jnp.asarray(1000 * null_gradient, problem.dtype)
         first = int(np.argmax(held))
         upper = float(grid[first])
         lower = float(grid[first - 1]) if first else lower

@@ -26,7 +26,7 @@ _MODES = ("auto", "warm", "batched")
 class Path(eqx.Module):
     """Solutions along a falling grid of λ, on the scale of the data.
 
-    lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps and status (L,).
+    lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps, status (L,).
     `mode` says how they were computed.
     """
 
@@ -72,7 +72,9 @@ class Path(eqx.Module):
         """The solution whose λ is nearest to `lam` in log λ; ValueError where `lam` is outside the grid."""
         grid = np.asarray(self.lambdas, float)
         if not grid[-1] * (1 - 1e-9) <= lam <= grid[0] * (1 + 1e-9):
-            raise ValueError(f"λ = {lam} is outside the grid, which runs from {grid[0]:.6g} to {grid[-1]:.6g}")
+            raise ValueError(
+                f"λ = {lam} is outside the grid, which runs from {grid[0]:.6g} to {grid[-1]:.6g}"
+            )
         tiny = np.finfo(float).tiny
         k = int(np.argmin(np.abs(np.log(np.maximum(grid, tiny)) - np.log(max(lam, tiny)))))
         names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
@@ -112,9 +114,7 @@ def _status_names() -> tuple[str, ...]:
 
 
 @eqx.filter_jit
-def _warm(
-    problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
-) -> Solution:
+def _warm(problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any) -> Solution:
     """Scan down the grid, each solution the start of the next."""
     base = reference(problem, grid.at(0))
 
@@ -126,9 +126,7 @@ def _warm(
 
 
 @eqx.filter_jit
-def _batched(
-    problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any
-) -> Solution:
+def _batched(problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any) -> Solution:
     """All λ in one vmapped computation, each from the null fit."""
     base = reference(problem, grid.at(0))
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, certify, curvature, fit_free, reference
+from jaxreg.linear.certificate import Reference, certify, fit_free, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
 from jaxreg.losses import Loss
@@ -24,7 +24,7 @@ MAX_STEPS = 50_000
 class Solution(eqx.Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
-    `objective` is Cost at the solution; `gap` and `kkt` are the certificate (see `jaxreg.linear.certificate`);
+    `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
     `steps` counts solver steps; `status` says why they stopped.
     """
 
@@ -151,7 +151,8 @@ def _free_fit(problem: Problem) -> tuple[Array, Array, Array]:
     # Separable data push the loss to its infimum with weights that grow without end.
     saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
     at_infimum = problem.value(z) - saturated <= 1e-6 * base.loss_range
-    runs_off = at_infimum & (curvature(problem, z, jnp.ones(())) < 1e-3)
+    bend = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.ones_like(z),))[1]
+    runs_off = at_infimum & (jnp.max(jnp.abs(bend)) < 1e-3)
     full = rank == jnp.sum(~problem.constant)
     return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
 

@@ -2,7 +2,8 @@
 
 A penalty is the Complexity of Cost = EmpLoss + λ·Complexity: an immutable pytree with a `value` and a
 `prox`. To add one that acts on each coordinate alone, subclass `SeparablePenalty` and write `value_1d`
-and `prox_1d`; a convex one also writes `conjugate_1d` and, where its dual domain is bounded, `dual_bounds_1d`.
+and `prox_1d`; a convex one also writes
+`conjugate_1d` and the interval where that is finite, `dual_bounds_1d`.
 
 A field that may hold one number per coordinate is declared with `per_coordinate()`: the base then slices
 it in `take` and lines it up with the leaves of the params.
@@ -64,7 +65,7 @@ class Penalty(eqx.Module):
         """The same penalty for params measured in units `scale` times finer (bounds are converted)."""
 
     def elementary(self, params: Params) -> list[Any] | None:
-        """Its `Coefficients` on each leaf where it is slope·|w| + curvature/2·w² on an interval, else None."""
+        """Its `Coefficients` on each leaf where it is elementary (see `separable`), else None."""
         return None
 
     def dual_scale(self, dual: Params) -> Scalar:
@@ -181,9 +182,7 @@ class SeparablePenalty(Penalty):
         columns = [structure.flatten_up_to(tree) for tree in rest]
         total, start, out = sum(leaf.size for leaf in leaves), 0, []
         for k, leaf in enumerate(leaves):
-            part = self._with(
-                lambda x, leaf=leaf, start=start: _line_up(x, leaf, start, total, len(leaves))
-            )
+            part = self._with(lambda x, leaf=leaf, start=start: _line_up(x, leaf, start, total, len(leaves)))
             out.append(function(part, leaf, *(column[k] for column in columns)))
             start += leaf.size
         return jax.tree.unflatten(structure, out)

@@ -62,7 +62,7 @@ class _Combined(Penalty):
 
     def conjugate(self, dual: Params) -> Scalar:
         """Coordinate by coordinate; TypeError where the parts are not elementary."""
-        return sum(jax.tree.leaves(self._each(dual, lambda p, u: p.conjugate(u))), jnp.zeros(()))
+        return sum(jax.tree.leaves(self._each(dual, lambda p, u: p.conjugate(u))), 0.0)
 
     def dual_bounds(self, params: Params) -> tuple[Params, Params]:
         """Per coordinate, the interval on which the conjugate is finite."""
@@ -122,7 +122,7 @@ class Sum(_Combined):
 
     def value(self, params: Params) -> Scalar:
         """The sum of the values."""
-        return sum((part.value(params) for part in self.parts), jnp.zeros(()))
+        return sum((part.value(params) for part in self.parts), 0.0)
 
     def elementary(self, params: Params) -> list[Coefficients] | None:
         """Slopes and curvatures added, intervals intersected."""
@@ -172,7 +172,7 @@ class Masked(_Combined):
     def value(self, params: Params) -> Scalar:
         """The value of the selected coordinates."""
         parts = jax.tree.leaves(self._each(params, lambda p, w: p.value(w)))
-        return sum(parts, jnp.zeros(()))
+        return sum(parts, 0.0)
 
     def elementary(self, params: Params) -> list[Coefficients] | None:
         """Those of the inner penalty where the mask is true, neutral elsewhere."""

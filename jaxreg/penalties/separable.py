@@ -17,7 +17,16 @@ from jaxreg._fields import hyperparameter, per_coordinate, require
 from jaxreg._types import ArrayLike, Params
 from jaxreg.penalties.base import SeparablePenalty
 
-__all__ = ["L1", "Box", "Coefficients", "ElasticNet", "Elementary", "ElementaryPenalty", "NonNegative", "SquaredL2"]
+__all__ = [
+    "L1",
+    "Box",
+    "Coefficients",
+    "ElasticNet",
+    "Elementary",
+    "ElementaryPenalty",
+    "NonNegative",
+    "SquaredL2",
+]
 
 
 class Coefficients(NamedTuple):
@@ -183,7 +192,10 @@ class Box(ElementaryPenalty):
     upper: Array = per_coordinate(jnp.inf)
 
     def __check_init__(self) -> None:
-        require(self.lower <= self.upper, "Box: every lower bound must be ≤ its upper bound; some are crossed or NaN")
+        require(
+            self.lower <= self.upper,
+            "Box: every lower bound must be ≤ its upper bound; some are crossed or NaN",
+        )
 
     def coefficients(self) -> Coefficients:
         """The interval alone."""

@@ -44,9 +44,7 @@ class Solver(eqx.Module):
     """Base of all solvers. To add one: subclass, write `init` and `step`, name it in `solvers/__init__`."""
 
     @abstractmethod
-    def init(
-        self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]
-    ) -> State:
+    def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
         """The state at working coefficients and intercept."""
 
     @abstractmethod
@@ -77,7 +75,7 @@ def iterate(
     tol: Scalar,
     max_steps: Scalar,
 ) -> Outcome:
-    """Run the solver until the gap (kkt where there is none) is ≤ tol, or it cannot go on. Pure and vmappable."""
+    """Run the solver until the gap (kkt where there is none) is ≤ tol, or it cannot go on. Pure."""
     state = solver.init(problem, penalty, base, start)
 
     def measure(state: State) -> tuple[Certificate, Scalar]:

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-cache = pathlib.Path(__file__).parent.parent / ".jax_cache"
+cache = pathlib.Path(__file__).parent / ".jax_cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("MPLBACKEND", "Agg")
