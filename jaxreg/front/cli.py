@@ -42,9 +42,7 @@ def sweep(
     lambdas: Annotated[int, typer.Option(help="Number of λ in each grid.")] = 100,
     ratio: Annotated[
         float | None,
-        typer.Option(
-            help="Smallest over largest λ; 1e-4 (n > p) or 1e-2 where not given, for l2 1000 times less."
-        ),
+        typer.Option(help="Smallest over largest λ; default 1e-4 (n > p) or 1e-2, for l2 1000 times less."),
     ] = None,
     holdout: Annotated[
         float, typer.Option(help="Fraction of rows kept aside for the held-out error.")
@@ -134,8 +132,13 @@ def _check_folder(folder: pathlib.Path, overwrite: bool) -> None:
     if folder.is_dir() and any((folder / name).exists() for name in _RESULTS) and not overwrite:
         raise ValueError(f"{folder} holds results already: add --overwrite or give another folder with --out")
     parent = folder if folder.is_dir() else next(p for p in folder.absolute().parents if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"{parent} cannot be written to: permission denied, give another folder with --out")
+    try:
+        tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=parent).cleanup()
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        raise ValueError(
+            f"{parent} cannot be written to ({reason}): give another folder with --out"
+        ) from None
 
 
 def _write(dataset: object, folder: pathlib.Path, draw: object) -> None:

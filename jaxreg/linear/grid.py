@@ -49,7 +49,7 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
 
 @eqx.filter_jit
 def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar, Scalar]:
-    """Under a huge λ (unpenalised coordinates fitted within bounds): solution, gradient, step, ‖∇f(null)‖∞."""
+    """Solution under a huge λ (unpenalised coordinates fitted), its gradient, a step, ‖∇f(null)‖∞."""
     base = reference(problem, penalty)
     start, tol = (base.coef, base.intercept), jnp.asarray(1e-12, problem.dtype)
     found = iterate(ProximalGradient(), problem, penalty, base, start, tol, jnp.asarray(2000))

@@ -51,8 +51,8 @@ def test_default_data(tmp_path):
 
 def test_own_file_with_classes(table, tmp_path):
     result = call(
-        table, "--target", "kind", "--penalty", "l1", "--lambdas", 5, "--out", tmp_path / "o", "--dtype", "float32",
-        "--tol", 1e-3,
+        table, "--target", "kind", "--penalty", "l1", "--lambdas", 5, "--out", tmp_path / "o",
+        "--dtype", "float32", "--tol", 1e-3,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "logistic" in result.output
