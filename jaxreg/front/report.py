@@ -24,9 +24,12 @@ def sentence(part: Any, reference: str) -> str:
     top = int(np.argmax(np.abs(base)))
     if base[top] == 0:
         return words + "."
+    columns = here.size // part.sizes["feature"]
+    name = part["feature"].values[top // columns]
+    pulled = 100 * abs(here[top]) / abs(base[top])
     return words + (
-        f"; the norm is {100 * (1 - float(part['shrinkage'][k])):.0f} % of {reference},"
-        f" the weight that is largest there is pulled to {100 * abs(here[top]) / abs(base[top]):.0f} %."
+        f"; their norm is {100 * (1 - float(part['shrinkage'][k])):.0f} % of that of {reference},"
+        f" whose largest weight ({name}) is pulled to {pulled:.0f} %."
     )
 
 
@@ -51,7 +54,7 @@ def table(part: Any, error: str, rows: int = 12) -> Any:
             f"{100 * float(row['deviance_explained']):.1f} %",
             f"{float(row['error']):.4g}",
             f"{gap:.0e}" if np.isfinite(gap) else f"kkt {float(row['kkt']):.0e}",
-            str(row["status"].item()),
+            {"converged": "ok"}.get(str(row["status"].item()), str(row["status"].item())),
             style="bold" if k == top else None,
         )
     return out

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +112,24 @@ def run(
     return out
 
 
+@eqx.filter_jit
+def _summaries(
+    loss: jr.losses.Loss, coef: Any, base: Any, train: tuple[Any, Any], held: tuple[Any, Any]
+) -> dict[str, Any]:
+    """One number per λ of each metric, in one compiled program for all penalties."""
+
+    def one(coef: Any, z_train: Any, z_held: Any) -> dict[str, Any]:
+        return {
+            "zeros": jr.metrics.zeros(coef),
+            "zero_fraction": jr.metrics.zero_fraction(coef),
+            "shrinkage": jr.metrics.shrinkage(coef, base),
+            "deviance_explained": jr.metrics.explained_deviance(loss, z_train, train[1]),
+            "error": jr.metrics.prediction_error(loss, z_held, held[1]),
+        }
+
+    return jax.vmap(one)(coef, train[0], held[0])
+
+
 def _measure(
     table: Table,
     problem: jr.Problem,
@@ -130,15 +149,10 @@ def _measure(
     loss, y = problem.loss, jnp.asarray(table.y)
     y = loss.encode(y, problem.dtype)
     X = jnp.asarray(table.X, problem.dtype)
-    z, zt = path.linear(X[held]), path.linear(X[train])
     extra = ("class",) * (coef.ndim - 2)
     numbers = {
-        "zeros": jax.vmap(jr.metrics.zeros)(path.coef),
-        "zero_fraction": jax.vmap(jr.metrics.zero_fraction)(path.coef),
-        "shrinkage": jax.vmap(lambda c: jr.metrics.shrinkage(c, base))(seen),
+        **_summaries(loss, seen, base, (path.linear(X[train]), y[train]), (path.linear(X[held]), y[held])),
         "dof": path.degrees_of_freedom(problem, member),
-        "deviance_explained": jax.vmap(lambda z: jr.metrics.explained_deviance(loss, z, y[train]))(zt),
-        "error": jax.vmap(lambda z: jr.metrics.prediction_error(loss, z, y[held]))(z),
         "gap": path.gap,
         "kkt": path.kkt,
         "steps": path.steps,
