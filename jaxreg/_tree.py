@@ -1,29 +1,82 @@
-"""Arithmetic over pytrees of arrays, where `jax.tree` has no one-liner for it."""
+"""Pytrees of parameters: which leaves are weights, and arithmetic over them.
 
+A leaf is a weight where it is an array of floats. Everything else in a model (integers, static fields,
+functions, None) passes through untouched.
+"""
+
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxreg._types import Params, Scalar
 
-__all__ = ["expand_step", "tree_all", "tree_sum"]
+__all__ = ["along", "is_weight", "ravel", "tree_sum", "weights_of"]
 
 
-def tree_sum(tree: Params) -> Scalar:
-    """Sum of all entries of all leaves; 0 for a tree without leaves."""
-    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
-    return reduce(jnp.add, sums) if sums else jnp.zeros(())
+def is_weight(leaf: Any) -> bool:
+    """Whether a leaf is an array of floats, concrete or traced."""
+    return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def tree_all(tree: Params) -> Any:
-    """True where every entry of every leaf is true."""
-    return reduce(jnp.logical_and, [jnp.all(leaf) for leaf in jax.tree.leaves(tree)], jnp.array(True))
+def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:
+    """The float arrays of a tree, and the function that puts new ones in their place.
+
+    TypeError where there is none.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    at = [k for k, leaf in enumerate(leaves) if is_weight(leaf)]
+    if not at:
+        kinds = sorted({type(leaf).__name__ for leaf in leaves})
+        raise TypeError(
+            f"params hold no array of floats (found {', '.join(kinds) or 'no leaf at all'}): convert numbers"
+            " with jnp.asarray(x, float)"
+        )
+
+    def put(new: list[Any]) -> Params:
+        out = list(leaves)
+        for k, leaf in zip(at, new, strict=True):
+            out[k] = leaf
+        return jax.tree.unflatten(structure, out)
+
+    return [jnp.asarray(leaves[k]) for k in at], put
 
 
-def expand_step(step: Any, params: Params) -> Params:
-    """One step per leaf: a scalar is repeated, a tree of steps is passed through."""
-    if jax.tree.structure(step) == jax.tree.structure(params):
-        return step
-    return jax.tree.map(lambda _: step, params)
+def ravel(params: Params) -> tuple[Array, Callable[[Array], Params]]:
+    """All weights as one vector, and the way back. Leaves of mixed precision meet in the widest."""
+    leaves, put = weights_of(params)
+    vector = jnp.concatenate([leaf.ravel() for leaf in leaves]) if len(leaves) > 1 else leaves[0].ravel()
+
+    def back(vector: Array) -> Params:
+        out, start = [], 0
+        for leaf in leaves:
+            out.append(vector[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+            start += leaf.size
+        return put(out)
+
+    return vector, back
+
+
+def along(tree: Any, params: Params, what: str) -> list[Any]:
+    """One value per weight of `params`: a scalar is repeated, a tree of the same structure is read off.
+
+    `what` names the tree in the ValueError for another structure.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    own, found = jax.tree.flatten(tree)
+    keep = [is_weight(leaf) for leaf in leaves]
+    if found == structure:
+        return [x for x, kept in zip(own, keep, strict=True) if kept]
+    if len(own) == 1 and jnp.ndim(own[0]) == 0:
+        return own * sum(keep)
+    if len(own) == sum(keep):  # the same tree without the leaves that are no weights
+        return own
+    raise ValueError(f"{what} has structure {found}, wanted a scalar or the params' {structure}")
+
+
+def tree_sum(terms: list[Array]) -> Scalar:
+    """The sum of all entries of some arrays."""
+    return reduce(jnp.add, [jnp.sum(term) for term in terms])

@@ -9,7 +9,7 @@ import pytest
 
 import jaxreg as jr
 from jaxreg import penalties
-from jaxreg.penalties.combine import Masked
+from jaxreg.penalties import Masked
 
 COMBINED = ("Masked", "Scaled", "Sum")
 BASES = [

@@ -5,6 +5,7 @@ Source of the gap: Fenchel duality (Rockafellar 1970, section 31) and the rescal
 orthogonal to them: they are refitted by Newton steps and what is left is projected out.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -41,49 +42,36 @@ class Reference(eqx.Module):
     spectrum: Scalar
 
 
-def _mask_free(problem: Problem, penalty: Penalty, coef: Array) -> Array:
-    return penalty.free(coef) & ~_rows_like(problem.constant, coef)
-
-
-def _rows_like(x: Array, coef: Array) -> Array:
-    return x if coef.ndim == 1 else x[:, None]
-
-
 def fit_free(
-    problem: Problem, coef: Array, intercept: Array, free: Array, steps: int = 30
+    problem: Problem, coef: Array, intercept: Array, free: Callable[[Array], Array], steps: int = 30
 ) -> tuple[Array, Array]:
-    """Minimise the loss over the intercept and the coordinates where `free` is true, the rest fixed.
+    """Minimise the loss over the intercept and the directions that the projection `free` keeps.
 
     Damped Newton steps whose systems are solved by conjugate gradients, in working coordinates.
     """
     eps = jnp.finfo(problem.dtype).eps
 
-    def loss(free_coef: Array, b: Array) -> Scalar:
-        return problem.value(problem.predictor(jnp.where(free, free_coef, coef), b))
-
-    def masked(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        gradient, slope = pair
-        return jnp.where(free, gradient, 0.0), slope if problem.intercept else 0.0 * slope
+    def seen(residual: Array) -> tuple[Array, Array]:
+        tilt = jnp.sum(residual, axis=0)
+        return free(problem.design.rmatmul(residual)), tilt if problem.intercept else 0.0 * tilt
 
     def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
         w, b, _, k = state
-        value, gradient = jax.value_and_grad(loss, (0, 1))(w, b)
-        gradient = masked(gradient)
+        z = problem.predictor(w, b)
 
         def hessian(d: tuple[Array, Array]) -> tuple[Array, Array]:
-            d = masked(d)
-            return masked(jax.jvp(jax.grad(loss, (0, 1)), (w, b), d)[1])
+            along = problem.design.matmul(d[0]) + d[1]
+            return seen(jax.jvp(problem.residual, (z,), (along,))[1])
 
-        direction, _ = cg(hessian, gradient, tol=0.1 * float(eps) ** 0.5, maxiter=200)
+        (dw, db), _ = cg(hessian, seen(problem.residual(z)), tol=0.1 * float(eps) ** 0.5, maxiter=200)
         scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
-        values = jax.vmap(lambda t: loss(w - t * direction[0], b - t * direction[1]))(scales)
+        along, value = problem.design.matmul(dw) + db, problem.value(z)
+        values = jax.vmap(lambda t: problem.value(z - t * along))(scales)
         # The longest step that does not raise the loss by more than rounding (NaN compares as false).
         lower = values <= value + 4 * eps * jnp.abs(value)
         t = jnp.where(jnp.any(lower), scales[jnp.argmax(lower)], 0.0)
-        moved = jnp.maximum(
-            jnp.max(jnp.abs(t * direction[0]), initial=0.0), jnp.max(jnp.abs(t * direction[1]))
-        )
-        return w - t * direction[0], b - t * direction[1], moved, k + 1
+        moved = t * jnp.maximum(jnp.max(jnp.abs(dw), initial=0.0), jnp.max(jnp.abs(db)))
+        return w - t * dw, b - t * db, moved, k + 1
 
     def going(state: tuple[Any, ...]) -> Array:
         w, b, moved, k = state
@@ -91,8 +79,7 @@ def fit_free(
         return (k < steps) & (moved > 2 * eps * size)
 
     first = (coef, intercept, jnp.array(jnp.inf, problem.dtype), 0)
-    w, b, _, _ = jax.lax.while_loop(going, body, first)
-    return jnp.where(free, w, coef), b
+    return jax.lax.while_loop(going, body, first)[:2]
 
 
 def _mean_start(problem: Problem) -> Array:
@@ -107,18 +94,23 @@ def _mean_start(problem: Problem) -> Array:
     return near - problem.weight @ problem.offset
 
 
+@eqx.filter_jit
 def reference(problem: Problem, penalty: Penalty) -> Reference:
     """The null fit (intercept, offset and unpenalised directions alone) and what is relative to it."""
     with jax.default_matmul_precision("highest"):
         coef, _ = problem.zeros()
-        free = _mask_free(problem, penalty, coef)
-        coef, intercept = fit_free(problem, coef, _mean_start(problem), free)
+        coef, intercept = fit_free(problem, coef, _mean_start(problem), _free(penalty))
         z = problem.predictor(coef, intercept)
         saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
         loss_range = problem.value(z) - saturated
         gradient = jnp.max(jnp.abs(problem.design.rmatmul(problem.residual(z))))
         positive = lambda x: jnp.where(x > 0, x, 1.0).astype(problem.dtype)  # noqa: E731
         return Reference(coef, intercept, positive(loss_range), positive(gradient), _spectrum(problem))
+
+
+def _free(penalty: Penalty) -> Callable[[Array], Array]:
+    """What the penalty does not see, none of it where that is not known."""
+    return penalty.free if penalty.has_conjugate else jnp.zeros_like
 
 
 def _spectrum(problem: Problem) -> Scalar:
@@ -165,7 +157,7 @@ def certify(
     """Both numbers for working coefficients, in the highest matrix-product precision there is."""
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, base, coef, intercept)
-        if not penalty.convex:
+        if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
         gap = _gap(problem, penalty, coef, intercept, base.gradient) / base.loss_range
         return Certificate(jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf), kkt)
@@ -173,16 +165,16 @@ def certify(
 
 def _gap(problem: Problem, penalty: Penalty, coef: Array, intercept: Array, unit: Scalar) -> Scalar:
     """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
-    free = _mask_free(problem, penalty, coef)
     z = problem.predictor(coef, intercept)
-    v, dual = _dual_point(problem, coef, intercept, free)
+    v, dual = _dual_point(problem, penalty, coef, intercept)
     theta = problem.weight * v.T
     eps = jnp.finfo(problem.dtype).eps
-    leak = jnp.max(jnp.where(free, jnp.abs(dual), 0.0))
-    closed = leak <= 1e3 * eps * unit
+    leak = penalty.free(dual)
+    closed = jnp.max(jnp.abs(leak)) <= 1e3 * eps * unit
     if problem.intercept:
         closed &= jnp.max(jnp.abs(jnp.sum(theta, axis=-1))) <= 1e3 * eps * unit
-    dual = jnp.where(free, 0.0, dual)
+    # Where the penalty sees nothing the dual is 0 up to rounding; an exact 0 keeps it in the domain.
+    dual = jnp.where(leak == dual, 0.0, dual - leak)
 
     def at(s: Scalar) -> Scalar:
         loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(z, problem.y, s * v))
@@ -203,16 +195,9 @@ def _gap(problem: Problem, penalty: Penalty, coef: Array, intercept: Array, unit
     return jnp.where(closed, best + penalty.value(coef), jnp.inf)
 
 
-def _dual_point(problem: Problem, coef: Array, intercept: Array, free: Array) -> tuple[Array, Array]:
-    """v (per sample, without weights) and −Xᵀ(weight·v), orthogonal to intercept and free columns."""
-    if problem.intercept:
-        coef, intercept = fit_free(problem, coef, intercept, free, steps=10)
-    else:
-        coef, intercept = jax.lax.cond(
-            jnp.any(free),
-            lambda: fit_free(problem, coef, intercept, free, steps=10),
-            lambda: (coef, intercept),
-        )
+def _dual_point(problem: Problem, penalty: Penalty, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    """v (per sample, without weights) and −Xᵀ(weight·v), orthogonal to intercept and free directions."""
+    coef, intercept = fit_free(problem, coef, intercept, penalty.free, steps=10)
     z = problem.predictor(coef, intercept)
     v = problem.loss.gradient(z, problem.y)
     return v, -problem.design.rmatmul((problem.weight * v.T).T)

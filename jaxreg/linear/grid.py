@@ -8,10 +8,10 @@ from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import curvature, reference
+from jaxreg.linear.certificate import Reference, curvature, kkt_residual, reference
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers import ProximalGradient, iterate
-from jaxreg.penalties import L1, Family, Penalty, PenaltyGrid
+from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
+from jaxreg.penalties import Family, Penalty, PenaltyGrid
 
 __all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
 
@@ -48,35 +48,34 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
 
 
 @eqx.filter_jit
-def _null(problem: Problem, penalty: Penalty) -> tuple[Array, Array, Scalar, Scalar]:
-    """Solution under a huge λ (unpenalised coordinates fitted), its gradient, a step, ‖∇f(null)‖∞."""
-    base = reference(problem, penalty)
-    start, tol = (base.coef, base.intercept), jnp.asarray(1e-12, problem.dtype)
-    found = iterate(ProximalGradient(), problem, penalty, base, start, tol, jnp.asarray(2000))
-    z = problem.predictor(found.coef, found.intercept)
+def _gradient(
+    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+) -> tuple[Array, Array, Array]:
+    """The gradient that the penalty sees at a null fit, its rounding error, and the kkt residual there."""
+    z = problem.predictor(coef, intercept)
     gradient = problem.design.rmatmul(problem.residual(z))
-    constant = problem.constant if gradient.ndim == 1 else problem.constant[:, None]
-    gradient = jnp.where(penalty.free(found.coef) | constant, 0.0, gradient)
-    return found.coef, gradient, 1 / curvature(problem, z, base.spectrum), base.gradient
+    if penalty.has_conjugate:
+        unseen = penalty.free(gradient)
+        gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
+    at_zero = problem.residual(problem.predictor(*problem.zeros()))
+    sums = jnp.abs(at_zero).T @ jnp.abs(problem.design.X)
+    noise = jnp.finfo(problem.dtype).eps * jnp.max(sums)
+    return gradient, noise, kkt_residual(problem, penalty, base, coef, intercept)
 
 
 @eqx.filter_jit
-def _scales(problem: Problem) -> tuple[Scalar, Scalar]:
-    """The gradient at coefficients 0, and the rounding error that it may carry."""
-    unit = reference(problem, problem.working_penalty(L1(0.0, weights=jnp.inf))).gradient
-    residual = problem.residual(problem.predictor(*problem.zeros()))
-    sums = jnp.abs(residual).T @ jnp.abs(problem.design.X)
-    return unit, jnp.finfo(problem.dtype).eps * jnp.max(sums)
-
-
-@eqx.filter_jit
-def _moves(problem: Problem, grid: PenaltyGrid, coef: Array, gradient: Array, step: Scalar) -> Array:
-    """For each λ: how far the prox step from the null fit moves, in units of the gradient."""
+def _moves(problem: Problem, grid: PenaltyGrid, base: Reference, coef: Array, gradient: Array) -> Array:
+    """For each λ, whether the prox step of length 1/curvature moves the null fit."""
+    step = 1 / curvature(problem, problem.predictor(base.coef, base.intercept), base.spectrum)
+    eps = jnp.finfo(problem.dtype).eps
 
     def moved(part: list[Array]) -> Array:
         penalty = grid.row(part)
         held = jnp.where(gradient == 0, coef, penalty.prox(coef - step * gradient, step))
-        return jnp.max(jnp.abs(held - coef)) / step
+        # A prox that lands on 0 does so exactly; one that lands on a common level may round.
+        exact = penalty.separable or penalty.keeps_signs
+        slack = 0.0 if exact else 8 * eps * (jnp.max(jnp.abs(coef)) + step * jnp.max(jnp.abs(gradient)))
+        return jnp.any(jnp.abs(held - coef) > slack)
 
     return jax.vmap(moved)(grid.carried)
 
@@ -88,25 +87,38 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞, glmnet's floor of
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
-    unit, noise = (float(x) for x in _scales(problem))
-    coef, gradient, step, null_gradient = _null(
-        problem, problem.working_penalty(family(jnp.asarray(1e6 * unit, problem.dtype)))
-    )
-    top = float(jnp.max(jnp.abs(gradient)))
-    eps = float(jnp.finfo(problem.dtype).eps)
-    if not top > 16 * noise:
+    base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
+    huge = 1e6 * max(float(base.gradient), float(base.spectrum))
+    penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))
+    coef, intercept = base.coef, base.intercept
+    gradient, noise, kkt = _gradient(problem, penalty, base, coef, intercept)
+    if kkt > 1e-3:
+        # Bounds or a reference point hold the null fit elsewhere: it takes a solver to find it.
+        tol, limit = jnp.asarray(1e-12, problem.dtype), jnp.asarray(2000)
+        found = _constrained(problem, penalty, base, tol, limit)
+        coef, intercept = found.coef, found.intercept
+        gradient, noise, _ = _gradient(problem, penalty, base, coef, intercept)
+    top, eps = float(jnp.max(jnp.abs(gradient))), float(jnp.finfo(problem.dtype).eps)
+    if not top > 16 * float(noise):
         raise ValueError(
             "λ_max is 0: the null fit explains y as well as X can (a constant target, or no column is left)"
         )
     lower, upper = 1e-6 * top, 1e6 * top
     for _ in range(12):
-        grid = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
-        held = np.asarray(_moves(problem, problem.working_grid(family, grid), coef, gradient, step)) <= 0
+        lambdas = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
+        grid = problem.working_grid(family, lambdas)
+        held = ~np.asarray(_moves(problem, grid, base, coef, gradient))
         if not held.any():
-            return jnp.asarray(1000 * null_gradient, problem.dtype)
+            return jnp.asarray(1000 * base.gradient, problem.dtype)
         first = int(np.argmax(held))
-        upper = float(grid[first])
-        lower = float(grid[first - 1]) if first else lower
+        upper = float(lambdas[first])
+        lower = float(lambdas[first - 1]) if first else lower
         if upper <= lower * (1 + 2 * eps) or first == 0:
             break
     return jnp.asarray(upper, problem.dtype)
+
+
+@eqx.filter_jit
+def _constrained(problem: Problem, penalty: Penalty, base: Reference, tol: Scalar, limit: Array) -> Outcome:
+    start = (base.coef, base.intercept)
+    return iterate(ProximalGradient(), problem, penalty, base, start, tol, limit)

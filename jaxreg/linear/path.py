@@ -82,7 +82,8 @@ class Path(eqx.Module):
 
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`."""
-        return _degrees(problem, problem.working_grid(family, self.lambdas), self.coef, self.intercept)
+        grid = problem.working_grid(family, self.lambdas)
+        return _degrees(problem, grid, reference(problem, grid.at(0)), self.coef, self.intercept)
 
     def to_xarray(self, features: list[str] | None = None) -> Any:
         """An `xarray.Dataset` with dimensions lam and feature (and output), labelled by `features`."""
@@ -114,38 +115,33 @@ def _status_names() -> tuple[str, ...]:
 
 
 @eqx.filter_jit
-def _warm(problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any) -> Solution:
+def _warm(problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any) -> Solution:
     """Scan down the grid, each solution the start of the next."""
-    base = reference(problem, grid.at(0))
 
     def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
-        penalty = grid.row(part)
-        return run(problem, penalty, base, solver, point, tol, max_steps)
+        return run(problem, grid.row(part), base, solver, point, tol, max_steps)
 
     return jax.lax.scan(body, (base.coef, base.intercept), grid.carried)[1]
 
 
 @eqx.filter_jit
-def _batched(problem: Any, grid: PenaltyGrid, solver: Any, tol: Any, max_steps: Any) -> Solution:
+def _batched(problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any) -> Solution:
     """All λ in one vmapped computation, each from the null fit."""
-    base = reference(problem, grid.at(0))
 
     def one(part: list[Array]) -> Solution:
-        penalty, start = grid.row(part), (base.coef, base.intercept)
-        return run(problem, penalty, base, solver, start, tol, max_steps)[1]
+        start = (base.coef, base.intercept)
+        return run(problem, grid.row(part), base, solver, start, tol, max_steps)[1]
 
     return jax.vmap(one)(grid.carried)
 
 
 @eqx.filter_jit
-def _degrees(problem: Any, grid: PenaltyGrid, coef: Array, intercept: Array) -> Array:
-    spectrum = reference(problem, grid.at(0)).spectrum
-
+def _degrees(problem: Any, grid: PenaltyGrid, base: Any, coef: Array, intercept: Array) -> Array:
     def one(row: tuple[list[Array], Array, Array]) -> Array:
         penalty = grid.row(row[0])
         w, b = problem.to_working(*row[1:])
         z = problem.predictor(w, b)
-        t = 1 / curvature(problem, z, spectrum)
+        t = 1 / curvature(problem, z, base.spectrum)
         v = w - t * problem.design.rmatmul(problem.residual(z))
         _, slope = jax.jvp(lambda v: penalty.prox(v, t), (v,), (jnp.ones_like(v),))
         slope = jnp.where(problem.constant if v.ndim == 1 else problem.constant[:, None], 0.0, slope)
@@ -204,7 +200,8 @@ def path(
     program = _warm if mode == "warm" else _batched
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
     tol_array = jnp.asarray(tol, problem.dtype)
-    found = program(problem, grid, solver or ProximalGradient(), tol_array, limit)
+    base = reference(problem, grid.at(0))
+    found = program(problem, grid, base, solver or ProximalGradient(), tol_array, limit)
     names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "loss")
     fields = {name: getattr(found, name) for name in names if name != "loss"}
     return Path(lambdas, **fields, loss=problem.loss, mode=mode)

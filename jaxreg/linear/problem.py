@@ -18,7 +18,7 @@ from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import DenseDesign
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
-from jaxreg.penalties.separable import Coefficients, Elementary
+from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
 
 __all__ = ["Problem"]
 
@@ -131,9 +131,11 @@ class Problem(eqx.Module):
                 f" lambda lam: jaxreg.ElasticNet(lam, 0.5), got {type(penalty).__name__}"
             )
         moved = penalty.rescaled(self.scale)
-        found = moved.elementary(self.zeros()[0])
-        if found is not None:
-            moved = Elementary(Coefficients(*(jnp.asarray(x, self.dtype) for x in found[0])))
+        rows = moved.rows(self.zeros()[0])
+        if rows is not None and isinstance(rows[0], ElementaryPenalty):
+            *numbers, excluded = rows[0].coefficients()
+            numbers = [jnp.asarray(x, self.dtype) for x in numbers]
+            moved = Elementary(Coefficients(*numbers, jnp.asarray(excluded)))
         return jax.tree.map(
             lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, moved
         )
@@ -143,7 +145,8 @@ class Problem(eqx.Module):
 
         def at(lam: Array) -> Penalty:
             working = self.working_penalty(family(lam))
-            return jax.tree.map(lambda x: x + (0 * lam).astype(x.dtype) if x.ndim == 0 else x, working)
+            carry = lambda x: x + (0 * lam).astype(x.dtype) if x.ndim == 0 and x.dtype == lam.dtype else x  # noqa: E731
+            return jax.tree.map(carry, working)
 
         return over(at, lambdas)
 

@@ -9,11 +9,11 @@ from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, certify, fit_free, reference
+from jaxreg.linear.certificate import Reference, fit_free, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
 from jaxreg.losses import Loss
-from jaxreg.penalties import Penalty
+from jaxreg.penalties import L1, Penalty
 
 __all__ = ["Solution", "run", "solve", "unpenalized"]
 
@@ -77,23 +77,17 @@ def run(
 ) -> tuple[tuple[Array, Array], Solution]:
     """Solve in working coordinates: the working point (to start the next from) and the solution."""
     found = iterate(solver, problem, penalty, base, start, tol, max_steps)
-    point = (jnp.where(_rows(problem.constant, found.coef), 0.0, found.coef), found.intercept)
-    certificate = certify(problem, penalty, base, *point)
+    point = (found.coef, found.intercept)
     objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
     solution = Solution(
         *problem.to_original(*point),
         objective,
-        certificate.gap,
-        certificate.kkt,
+        *found.certificate,
         found.steps,
         found.status,
         problem.loss,
     )
     return point, solution
-
-
-def _rows(x: Array, like: Array) -> Array:
-    return x if like.ndim == 1 else x[:, None]
 
 
 @eqx.filter_jit
@@ -139,11 +133,9 @@ def solve(
 
 
 @eqx.filter_jit
-def _free_fit(problem: Problem) -> tuple[Array, Array, Array]:
-    coef, intercept = problem.zeros()
-    free = jnp.broadcast_to(~_rows(problem.constant, coef), coef.shape)
-    base = reference(problem, problem.working_penalty(_none()))
-    coef, intercept = fit_free(problem, coef, base.intercept, free, steps=60)
+def _free_fit(problem: Problem, base: Reference) -> tuple[Array, Array, Array]:
+    coef, _ = problem.zeros()
+    coef, intercept = fit_free(problem, coef, base.intercept, lambda direction: direction, steps=60)
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
     top = jnp.max(jnp.abs(problem.design.rmatmul(residual))) / base.gradient
@@ -157,12 +149,6 @@ def _free_fit(problem: Problem) -> tuple[Array, Array, Array]:
     return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
 
 
-def _none() -> Penalty:
-    from jaxreg.penalties import L1
-
-    return L1(0.0, weights=jnp.inf)
-
-
 def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.
 
@@ -171,5 +157,6 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """
     if problem.shape[1] >= problem.shape[0] or (problem.outputs and problem.y.ndim == 1):
         return None
-    coef, intercept, exists = _free_fit(problem)
+    nothing = problem.working_penalty(L1(0.0, weights=jnp.inf))
+    coef, intercept, exists = _free_fit(problem, reference(problem, nothing))
     return (coef, intercept) if bool(exists) else None

@@ -1,44 +1,66 @@
 """What a penalty is.
 
-A penalty is the Complexity of Cost = EmpLoss + λ·Complexity: an immutable pytree with a `value` and a
-`prox`. To add one that acts on each coordinate alone, subclass `SeparablePenalty` and write `value_1d`
-and `prox_1d`; a convex one also writes
-`conjugate_1d` and the interval where that is finite, `dual_bounds_1d`.
+A penalty is the Complexity of Cost = EmpLoss + λ·Complexity: an immutable pytree with a `value` and a `prox`.
+To add one that acts on each coordinate alone, subclass `SeparablePenalty` and write `value_1d` and `prox_1d`;
+`ConvexSeparablePenalty` also asks for `conjugate_1d` and `dual_bounds_1d`. Any other one subclasses `Penalty`
+and writes `value` and `prox`, a convex one also `conjugate` and `dual_scale`. Name it in `__all__`, and the
+laws in tests/test_penalties.py find it.
 
-A field that may hold one number per coordinate is declared with `per_coordinate()`: the base then slices
-it in `take` and lines it up with the leaves of the params.
-
-What a penalty can do is a declared property (`convex`, `separable`), not a type: `2.0 * p`, `Masked(p, m)`
-and `p + q` can do what their parts can.
+What a combination such as `2.0 * p` or `p + q` can do depends on its parts, so capabilities are properties:
+`convex`, `separable`, `metric`, `keeps_signs`, `keeps_order`, `has_conjugate`.
 """
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._tree import expand_step, tree_all, tree_sum
+from jaxreg._tree import along, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 
-__all__ = ["Penalty", "SeparablePenalty"]
+__all__ = ["ConvexSeparablePenalty", "Penalty", "SeparablePenalty"]
 
 
 class Penalty(eqx.Module):
-    """Base of all penalties. Methods take and return pytrees shaped like the params."""
+    """Base of all penalties. Methods take and return pytrees shaped like the params.
+
+    Every leaf that is an array of floats is a weight; other leaves pass through. A field that may hold one
+    number per coordinate is declared with `per_coordinate()`.
+    """
 
     @property
-    @abstractmethod
     def convex(self) -> bool:
-        """Whether it is convex; then `conjugate`, `dual_scale` and `free` exist."""
+        """Whether it is convex."""
+        return False
 
     @property
-    @abstractmethod
+    def has_conjugate(self) -> bool:
+        """Whether `conjugate` and `dual_scale` can be had, and with them a duality gap."""
+        return self.convex
+
+    @property
     def separable(self) -> bool:
-        """Whether it acts on each coordinate alone; then `prox` takes one step per coordinate."""
+        """Whether it acts on each coordinate alone; then `rows` is not None."""
+        return False
+
+    @property
+    def metric(self) -> bool:
+        """Whether `prox` takes one step per coordinate."""
+        return self.separable
+
+    @property
+    def keeps_signs(self) -> bool:
+        """Whether it sees absolute values alone, grows with them, and its prox moves no zero."""
+        return False
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the prox of a common scalar function may follow its own (total variation)."""
+        return False
 
     @abstractmethod
     def value(self, params: Params) -> Scalar:
@@ -46,44 +68,39 @@ class Penalty(eqx.Module):
 
     @abstractmethod
     def prox(self, params: Params, step: Any) -> Params:
-        """The minimiser u of ½‖u − params‖² + step·value(u)."""
+        """The minimiser u of ½‖u − params‖² + step·value(u).
 
-    @abstractmethod
-    def dual_bounds(self, params: Params) -> tuple[Params, Params]:
-        """Per coordinate, the interval on which the conjugate is finite (separable convex members)."""
+        `step` is a number ≥ 0; where `metric` is true also a tree of one step per coordinate.
+        """
 
-    @abstractmethod
     def conjugate(self, dual: Params) -> Scalar:
-        """The convex conjugate sup_w ⟨dual, w⟩ − value(w), for dual points inside the bounds."""
-
-    @abstractmethod
-    def take(self, index: Array) -> Self:
-        """The same penalty on some of the coordinates of a single array of params."""
-
-    @abstractmethod
-    def rescaled(self, scale: Array) -> Self:
-        """The same penalty for params measured in units `scale` times finer (bounds are converted)."""
-
-    def elementary(self, params: Params) -> list[Any] | None:
-        """Its `Coefficients` on each leaf where it is elementary (see `separable`), else None."""
-        return None
+        """The convex conjugate sup_w ⟨dual, w⟩ − value(w), inf outside its domain; TypeError without one."""
+        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
     def dual_scale(self, dual: Params) -> Scalar:
-        """The largest s ≤ 1 for which s·dual lies in the conjugate's domain."""
-        lower, upper = self.dual_bounds(dual)
+        """The largest s ≤ 1 for which s·dual lies in the conjugate's domain; TypeError without one."""
+        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
-        def leaf(u: Array, lo: Array, hi: Array) -> Array:
-            edge = jnp.where(u > 0, hi, -lo)
-            ratio = edge / jnp.where(u == 0, 1.0, jnp.abs(u))
-            return jnp.min(jnp.where(u == 0, 1.0, jnp.minimum(ratio, 1.0)), initial=1.0)
+    def free(self, direction: Params) -> Params:
+        """The part of a direction that the penalty does not see (its orthogonal projection): none."""
+        leaves, put = weights_of(direction)
+        return put([jnp.zeros_like(leaf) for leaf in leaves])
 
-        tops = jax.tree.leaves(jax.tree.map(leaf, dual, lower, upper))
-        return jnp.min(jnp.stack(tops))
+    def covers(self, params: Params) -> list[bool]:
+        """Per weight leaf, whether the penalty may depend on it."""
+        return [True] * len(weights_of(params)[0])
 
-    def free(self, params: Params) -> Params:
-        """Booleans shaped like the params: coordinates that the penalty does not see at all."""
-        lower, upper = self.dual_bounds(params)
-        return jax.tree.map(lambda lo, hi: (lo == 0) & (hi == 0), lower, upper)
+    def rows(self, params: Params) -> "list[SeparablePenalty] | None":
+        """Per weight leaf, the separable penalty whose numbers line up with it; None where not separable."""
+        return None
+
+    def take(self, index: Array) -> Self:
+        """The same penalty on some of the coordinates of a single array of params."""
+        return self._with(lambda x: x[index] if x.ndim else x)
+
+    def rescaled(self, scale: Array) -> Self:
+        """The same penalty for params times `scale`: what has a location, such as bounds, moves along."""
+        return self
 
     def __add__(self, other: "Penalty") -> "Penalty":
         from jaxreg.penalties.combine import Sum
@@ -93,9 +110,21 @@ class Penalty(eqx.Module):
     def __rmul__(self, factor: ArrayLike) -> "Penalty":
         from jaxreg.penalties.combine import Scaled
 
-        return Scaled(self, factor)
+        return NotImplemented if isinstance(factor, Penalty) else Scaled(self, factor)
 
     __mul__ = __rmul__
+
+    def _with(self, change: Callable[[Array], Array]) -> Self:
+        """A copy with `change` applied to every per-coordinate field that is set."""
+        names = [
+            f.name
+            for f in dataclasses.fields(self)
+            if f.metadata.get("per_coordinate") and getattr(self, f.name) is not None
+        ]
+        if not names:
+            return self
+        where = lambda p: [getattr(p, name) for name in names]  # noqa: E731
+        return eqx.tree_at(where, self, [change(x) for x in where(self)])
 
 
 class SeparablePenalty(Penalty):
@@ -111,7 +140,62 @@ class SeparablePenalty(Penalty):
 
     @abstractmethod
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """The prox of step·g₁ of each entry; `step` broadcasts against `w`."""
+        """A global minimiser of ½(u − w)² + step·g₁(u) for each entry; `step` broadcasts against `w`."""
+
+    @property
+    def separable(self) -> bool:
+        """True: it acts on each coordinate alone."""
+        return True
+
+    def value(self, params: Params) -> Scalar:
+        """Σ_j g₁(w_j)."""
+        return Rows(self.rows(params), params).value()
+
+    def prox(self, params: Params, step: Any) -> Params:
+        """The prox of each coordinate, in the dtype of the params."""
+        return Rows(self.rows(params), params).prox(step)
+
+    def conjugate(self, dual: Params) -> Scalar:
+        """Σ_j g₁*(u_j), inf outside the domain."""
+        return Rows(self.rows(dual), dual).conjugate()
+
+    def dual_scale(self, dual: Params) -> Scalar:
+        """The smallest of the coordinates' ratios of bound to entry, at most 1."""
+        return Rows(self.rows(dual), dual).dual_scale()
+
+    def free(self, direction: Params) -> Params:
+        """The coordinates with slope 0 everywhere: both dual bounds are 0."""
+        return Rows(self.rows(direction), direction).free()
+
+    def conjugate_1d(self, u: Array) -> Array:
+        """The conjugate of g₁ at each entry inside the dual bounds; TypeError where it is not convex."""
+        raise TypeError(
+            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+        )
+
+    def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
+        """The interval on which the conjugate is finite, per coordinate; TypeError where it is not convex."""
+        raise TypeError(
+            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+        )
+
+    def rows(self, params: Params) -> "list[SeparablePenalty]":
+        """Itself for every leaf, the per-coordinate fields lined up."""
+        leaves, _ = weights_of(params)
+        total, start, out = sum(leaf.size for leaf in leaves), 0, []
+        for leaf in leaves:
+            out.append(self._with(lambda x, leaf=leaf, at=start: line_up(x, leaf, at, total, len(leaves))))
+            start += leaf.size
+        return out
+
+
+class ConvexSeparablePenalty(SeparablePenalty):
+    """A separable penalty that is convex: it also writes `conjugate_1d` and `dual_bounds_1d`."""
+
+    @property
+    def convex(self) -> bool:
+        """True."""
+        return True
 
     @abstractmethod
     def conjugate_1d(self, u: Array) -> Array:
@@ -121,74 +205,57 @@ class SeparablePenalty(Penalty):
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
         """The interval on which the conjugate of g₁ is finite, broadcast per coordinate."""
 
-    @property
-    def separable(self) -> bool:
-        """True: it acts on each coordinate alone."""
-        return True
 
-    def value(self, params: Params) -> Scalar:
-        """Σ_j g₁(w_j)."""
-        return tree_sum(self._map(lambda p, w: p.value_1d(w), params))
+class Rows:
+    """A separable penalty and the params it meets: one lined-up `SeparablePenalty` per weight leaf."""
 
-    def prox(self, params: Params, step: Any) -> Params:
-        """The prox of each coordinate; `step` is a scalar or a pytree shaped like the params."""
-        return self._map(
-            lambda p, w, t: p.prox_1d(w, jnp.asarray(t, w.dtype)).astype(w.dtype),
-            params,
-            expand_step(step, params),
+    def __init__(self, rows: list[SeparablePenalty], params: Params) -> None:
+        leaves, self.put = weights_of(params)
+        self.pairs = list(zip(rows, leaves, strict=True))
+        self.params = params
+
+    def value(self) -> Scalar:
+        """Σ g₁."""
+        return tree_sum([row.value_1d(w) for row, w in self.pairs])
+
+    def prox(self, step: Any) -> Params:
+        """The prox of each coordinate."""
+        steps = along(step, self.params, "step")
+        return self.put(
+            [
+                row.prox_1d(w, jnp.asarray(t, w.dtype)).astype(w.dtype)
+                for (row, w), t in zip(self.pairs, steps, strict=True)
+            ]
         )
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """Σ_j g₁*(u_j), inf outside the domain."""
-        lower, upper = self.dual_bounds(dual)
-        inside = jax.tree.map(lambda u, lo, hi: (u >= lo) & (u <= hi), dual, lower, upper)
-        total = tree_sum(self._map(lambda p, u: p.conjugate_1d(u), dual))
-        return jnp.where(tree_all(inside), total, jnp.inf)
+    def conjugate(self) -> Scalar:
+        """Σ g₁*, inf outside the domain."""
+        terms = []
+        for row, u in self.pairs:
+            lower, upper = row.dual_bounds_1d()
+            terms.append(jnp.where((u >= lower) & (u <= upper), row.conjugate_1d(u), jnp.inf))
+        return tree_sum(terms)
 
-    def dual_bounds(self, params: Params) -> tuple[Params, Params]:
-        """Per coordinate, the interval on which the conjugate is finite."""
+    def dual_scale(self) -> Scalar:
+        """The smallest ratio of bound to entry, at most 1."""
+        tops = []
+        for row, u in self.pairs:
+            lower, upper = row.dual_bounds_1d()
+            ratio = jnp.where(u > 0, upper, -jnp.asarray(lower)) / jnp.where(u == 0, 1.0, jnp.abs(u))
+            tops.append(jnp.min(jnp.where(u == 0, 1.0, jnp.minimum(ratio, 1.0)), initial=1.0))
+        return jnp.min(jnp.stack(tops))
 
-        def side(k: int) -> Params:
-            return self._map(
-                lambda p, w: jnp.broadcast_to(jnp.asarray(p.dual_bounds_1d()[k], w.dtype), w.shape),
-                params,
-            )
-
-        return side(0), side(1)
-
-    def take(self, index: Array) -> Self:
-        """Restrict the per-coordinate fields to `index`."""
-        return self._with(lambda x: x[index] if x.ndim else x)
-
-    def rescaled(self, scale: Array) -> Self:
-        """Unchanged: only penalties with a location, such as bounds, depend on the unit."""
-        return self
-
-    def _with(self, change: Any) -> Self:
-        """A copy with `change` applied to every per-coordinate field that is set."""
-        names = [
-            f.name
-            for f in dataclasses.fields(self)
-            if f.metadata.get("per_coordinate") and getattr(self, f.name) is not None
-        ]
-        if not names:
-            return self
-        where = lambda p: [getattr(p, name) for name in names]  # noqa: E731
-        return eqx.tree_at(where, self, [change(x) for x in where(self)])
-
-    def _map(self, function: Any, params: Params, *rest: Params) -> Params:
-        """Apply function(penalty, leaf, …), the penalty's per-coordinate fields lined up with the leaf."""
-        leaves, structure = jax.tree.flatten(params)
-        columns = [structure.flatten_up_to(tree) for tree in rest]
-        total, start, out = sum(leaf.size for leaf in leaves), 0, []
-        for k, leaf in enumerate(leaves):
-            part = self._with(lambda x, leaf=leaf, start=start: _line_up(x, leaf, start, total, len(leaves)))
-            out.append(function(part, leaf, *(column[k] for column in columns)))
-            start += leaf.size
-        return jax.tree.unflatten(structure, out)
+    def free(self) -> Params:
+        """The entries whose dual bounds are both 0, the others set to 0."""
+        out = []
+        for row, d in self.pairs:
+            lower, upper = row.dual_bounds_1d()
+            unseen = (jnp.asarray(lower) == 0) & (jnp.asarray(upper) == 0)
+            out.append(jnp.where(unseen, d, jnp.zeros_like(d)))
+        return self.put(out)
 
 
-def _line_up(x: Array, leaf: Array, start: int, total: int, leaves: int) -> Array:
+def line_up(x: Array, leaf: Array, start: int, total: int, leaves: int) -> Array:
     """The part of a per-coordinate field that belongs to one leaf, in a shape that broadcasts with it."""
     if x.ndim == 0 or (leaves == 1 and x.shape == leaf.shape):
         return x

@@ -1,10 +1,17 @@
-"""Penalties made of penalties: `a * p`, `p + q` and `Masked(p, mask)`.
+"""Penalties made of penalties: `a * p` and `p + q`.
 
-The value of a combination always exists. Its prox exists where the maths has one: here, for every
-combination of elementary penalties (see `separable`), whose coefficients add, scale and mask. Any other
-sum is refused when its prox is asked for, with a TypeError that names the parts.
+The value of a combination always exists. Its prox is exact where the maths has one:
+
+- separable parts: coordinate by coordinate (see `_rows`);
+- any p + SquaredL2, which shrinks point and step; weighted, where p has a prox in a metric;
+- p that sees absolute values alone (norms) + L1, weighted too: soft threshold first, then p (Yu 2013);
+- total variation + the same convex function of every coordinate: total variation first (Friedman 2007);
+- parts on disjoint leaves: each on its own.
+
+Any other sum is refused when its prox is asked for, with a TypeError that names the parts.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -14,65 +21,83 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._fields import hyperparameter, require
-from jaxreg._tree import expand_step
-from jaxreg._types import ArrayLike, Params, Scalar
-from jaxreg.penalties.base import Penalty
-from jaxreg.penalties.separable import Coefficients, Elementary
+from jaxreg._tree import along, weights_of
+from jaxreg._types import Params, Scalar
+from jaxreg.penalties import _rows
+from jaxreg.penalties._beside import Beside
+from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
+from jaxreg.penalties.separable import Elementary
 
-__all__ = ["Masked", "Scaled", "Sum"]
+__all__ = ["Combined", "Scaled", "Sum"]
 
 
-class _Combined(Penalty):
-    """Shared by combinations: everything but the value and the parts follows from the coefficients."""
+class Combined(Penalty):
+    """Shared by combinations: separable ones follow from their rows, others from the `_whole…` methods."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> tuple[Penalty, ...]:
+        """The penalties it is made of."""
 
     @property
     def convex(self) -> bool:
         """Whether every part is convex."""
-        return all(part.convex for part in self._parts())
+        return all(part.convex for part in self.inner)
+
+    @property
+    def has_conjugate(self) -> bool:
+        """Whether every part has one."""
+        return all(part.has_conjugate for part in self.inner)
 
     @property
     def separable(self) -> bool:
         """Whether every part is separable."""
-        return all(part.separable for part in self._parts())
+        return all(part.separable for part in self.inner)
 
-    def _parts(self) -> tuple[Penalty, ...]:
-        return tuple(
-            x
-            for x in jax.tree.leaves(vars(self), is_leaf=lambda x: isinstance(x, Penalty))
-            if isinstance(x, Penalty)
-        )
+    @property
+    def metric(self) -> bool:
+        """Whether every part takes one step per coordinate."""
+        return all(part.metric for part in self.inner)
 
-    def _each(self, params: Params, function: Callable[..., Any], *rest: Params) -> Params:
-        """Apply function(elementary penalty, leaf, …) on every leaf, or refuse."""
-        coefficients = self.elementary(params)
-        if coefficients is None:
-            names = " and ".join(type(part).__name__ for part in self._parts())
-            raise TypeError(
-                f"the prox of {names} together has no closed form here: use proximal steps on one part and"
-                " put the others into the loss, or combine L1, SquaredL2, ElasticNet, Box, NonNegative"
-            )
-        leaves, structure = jax.tree.flatten(params)
-        columns = [structure.flatten_up_to(tree) for tree in rest]
-        rows = zip(coefficients, leaves, *columns, strict=True)
-        return jax.tree.unflatten(structure, [function(Elementary(c), *row) for c, *row in rows])
+    @property
+    def keeps_signs(self) -> bool:
+        """Whether every part does."""
+        return all(part.keeps_signs for part in self.inner)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Exact for combinations of elementary penalties; TypeError otherwise."""
-        return self._each(params, lambda p, w, t: p.prox(w, t), expand_step(step, params))
+        """Exact where the maths has a closed form (see the top of this file); TypeError otherwise."""
+        rows = self.rows(params)
+        return self._whole_prox(params, step) if rows is None else Rows(rows, params).prox(step)
 
     def conjugate(self, dual: Params) -> Scalar:
-        """Coordinate by coordinate; TypeError where the parts are not elementary."""
-        return sum(jax.tree.leaves(self._each(dual, lambda p, u: p.conjugate(u))), 0.0)
+        """Exact where the maths has a closed form; TypeError otherwise."""
+        rows = self.rows(dual)
+        return self._whole_conjugate(dual) if rows is None else Rows(rows, dual).conjugate()
 
-    def dual_bounds(self, params: Params) -> tuple[Params, Params]:
-        """Per coordinate, the interval on which the conjugate is finite."""
-        return (
-            self._each(params, lambda p, w: p.dual_bounds(w)[0]),
-            self._each(params, lambda p, w: p.dual_bounds(w)[1]),
-        )
+    def dual_scale(self, dual: Params) -> Scalar:
+        """The largest s ≤ 1 for which s·dual lies in the conjugate's domain."""
+        rows = self.rows(dual)
+        return self._whole_dual_scale(dual) if rows is None else Rows(rows, dual).dual_scale()
+
+    def free(self, direction: Params) -> Params:
+        """The part of a direction that no part sees."""
+        rows = self.rows(direction)
+        return self._whole_free(direction) if rows is None else Rows(rows, direction).free()
+
+    @abstractmethod
+    def _whole_prox(self, params: Params, step: Any) -> Params: ...
+
+    @abstractmethod
+    def _whole_conjugate(self, dual: Params) -> Scalar: ...
+
+    @abstractmethod
+    def _whole_dual_scale(self, dual: Params) -> Scalar: ...
+
+    @abstractmethod
+    def _whole_free(self, direction: Params) -> Params: ...
 
 
-class Scaled(_Combined):
+class Scaled(Combined):
     """factor·penalty, written `factor * penalty`. An indicator stays itself, also at factor 0.
 
     A negative or NaN factor raises ValueError.
@@ -88,18 +113,25 @@ class Scaled(_Combined):
     def __check_init__(self) -> None:
         require(self.factor >= 0, f"a penalty's factor must be ≥ 0, got {self.factor}")
 
+    @property
+    def inner(self) -> tuple[Penalty, ...]:
+        """The penalty alone."""
+        return (self.penalty,)
+
     def value(self, params: Params) -> Scalar:
         """factor·value, inf where the value is inf."""
         inner = self.penalty.value(params)
         outside = jnp.isinf(inner)
         return jnp.where(outside, jnp.inf, self.factor * jnp.where(outside, 0.0, inner))
 
-    def elementary(self, params: Params) -> list[Coefficients] | None:
-        """Slopes and curvatures times the factor."""
-        inner = self.penalty.elementary(params)
-        return inner and [
-            c._replace(slope=self.factor * c.slope, curvature=self.factor * c.curvature) for c in inner
-        ]
+    def rows(self, params: Params) -> list[SeparablePenalty] | None:
+        """The inner rows times the factor."""
+        rows = self.penalty.rows(params)
+        return rows and _same([rows], lambda column: _rows.scale(column[0], self.factor))
+
+    def covers(self, params: Params) -> list[bool]:
+        """As the inner penalty."""
+        return self.penalty.covers(params)
 
     def take(self, index: Array) -> Self:
         """Of the inner penalty."""
@@ -109,8 +141,28 @@ class Scaled(_Combined):
         """Of the inner penalty."""
         return type(self)(self.penalty.rescaled(scale), self.factor)
 
+    def _whole_prox(self, params: Params, step: Any) -> Params:
+        return self.penalty.prox(params, jax.tree.map(lambda t: t * self.factor, step))
 
-class Sum(_Combined):
+    def _whole_conjugate(self, dual: Params) -> Scalar:
+        safe, small = self._divided(dual)
+        return safe * self.penalty.conjugate(small)
+
+    def _whole_dual_scale(self, dual: Params) -> Scalar:
+        return self.penalty.dual_scale(self._divided(dual)[1])
+
+    def _whole_free(self, direction: Params) -> Params:
+        return self.penalty.free(direction)
+
+    def _divided(self, dual: Params) -> tuple[Array, Params]:
+        """The factor and dual/factor. At factor 0 only the domain is left; a tiny factor stands for that."""
+        leaves, put = weights_of(dual)
+        tiny = jnp.finfo(leaves[0].dtype).tiny ** 0.5
+        safe = jnp.where(self.factor > 0, self.factor, tiny).astype(leaves[0].dtype)
+        return safe, put([leaf / safe for leaf in leaves])
+
+
+class Sum(Combined):
     """The sum of penalties, written `p + q`.
 
     >>> from jaxreg.penalties import L1, NonNegative
@@ -118,18 +170,26 @@ class Sum(_Combined):
     [0.0, 2.0]
     """
 
-    parts: tuple[Penalty, ...]
+    parts: tuple[Penalty, ...] = eqx.field(
+        converter=lambda parts: tuple(q for p in parts for q in (p.parts if isinstance(p, Sum) else (p,)))
+    )
+
+    @property
+    def inner(self) -> tuple[Penalty, ...]:
+        """The parts."""
+        return self.parts
 
     def value(self, params: Params) -> Scalar:
         """The sum of the values."""
         return sum((part.value(params) for part in self.parts), 0.0)
 
-    def elementary(self, params: Params) -> list[Coefficients] | None:
-        """Slopes and curvatures added, intervals intersected."""
-        columns = [part.elementary(params) for part in self.parts]
-        if any(column is None for column in columns):
-            return None
-        return [_add(row) for row in zip(*columns, strict=True)]
+    def rows(self, params: Params) -> list[SeparablePenalty] | None:
+        """The rows of the parts, added leaf by leaf."""
+        return _added(self.parts, params) if self.separable else None
+
+    def covers(self, params: Params) -> list[bool]:
+        """What any part covers."""
+        return [any(column) for column in zip(*(part.covers(params) for part in self.parts), strict=True)]
 
     def take(self, index: Array) -> Self:
         """Of every part."""
@@ -139,68 +199,72 @@ class Sum(_Combined):
         """Of every part."""
         return type(self)(tuple(part.rescaled(scale) for part in self.parts))
 
+    def _whole_prox(self, params: Params, step: Any) -> Params:
+        steps = along(step, params, "step")
+        return self._leafwise(
+            params,
+            lambda row, w, k: row.prox_1d(w, jnp.asarray(steps[k], w.dtype)).astype(w.dtype),
+            lambda beside: beside.prox([steps[k] for k in beside.at]),
+        )
 
-def _add(row: tuple[Coefficients, ...]) -> Coefficients:
-    total = row[0]
-    for c in row[1:]:
-        lower, upper = jnp.maximum(total.lower, c.lower), jnp.minimum(total.upper, c.upper)
-        require(lower <= upper, "a sum of penalties has no feasible weight: its bounds are crossed")
-        total = Coefficients(total.slope + c.slope, total.curvature + c.curvature, lower, upper)
-    return total
+    def _whole_conjugate(self, dual: Params) -> Scalar:
+        leaves, alone, rest = self._plan(dual)
+        own = [Rows([row], leaves[k]).conjugate() for k, row in alone.items()]
+        return sum(own + [beside.conjugate() for beside in rest], 0.0)
 
+    def _whole_dual_scale(self, dual: Params) -> Scalar:
+        leaves, alone, rest = self._plan(dual)
+        own = [Rows([row], leaves[k]).dual_scale() for k, row in alone.items()]
+        return jnp.min(jnp.stack(own + [beside.dual_scale() for beside in rest]))
 
-class Masked(_Combined):
-    """`penalty` where `mask` is true, nothing elsewhere.
+    def _whole_free(self, direction: Params) -> Params:
+        return self._leafwise(
+            direction, lambda row, d, k: Rows([row], d).free(), lambda beside: beside.free()
+        )
 
-    `mask` is a boolean, a tree of booleans or boolean arrays that is a prefix of the params, or a function
-    of the params that returns one, as in optax. A mask of another structure raises ValueError.
+    def _leafwise(self, params: Params, alone: Callable, together: Callable) -> Params:
+        leaves, rows, rest = self._plan(params)
+        out = [alone(rows[k], w, k) if k in rows else w for k, w in enumerate(leaves)]
+        for beside in rest:
+            for k, leaf in zip(beside.at, together(beside), strict=True):
+                out[k] = leaf
+        return weights_of(params)[1](out)
 
-    >>> from jaxreg.penalties import L1
-    >>> Masked(L1(1.0), jnp.array([True, False])).prox(jnp.array([3.0, 3.0]), 1.0).tolist()
-    [2.0, 3.0]
-    """
-
-    penalty: Penalty
-    mask: Any
-    rule: Callable[[Params], Any] | None = eqx.field(static=True)
-
-    def __init__(self, penalty: Penalty, mask: Any) -> None:
-        self.penalty = penalty
-        self.rule = mask if callable(mask) else None
-        self.mask = None if callable(mask) else jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
-
-    def value(self, params: Params) -> Scalar:
-        """The value of the selected coordinates."""
-        parts = jax.tree.leaves(self._each(params, lambda p, w: p.value(w)))
-        return sum(parts, 0.0)
-
-    def elementary(self, params: Params) -> list[Coefficients] | None:
-        """Those of the inner penalty where the mask is true, neutral elsewhere."""
-        inner = self.penalty.elementary(params)
-        mask = self.mask if self.rule is None else self.rule(params)
-        try:
-            full = jax.tree.map(lambda m, sub: jax.tree.map(lambda _: m, sub), mask, params)
-        except ValueError as error:
-            raise ValueError(
-                f"the mask's structure {jax.tree.structure(mask)} is not a prefix of the params'"
-                f" {jax.tree.structure(params)}: give one boolean per leaf or subtree"
-            ) from error
-        rows = zip(inner or [], jax.tree.leaves(full), jax.tree.leaves(params), strict=True)
-        return inner and [_where(m, c, w) for c, m, w in rows]
-
-    def take(self, index: Array) -> Self:
-        """Of the inner penalty and of a mask with one entry per coordinate."""
-        mask = self.rule or jax.tree.map(lambda m: m[index] if m.ndim else m, self.mask)
-        return type(self)(self.penalty.take(index), mask)
-
-    def rescaled(self, scale: Array) -> Self:
-        """Of the inner penalty."""
-        return type(self)(self.penalty.rescaled(scale), self.rule or self.mask)
+    def _plan(self, params: Params) -> tuple[list[Array], dict[int, SeparablePenalty], list[Beside]]:
+        """The leaves; rows of those that only separable parts see; the other parts and what is beside."""
+        leaves, _ = weights_of(params)
+        rows = _added(tuple(part for part in self.parts if part.separable), params)
+        rest, taken = [], set()
+        for part in self.parts:
+            if part.separable:
+                continue
+            at = [k for k, covered in enumerate(part.covers(params)) if covered]
+            if taken & set(at):
+                others = [q for q in self.parts if not q.separable]
+                instead = (
+                    "put one of them into the loss, or give them different leaves with Masked or Partition"
+                )
+                raise _rows.refused(others, instead)
+            taken |= set(at)
+            rest.append(Beside(part, rows, params, at))
+        return leaves, {k: row for k, row in enumerate(rows) if k not in taken}, rest
 
 
-def _where(mask: ArrayLike, c: Coefficients, leaf: Array) -> Coefficients:
-    mask = jnp.asarray(mask, bool)
-    if mask.ndim == 1 and leaf.ndim == 2 and mask.shape == leaf.shape[:1]:
-        mask = mask[:, None]
-    neutral = Coefficients()
-    return Coefficients(*(jnp.where(mask, x, y) for x, y in zip(c, neutral, strict=True)))
+def _added(parts: tuple[Penalty, ...], params: Params) -> list[SeparablePenalty]:
+    """The rows of separable parts, added leaf by leaf."""
+    columns = [part.rows(params) for part in parts]
+    if not columns:
+        return [Elementary()] * len(weights_of(params)[0])
+    return _same(columns, _rows.add)
+
+
+def _same(columns: list[list[SeparablePenalty]], make: Callable) -> list[SeparablePenalty]:
+    """make(row of the columns) for each leaf; equal rows give one object, so that `uniform` sees it."""
+    made: dict[tuple[int, ...], SeparablePenalty] = {}
+    out = []
+    for row in zip(*columns, strict=True):
+        key = tuple(id(x) for x in row)
+        if key not in made:
+            made[key] = make(list(row))
+        out.append(made[key])
+    return out

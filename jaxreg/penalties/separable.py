@@ -1,21 +1,20 @@
-"""Penalties that act on each coordinate alone.
+"""Convex penalties that act on each coordinate alone.
 
-The elementary ones are all slope·|w| + curvature/2·w² on an interval [lower, upper]. That form is closed
-under sums, scaling and masking, so its value, prox and conjugate are written once, and a member says only
-what its coefficients are. To add an elementary penalty: write the class here and name it in `__all__`.
+The elementary ones are all slope·|w| + curvature/2·w² on an interval; the slope may differ on the two sides
+of 0. That form is closed under sums, scaling and masking, so its value, prox and conjugate are written once,
+and a member says only what its coefficients are. To add one: write the class here and name it in `__all__`.
 """
 
 from abc import abstractmethod
 from typing import NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
 from jaxreg._fields import hyperparameter, per_coordinate, require
-from jaxreg._types import ArrayLike, Params
-from jaxreg.penalties.base import SeparablePenalty
+from jaxreg._types import ArrayLike
+from jaxreg.penalties.base import ConvexSeparablePenalty
 
 __all__ = [
     "L1",
@@ -30,67 +29,113 @@ __all__ = [
 
 
 class Coefficients(NamedTuple):
-    """slope·|w| + curvature/2·w² on [lower, upper]; each broadcasts over the coordinates."""
+    """positive·w right of 0, negative·|w| left of it, curvature/2·w², on [lower, upper]; 0 where excluded.
 
-    slope: ArrayLike = 0.0
+    Each broadcasts over the coordinates. A plain 0.0, inf or False is known while tracing, so that what is
+    not there costs nothing.
+    """
+
+    negative: ArrayLike = 0.0
+    positive: ArrayLike = 0.0
     curvature: ArrayLike = 0.0
     lower: ArrayLike = -jnp.inf
     upper: ArrayLike = jnp.inf
+    excluded: ArrayLike = False
+
+    @property
+    def sloped(self) -> bool:
+        """False where the slopes are known to be 0."""
+        return not (_is(self.negative, 0.0) and _is(self.positive, 0.0))
+
+    @property
+    def curved(self) -> bool:
+        """False where the curvature is known to be 0."""
+        return not _is(self.curvature, 0.0)
+
+    @property
+    def bounded(self) -> bool:
+        """False where the interval is known to be the whole line."""
+        return not (_is(self.lower, -jnp.inf) and _is(self.upper, jnp.inf))
+
+    @property
+    def excludes(self) -> bool:
+        """False where no coordinate is known to be excluded."""
+        return self.excluded is not False
+
+    @property
+    def cone(self) -> bool:
+        """Whether the interval is known to be the line or one half of it."""
+        return (_is(self.lower, -jnp.inf) or _is(self.lower, 0.0)) and (
+            _is(self.upper, jnp.inf) or _is(self.upper, 0.0)
+        )
+
+    def project(self, w: Array) -> Array:
+        """The nearest point of the domain."""
+        w = jnp.clip(w, self.lower, self.upper) if self.bounded else w
+        return jnp.where(self.excluded, 0.0, w) if self.excludes else w
 
 
-class ElementaryPenalty(SeparablePenalty):
+def _is(x: ArrayLike, number: float) -> bool:
+    return isinstance(x, float | int) and x == number
+
+
+class ElementaryPenalty(ConvexSeparablePenalty):
     """A separable penalty that is fully said by its `Coefficients`."""
 
     @abstractmethod
     def coefficients(self) -> Coefficients:
-        """slope, curvature and interval, each a scalar or per coordinate."""
-
-    def elementary(self, params: Params) -> list[Coefficients]:
-        """The coefficients on each leaf."""
-        parts = self._map(lambda p, w: p.coefficients(), params)
-        return jax.tree.leaves(parts, is_leaf=lambda x: isinstance(x, Coefficients))
+        """Slopes, curvature and interval, each a scalar or per coordinate."""
 
     @property
-    def convex(self) -> bool:
-        """True: slope and curvature are not negative and the domain is an interval."""
-        return True
+    def keeps_signs(self) -> bool:
+        """Where both slopes are one and there are no bounds."""
+        c = self.coefficients()
+        return c.negative is c.positive and not c.bounded
 
     def value_1d(self, w: Array) -> Array:
-        """slope·|w| + curvature/2·w², inf outside the interval."""
+        """The slope times |w| + curvature/2·w², inf outside the domain."""
         c = self.coefficients()
-        inside = (w >= c.lower) & (w <= c.upper)
-        return jnp.where(inside, c.slope * jnp.abs(w) + 0.5 * c.curvature * w**2, jnp.inf)
+        out = 0.5 * c.curvature * w**2
+        if c.negative is c.positive:
+            out = out + c.positive * jnp.abs(w)
+        else:
+            out = out + jnp.where(w > 0, c.positive * w, jnp.where(w < 0, -c.negative * w, 0.0))
+        inside = (w >= c.lower) & (w <= c.upper) if c.bounded else True
+        inside = inside & (~jnp.asarray(c.excluded) | (w == 0)) if c.excludes else inside
+        return out if inside is True else jnp.where(inside, out, jnp.inf)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """Soft threshold, then shrink, then clip (Parikh and Boyd 2014, sections 2.2 and 6.5)."""
         c = self.coefficients()
-        shrunk = thresholds.soft(w, step * c.slope) / (1.0 + step * c.curvature)
-        return jnp.clip(shrunk, c.lower, c.upper)
+        if c.sloped:
+            w = thresholds.asymmetric_soft(w, step * c.negative, step * c.positive)
+        return c.project(w / (1.0 + step * c.curvature) if c.curved else w)
 
     def conjugate_1d(self, u: Array) -> Array:
         """u·w − g₁(w) at its maximiser w, which is the clipped soft threshold of u over the curvature."""
         c = self.coefficients()
         curved = jnp.asarray(c.curvature) > 0
-        pull = thresholds.soft(u, c.slope)
+        pull = thresholds.asymmetric_soft(u, c.negative, c.positive)
         far = jnp.where(pull > 0, c.upper, jnp.where(pull < 0, c.lower, 0.0))
         far = jnp.where(jnp.isfinite(far), far, 0.0)
         w = jnp.where(curved, pull / jnp.where(curved, c.curvature, 1.0), far)
-        w = jnp.clip(w, c.lower, c.upper)
-        return u * w - c.slope * jnp.abs(w) - 0.5 * c.curvature * w**2
+        w = c.project(w)
+        slope = jnp.where(w > 0, c.positive, -jnp.asarray(c.negative))
+        return u * w - slope * w - 0.5 * c.curvature * w**2
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
-        """±slope on each side where neither curvature nor a bound holds the weight back."""
+        """The slope on each side where neither curvature nor a bound holds the weight back, else inf."""
         c = self.coefficients()
-        curved = jnp.asarray(c.curvature) > 0
-        lower = jnp.where(curved | jnp.isfinite(c.lower), -jnp.inf, -jnp.asarray(c.slope))
-        upper = jnp.where(curved | jnp.isfinite(c.upper), jnp.inf, jnp.asarray(c.slope))
+        held = (jnp.asarray(c.curvature) > 0) | c.excluded
+        lower = jnp.where(held | jnp.isfinite(c.lower), -jnp.inf, -jnp.asarray(c.negative))
+        upper = jnp.where(held | jnp.isfinite(c.upper), jnp.inf, jnp.asarray(c.positive))
         return lower, upper
 
 
 class Elementary(ElementaryPenalty):
-    """The elementary penalty with these coefficients: what sums and masks of elementary ones come to."""
+    """The elementary penalty with these coefficients: what combinations of elementary ones come to."""
 
-    given: Coefficients
+    given: Coefficients = Coefficients()
 
     def coefficients(self) -> Coefficients:
         """Those it was given."""
@@ -98,13 +143,13 @@ class Elementary(ElementaryPenalty):
 
 
 def _weighted(slope: ArrayLike, curvature: ArrayLike, weights: Array | None) -> Coefficients:
-    """Coefficients times penalty factors. Factor inf excludes: the interval is the point 0, no inf·0."""
+    """Coefficients times penalty factors. Factor inf excludes by a mask made here: there is no inf·0."""
     if weights is None:
-        return Coefficients(slope, curvature)
+        return Coefficients(slope, slope, curvature)
     excluded = jnp.isinf(weights)
     kept = jnp.where(excluded, 0.0, weights)
-    bound = jnp.where(excluded, 0.0, jnp.inf)
-    return Coefficients(slope * kept, curvature * kept, -bound, bound)
+    slope = 0.0 if _is(slope, 0.0) else slope * kept
+    return Coefficients(slope, slope, 0.0 if _is(curvature, 0.0) else curvature * kept, excluded=excluded)
 
 
 def _check(name: str, lam: Array, weights: Array | None) -> None:

@@ -1,6 +1,6 @@
 """Solvers: each is `init` and `step`; the loop that runs them is in `base`."""
 
-from jaxreg.linear.solvers.base import Solver, Status, iterate
+from jaxreg.linear.solvers.base import Outcome, Solver, Status, iterate
 from jaxreg.linear.solvers.proximal_gradient import ProximalGradient
 
-__all__ = ["ProximalGradient", "Solver", "Status", "iterate"]
+__all__ = ["Outcome", "ProximalGradient", "Solver", "Status", "iterate"]

@@ -76,13 +76,15 @@ def iterate(
     max_steps: Scalar,
 ) -> Outcome:
     """Run the solver until the gap (kkt where there is none) is ≤ tol, or it cannot go on. Pure."""
-    state = solver.init(problem, penalty, base, start)
+    eps = jnp.finfo(problem.dtype).eps
+    first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
 
-    def measure(state: State) -> tuple[Certificate, Scalar]:
-        found = certify(problem, penalty, base, state.coef, state.intercept)
-        return found, jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
+    def point(state: State) -> tuple[Array, Array]:
+        still = problem.constant if state.coef.ndim == 1 else problem.constant[:, None]
+        return jnp.where(still, 0.0, state.coef), state.intercept
 
     def block(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Steps until the residual is what was asked for, then one look at the certificate."""
         state, _, best, best_objective, ask, steps, idle = carry
 
         def going(inner: tuple[State, Array]) -> Array:
@@ -93,12 +95,15 @@ def iterate(
         def one(inner: tuple[State, Array]) -> tuple[State, Array]:
             return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
 
-        state, taken = jax.lax.while_loop(going, one, one((state, jnp.array(0))))
-        found, measured = measure(state)
-        eps = jnp.finfo(problem.dtype).eps
+        state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
+        found = certify(problem, penalty, base, *point(state))
+        measured = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
         better = (measured < 0.9 * best) | less
-        ask = jnp.minimum(0.2 * ask, jnp.maximum(state.residual, 0.02 * ask))
+        # The first look takes no step: a start that is good enough stays as it is.
+        ask = jnp.where(
+            jnp.isinf(ask), first, jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
+        )
         return (
             state,
             found,
@@ -111,15 +116,17 @@ def iterate(
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
         state, _, best, _, _, steps, idle = carry
-        return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & jnp.isfinite(state.objective)
+        # The objective of the start may be infinite; that of a later point says that the solver ran off.
+        sane = jnp.isfinite(state.objective) | (steps == 0)
+        return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & sane
 
-    found, measured = measure(state)
-    ask = jnp.minimum(jnp.sqrt(tol) * 0.1, 0.3 * jnp.where(jnp.isfinite(state.residual), state.residual, 1))
-    zero = jnp.array(0)
-    carry = (state, found, measured, state.objective, ask.astype(problem.dtype), zero, zero)
+    state = solver.init(problem, penalty, base, start)
+    never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
+    carry = (state, Certificate(never, never), never, state.objective, never, zero, zero)
     state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
-    point = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
+    coef, intercept = point(state)
+    finite = jnp.all(jnp.isfinite(coef)) & jnp.isfinite(state.objective)
     status = Status.where(idle >= _PATIENCE, Status.stalled, Status.max_steps)
     status = Status.where(best <= tol, Status.converged, status)
-    status = Status.where(point, status, Status.nonfinite)
-    return Outcome(state.coef, state.intercept, found, steps, status)
+    status = Status.where(finite, status, Status.nonfinite)
+    return Outcome(coef, intercept, found, steps, status)

@@ -1,0 +1,161 @@
+"""Penalties on some of the weights: `Masked(p, mask)`."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg._tree import along, is_weight, weights_of
+from jaxreg._types import Params, Scalar
+from jaxreg.penalties import _rows
+from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
+from jaxreg.penalties.combine import Combined
+from jaxreg.penalties.separable import Elementary
+
+__all__ = ["Masked"]
+
+
+class Masked(Combined):
+    """`penalty` where `mask` is true, nothing elsewhere.
+
+    `mask` is a boolean, a tree of booleans or boolean arrays that is a prefix of the params, or a function of
+    the params that returns one, as in optax. Boolean arrays, which choose within a leaf, need a separable
+    penalty. A mask of another structure or type raises ValueError.
+
+    >>> from jaxreg.penalties import L1
+    >>> Masked(L1(1.0), jnp.array([True, False])).prox(jnp.array([3.0, 3.0]), 1.0).tolist()
+    [2.0, 3.0]
+    """
+
+    penalty: Penalty
+    arrays: list[Array]
+    form: tuple[Any, tuple[bool | None, ...]] | None = eqx.field(static=True)
+    rule: Callable[[Params], Any] | None = eqx.field(static=True)
+
+    def __init__(self, penalty: Penalty, mask: Any) -> None:
+        self.penalty = penalty
+        self.rule = mask if callable(mask) else None
+        self.arrays, self.form = ([], None) if callable(mask) else _frozen(mask)
+
+    @property
+    def inner(self) -> tuple[Penalty, ...]:
+        """The penalty alone."""
+        return (self.penalty,)
+
+    def mask(self, params: Params) -> list[Any]:
+        """Per weight leaf of the params a bool, or a boolean array of its shape or one per row."""
+        if self.rule is None:
+            own = iter(self.arrays)
+            structure, flags = self.form
+            tree = jax.tree.unflatten(structure, [next(own) if flag is None else flag for flag in flags])
+        else:
+            tree = self.rule(params)
+            _frozen(tree)
+        try:
+            full = jax.tree.map(lambda m, sub: jax.tree.map(lambda _: m, sub), tree, params)
+        except ValueError as error:
+            raise ValueError(
+                f"the mask's structure {jax.tree.structure(tree)} is not a prefix of the params'"
+                f" {jax.tree.structure(params)}: give one boolean per leaf or subtree"
+            ) from error
+        pairs = zip(jax.tree.leaves(full), jax.tree.leaves(params), strict=True)
+        return [_fitted(m, leaf) for m, leaf in pairs if is_weight(leaf)]
+
+    def value(self, params: Params) -> Scalar:
+        """The value of the selected coordinates."""
+        rows = self.rows(params)
+        return self.penalty.value(self._kept(params)) if rows is None else Rows(rows, params).value()
+
+    def rows(self, params: Params) -> list[SeparablePenalty] | None:
+        """The inner rows where the mask is true, neutral elsewhere."""
+        rows = self.penalty.rows(params)
+        if rows is None:
+            return None
+        pairs = zip(rows, self.mask(params), strict=True)
+        return [(r if m else Elementary()) if isinstance(m, bool) else _rows.select(r, m) for r, m in pairs]
+
+    def covers(self, params: Params) -> list[bool]:
+        """The leaves whose mask is not false."""
+        return [m is not False for m in self.mask(params)]
+
+    def take(self, index: Array) -> Self:
+        """Of the inner penalty and of a mask with one entry per coordinate."""
+        arrays = [m[index] if m.ndim else m for m in self.arrays]
+        out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
+        return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
+
+    def rescaled(self, scale: Array) -> Self:
+        """Of the inner penalty."""
+        return eqx.tree_at(lambda p: p.penalty, self, self.penalty.rescaled(scale))
+
+    def _kept(self, params: Params) -> Params:
+        """The params with None for the leaves that are not selected."""
+        leaves, put = weights_of(params)
+        mask = self.mask(params)
+        if not all(isinstance(m, bool) for m in mask):
+            raise TypeError(
+                f"{type(self.penalty).__name__} is not separable: mask whole leaves by booleans, not parts of"
+                " them by arrays"
+            )
+        return put([leaf if m else None for leaf, m in zip(leaves, mask, strict=True)])
+
+    def _merged(self, params: Params, new: Params, blank: Callable[[Array], Array]) -> Params:
+        leaves, put = weights_of(params)
+        own = iter(weights_of(new)[0])
+        return put([next(own) if m else blank(w) for w, m in zip(leaves, self.mask(params), strict=True)])
+
+    def _whole_prox(self, params: Params, step: Any) -> Params:
+        if not any(self.covers(params)):
+            return params
+        steps = along(step, params, "step")
+        if not all(t is steps[0] for t in steps):
+            step = self._kept(weights_of(params)[1](steps))
+        return self._merged(params, self.penalty.prox(self._kept(params), step), lambda w: w)
+
+    def _whole_conjugate(self, dual: Params) -> Scalar:
+        rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
+        inner = self.penalty.conjugate(self._kept(dual)) if any(self.covers(dual)) else jnp.zeros(())
+        return jnp.where(jnp.all(jnp.stack(rest)), inner, jnp.inf) if rest else inner
+
+    def _whole_dual_scale(self, dual: Params) -> Scalar:
+        rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
+        inner = self.penalty.dual_scale(self._kept(dual)) if any(self.covers(dual)) else jnp.ones(())
+        return jnp.where(jnp.all(jnp.stack(rest)), inner, 0.0) if rest else inner
+
+    def _whole_free(self, direction: Params) -> Params:
+        if not any(self.covers(direction)):
+            return direction
+        return self._merged(direction, self.penalty.free(self._kept(direction)), lambda w: w)
+
+
+def _frozen(mask: Any) -> tuple[list[Array], tuple[Any, tuple[bool | None, ...]]]:
+    """Arrays of a mask, and its structure with the plain booleans, which are known while tracing."""
+    leaves, structure = jax.tree.flatten(mask)
+    arrays, flags = [], []
+    for leaf in leaves:
+        plain = isinstance(leaf, bool | np.bool_)
+        if not plain and (not hasattr(leaf, "dtype") or leaf.dtype != bool):
+            raise ValueError(
+                f"a mask holds booleans, this one holds {leaf!r}: write True, False or boolean arrays"
+            )
+        flags.append(bool(leaf) if plain else None)
+        arrays += [] if plain else [jnp.asarray(leaf)]
+    return arrays, (structure, tuple(flags))
+
+
+def _fitted(mask: Any, leaf: Array) -> Any:
+    if isinstance(mask, bool | np.bool_):
+        return bool(mask)
+    mask = jnp.asarray(mask)
+    if mask.ndim == 1 and leaf.ndim == 2 and mask.shape == leaf.shape[:1]:
+        return mask[:, None]
+    if mask.ndim and mask.shape != leaf.shape:
+        raise ValueError(
+            f"a mask of shape {mask.shape} does not fit a leaf of shape {leaf.shape}: give one boolean, one"
+            " per row, or one per entry"
+        )
+    return mask
