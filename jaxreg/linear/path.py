@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg import metrics
+from jaxreg._lanes import lanes
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature, reference
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
@@ -125,14 +126,18 @@ def _warm(problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max
 
 
 @eqx.filter_jit
-def _batched(problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any) -> Solution:
-    """All λ in one vmapped computation, each from the null fit."""
+def _batched(
+    problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any, mesh: Any
+) -> Solution:
+    """All λ in one batch, each from the null fit."""
+    shared, static = eqx.partition((problem, grid, base, solver, tol, max_steps), eqx.is_array)
 
-    def one(part: list[Array]) -> Solution:
+    def one(shared: Any, part: list[Array]) -> Solution:
+        problem, grid, base, solver, tol, max_steps = eqx.combine(shared, static)
         start = (base.coef, base.intercept)
         return run(problem, grid.row(part), base, solver, start, tol, max_steps)[1]
 
-    return jax.vmap(one)(grid.carried)
+    return lanes(one, shared, grid.carried, mesh)
 
 
 @eqx.filter_jit
@@ -171,13 +176,15 @@ def path(
     solver: Solver | None = None,
     tol: float = 1e-6,
     max_steps: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Path:
     """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`.
 
     Without `lambdas` the grid has `num` values from λ_max to ratio·λ_max; `ratio` None is glmnet's: 1e-4 for
     n > p, else 1e-2. `mode`: "warm" starts each λ from the last solution, "batched" solves all in one vmapped
-    computation, "auto" takes warm on a CPU and batched elsewhere. Never raises for a λ that did not converge:
-    read `status`. Raises ValueError for a bad grid, an unknown mode, or λ_max = 0.
+    computation, "auto" takes warm on one CPU device and batched elsewhere. With a `mesh` the batch is spread
+    over its devices. Never raises for a λ that did not converge: read `status`. Raises ValueError for a bad
+    grid, an unknown mode, warm with a mesh, or λ_max = 0.
 
     >>> import jaxreg as jr
     >>> X = jnp.eye(4) * 2.0
@@ -195,13 +202,20 @@ def path(
         lambdas = lambda_grid(lambda_max(problem, family), num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     if mode == "auto":
-        mode = "warm" if jax.default_backend() == "cpu" else "batched"
+        mode = "warm" if jax.default_backend() == "cpu" and mesh is None else "batched"
+    if mode == "warm" and mesh is not None:
+        raise ValueError('mode "warm" goes from λ to λ on one device: take "batched" to use a mesh')
     grid = problem.working_grid(family, lambdas)
-    program = _warm if mode == "warm" else _batched
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    tol_array = jnp.asarray(tol, problem.dtype)
-    base = reference(problem, grid.at(0))
-    found = program(problem, grid, base, solver or ProximalGradient(), tol_array, limit)
+    call = (
+        problem,
+        grid,
+        reference(problem, grid.at(0)),
+        solver or ProximalGradient(),
+        jnp.asarray(tol, problem.dtype),
+        limit,
+    )
+    found = _warm(*call) if mode == "warm" else _batched(*call, mesh)
     names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "loss")
     fields = {name: getattr(found, name) for name in names if name != "loss"}
     return Path(lambdas, **fields, loss=problem.loss, mode=mode)
