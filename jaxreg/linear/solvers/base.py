@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Certificate, Reference, certify
+from jaxreg.linear.certificate import Certificate, Reference, measure
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty
 
@@ -96,10 +96,10 @@ def iterate(
             return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
 
         state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
-        found = certify(problem, penalty, base, *point(state))
-        measured = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
+        found = measure(problem, penalty, base, *point(state))
+        reached = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
-        better = (measured < 0.9 * best) | less
+        better = (reached < 0.9 * best) | less
         # The first look takes no step: a start that is good enough stays as it is.
         ask = jnp.where(
             jnp.isinf(ask), first, jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
@@ -107,7 +107,7 @@ def iterate(
         return (
             state,
             found,
-            jnp.minimum(best, measured),
+            jnp.minimum(best, reached),
             jnp.minimum(best_objective, state.objective),
             ask,
             steps + taken,

@@ -1,0 +1,96 @@
+"""Laws of every solver, found by walking `__all__`: certified, in both precisions, without recompilation."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg import losses
+from jaxreg.linear import solvers
+from tests.members import LOSSES, compilations, problem
+
+SOLVERS = [
+    getattr(solvers, name)
+    for name in solvers.__all__
+    if inspect.isclass(getattr(solvers, name)) and issubclass(getattr(solvers, name), solvers.Solver)
+]
+SOLVERS = [solver for solver in SOLVERS if not inspect.isabstract(solver)]
+W = jnp.array([0.0, 1, 2, jnp.inf, 0.5, 1, 1, 1])
+FAMILIES = {
+    "L1": jr.L1,
+    "SquaredL2": jr.SquaredL2,
+    "ElasticNet": lambda lam: jr.ElasticNet(lam, 0.5),
+    "factors": lambda lam: jr.L1(lam, weights=W),
+    "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
+    "box": lambda lam: jr.ElasticNet(lam, 0.5) + jr.Box(-0.3, 0.2),
+    "masked": lambda lam: jr.Masked(jr.L1(lam), jnp.arange(8) > 1),
+    "indicator": lambda lam: lam * jr.Box(-0.1, 0.4),
+}
+
+
+def test_every_member_is_here():
+    assert jr.ProximalGradient in SOLVERS
+    assert set(LOSSES) == {n for n in losses.__all__ if not inspect.isabstract(getattr(losses, n))}
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_every_pair_is_certified(solver, loss, dtype):
+    tol = 1e-5 if dtype == jnp.float32 else 1e-9
+    here, better = problem(loss, dtype), problem(loss)
+    for name, family in FAMILIES.items():
+        for lam in (0.02, 0.2):
+            fit = jr.solve(here, family(lam), solver=solver(), tol=tol, throw=False)
+            assert bool(fit.converged), (name, lam, str(fit))
+            assert fit.coef.dtype == dtype
+            assert max(fit.gap, 0) <= tol
+            # The certificate in double precision, of the very same point but for the rounding of a bound.
+            coef = family(lam).prox(fit.coef.astype(float), 0.0)
+            found = jr.certify(better, family(lam), coef, fit.intercept)
+            assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps, (name, lam, found)
+            assert found.kkt <= 0.1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_second_call_compiles_nothing(solver):
+    here = problem("Logistic")
+    path = jr.path(here, lambda lam: jr.ElasticNet(lam, 0.5), num=5, ratio=0.1, solver=solver())
+    assert bool(path.converged.all())
+
+    def again():
+        first = jr.solve(here, jr.L1(0.03), solver=solver(), throw=False)
+        return first, jr.path(
+            here, lambda lam: jr.L1(lam) + jr.NonNegative(), num=5, ratio=0.2, solver=solver()
+        )
+
+    again()
+    assert compilations(again) == 0
+    assert compilations(lambda: jax.jit(lambda x: x + 1)(jnp.ones(3))) > 0  # the counter counts
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_objective_never_rises(solver):
+    """Also from a bad start, without a global curvature, and for a point far outside of the bounds."""
+    here = problem("Poisson")
+    penalty = jr.L1(0.05) + jr.Box(-2.0, 2.0)
+    start = (np.full(8, 3.0), 1.0)
+    objectives = [
+        float(jr.solve(here, penalty, solver=solver(), init=start, max_steps=k, throw=False).objective)
+        for k in range(1, 12)
+    ]
+    assert np.all(np.diff(objectives) <= 1e-12 * np.abs(objectives[:-1]))
+    assert objectives[-1] < objectives[0]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_finite_solution_is_said_and_spoils_no_neighbour(solver):
+    """Separable classes: without a penalty the weights grow without end; with one there is a solution."""
+    X = np.linspace(-1, 1, 20)[:, None]
+    here = jr.Problem(jr.losses.Logistic(), X, (X[:, 0] > 0).astype(float))
+    path = jr.path(here, jr.L1, [0.1, 0.01, 0.0], mode="batched", solver=solver(), max_steps=2000)
+    assert path.messages()[:2] == ["converged", "converged"]
+    assert path.messages()[2] != "converged"
+    assert bool(jnp.all(jnp.isfinite(path.coef[:2])))
