@@ -31,19 +31,15 @@ TOGETHER = {
     "jaxreg.penalties.base": "tests/test_penalties.py",
     "jaxreg.penalties.combine": "tests/test_penalties.py",
     "jaxreg.penalties.family": "tests/test_penalties.py",
+    "jaxreg.penalties.masked": "tests/test_penalties.py",
     "jaxreg.penalties.separable": "tests/test_penalties.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design": "tests/linear/test_solve.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",
     "jaxreg.linear.grid": "tests/linear/test_path.py",
-    "jaxreg.linear.solvers.base": "tests/linear/test_solve.py",
-    "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solve.py",
-    "jaxreg.conventions": "tests/linear/test_solve.py",
+    "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",
+    "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",
     "jaxreg.metrics": "tests/linear/test_path.py",
-    "jaxreg.thresholds": "tests/test_penalties.py",
-    "jaxreg.front.plots": "tests/front/test_cli.py",
-    "jaxreg.front.report": "tests/front/test_cli.py",
-    "jaxreg.front.sweep": "tests/front/test_cli.py",
 }
 
 

@@ -50,4 +50,4 @@ def _need(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise ImportError(f"reading data needs {package}: pip install 'jaxreg[cli]'") from error
+        raise ImportError(f"this needs {package}: pip install 'jaxreg[cli]'") from error

@@ -1,168 +1,112 @@
-"""The command `jaxreg`. Bad input ends in one line on stderr and exit status 2, never a traceback."""
+"""The entry point of the command `jaxreg`, and how what goes wrong reaches the user.
 
+Every error is one line on stderr that says what was got, what was wanted and what to do, with exit status 2;
+Ctrl-C is 130. Set JAXREG_TRACEBACK=1 to see where in the code an error came from.
+"""
+
+import gc
+import io
 import os
-import pathlib
-import shutil
+import re
 import sys
-import tempfile
-from typing import Annotated
+from itertools import pairwise
+from typing import Any, get_type_hints
 
-import typer
+__all__ = ["main"]
 
-__all__ = ["app", "main", "sweep"]
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-_RESULTS = ("sweep.nc", "map.png", "paths.png")
+_LONGEST = 600
 
 
-@app.callback()
-def _root() -> None:
-    """Map sparsity versus shrinkage: what L1 and L2 penalties do to the weights of a model."""
+def main(words: list[str] | None = None) -> int:
+    """Run the command on `words`, None meaning those it was called with, and return the exit status.
 
-
-@app.command()
-def sweep(
-    data: Annotated[
-        str,
-        typer.Argument(help="A .csv, .tsv or .parquet file, or diabetes, breast_cancer, digits, wine, iris."),
-    ] = "diabetes",
-    target: Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            help="squared, huber, logistic, multinomial or poisson; follows the target where not given."
-        ),
-    ] = None,
-    penalty: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="l1, l2, elastic-net:RATIO, nonnegative-l1; repeatable. Default: l1, l2, elastic-net:0.5."
-        ),
-    ] = None,
-    lambdas: Annotated[int, typer.Option(help="Number of λ in each grid.")] = 100,
-    ratio: Annotated[
-        float | None,
-        typer.Option(help="Smallest over largest λ; default 1e-4 (n > p) or 1e-2, for l2 1000 times less."),
-    ] = None,
-    holdout: Annotated[
-        float, typer.Option(help="Fraction of rows kept aside for the held-out error.")
-    ] = 0.25,
-    standardize: Annotated[
-        bool, typer.Option(help="Penalise features in units of their standard deviation.")
-    ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    tol: Annotated[float, typer.Option(help="Relative duality gap to reach at every λ.")] = 1e-6,
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Folder for map.png, paths.png, sweep.nc. Default: jaxreg-DATA."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in that folder.")] = False,
-    cache: Annotated[bool, typer.Option(help="Keep compiled programs in the user's cache folder.")] = True,
-) -> None:
-    """Solve a grid of λ for each penalty; print what happened, write the map, the paths and the numbers."""
+    0 is success, 2 an error, 130 Ctrl-C. Never raises, unless JAXREG_TRACEBACK is set.
+    """
+    if words is None:
+        gc.set_threshold(1_000_000)  # collecting takes a fifth of the time, and finds little in a short life
+        status = main(sys.argv[1:])
+        gc.freeze()
+        return status
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without λ shows "?", and does not stop the work
+            stream.reconfigure(errors="replace")
     try:
-        _sweep(data, target, loss, penalty or ["l1", "l2", "elastic-net:0.5"], out, overwrite, cache,
-               {"num": lambdas, "ratio": ratio, "holdout": holdout, "standardize": standardize,
-                "seed": seed, "dtype": dtype, "tol": tol})  # fmt: skip
-    except (ValueError, TypeError, OSError) as error:
-        line = " ".join(str(error).split())
-        print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        status = _call(words)
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:
+        if os.environ.get("JAXREG_TRACEBACK"):
+            raise
+        print(f"error: {_words(error)}", file=sys.stderr)
+        return 2
+    if status == 130:
+        print("error: interrupted; no file was left half written", file=sys.stderr)
+    return status
 
 
-def _sweep(
-    data: str,
-    target: str | None,
-    loss: str | None,
-    penalties: list[str],
-    out: pathlib.Path | None,
-    overwrite: bool,
-    cache: bool,
-    settings: dict,
-) -> None:
-    from jaxreg.front.data import load
+def _call(words: list[str]) -> int:
+    """Hand the words to typer. Its own errors, a box of several lines otherwise, become a `ValueError`."""
+    import typer
+    from typer.main import get_command
 
-    if settings["dtype"] not in ("float64", "float32"):
-        raise ValueError(f"dtype must be float64 or float32, got {settings['dtype']!r}")
-    if settings["num"] < 2:
-        raise ValueError(f"lambdas must be at least 2, got {settings['num']}")
-    table = load(data, target=target, loss=loss)
-    folder = out or pathlib.Path(f"jaxreg-{pathlib.Path(table.name).stem}")
-    _check_folder(folder, overwrite)
-    import jax
+    from jaxreg.front._commands import app
 
-    jax.config.update("jax_enable_x64", settings["dtype"] == "float64")
-    if cache:
-        _use_cache(jax)
-    from jaxreg.front import plots, report
-    from jaxreg.front import sweep as work
+    try:
+        return int(get_command(app).main(args=words, prog_name="jaxreg", standalone_mode=False) or 0)
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # The base of what typer says of words that do not fit: where it is defined changes between versions.
+        if not isinstance(error, typer.BadParameter.__mro__[2]):
+            raise
+        raise ValueError(_misfit(error, words)) from None
 
-    for name in penalties:
-        work.family(name)
-    from rich.console import Console
 
-    console = Console()
-    n, p = table.X.shape
-    console.print(f"[bold]{table.name}[/]: {n} rows, {p} features, target {table.target}, loss {table.loss}")
-    for note in table.notes:
-        console.print(f"note: {note}", markup=False)
-    with console.status("compiling and solving") as status:
-        dataset = work.run(table, penalties, tick=lambda label: status.update(f"solving {label}"), **settings)
-        status.update("drawing")
-        _write(dataset, folder, plots.save)
-    where = dataset.attrs["error_rows"].split(" (")[0]
-    for k in range(dataset.sizes["penalty"]):
-        console.print(report.table(dataset.isel(penalty=k), f"{dataset.attrs['error']}, {where}"))
-    for k in range(dataset.sizes["penalty"]):
-        console.print(report.sentence(dataset.isel(penalty=k), dataset.attrs["reference"]), highlight=False)
-    left = int((dataset["status"].values != "converged").sum())
-    if left:
-        console.print(
-            f"{left} of {dataset['status'].size} λ did not reach the tolerance: see the status column"
-        )
-    console.print(
-        f"wrote {', '.join(str(folder / name) for name in _RESULTS)}", highlight=False, soft_wrap=True
+def _misfit(error: Any, words: list[str]) -> str:
+    """What typer says of words that do not fit, with what was given."""
+    from jaxreg.front._commands import sweep
+    from jaxreg.front._messages import _guess
+
+    kinds = get_type_hints(sweep)
+    asked = "jaxreg sweep --help" if "sweep" in words else "jaxreg --help"
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        given = [after for before, after in pairwise(words) if before == option]
+        given += [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
+        wanted = {int: "a whole number", float: "a number", float | None: "a number"}
+        kind = wanted.get(kinds.get(error.param.name))
+        if given and kind:
+            return f"{option} is {given[-1]!r}: wanted {kind}; see {asked}"
+    said = " ".join(error.format_message().split())
+    if unknown := re.match(r"No such (option|command):? '?([^\s']+?)'?(\.|\s|$)", said):
+        options = [f"--{name}" for name in ("help", "version", *kinds)] + ["--no-cache", "--no-standardize"]
+        guess = _guess(unknown[2], options if unknown[1] == "option" else ["sweep"])
+        return f"no {unknown[1]} {unknown[2]!r}: {guess}{'' if guess.endswith('?') else ','} see {asked}"
+    return f"{said[:1].lower()}{said[1:].rstrip('.')}; see {asked}"
+
+
+def _words(error: Exception) -> str:
+    """An error as one line."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+    match error:
+        case ModuleNotFoundError() if error.name and "pip install" not in said:
+            return f"this needs {error.name.split('.')[0]}: pip install 'jaxreg[cli]'"
+        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or _exhausted(said):
+            todo = "take fewer rows, columns or --lambdas, or --dtype float32"
+            return f"the memory is too small for this ({said or 'no details'}): {todo}"
+        case OSError() if error.strerror and error.filename:
+            return f"{error.filename}: {error.strerror.lower()}"
+        case ValueError() | TypeError() | OSError() | ImportError() | RuntimeError() if said:
+            return said
+    return (
+        f"{type(error).__name__} ({said or 'no message'}) is a fault of jaxreg, not of the data:"
+        " set JAXREG_TRACEBACK=1, run again and report what it prints"
     )
 
 
-def _check_folder(folder: pathlib.Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder with --out")
-    if folder.is_dir() and any((folder / name).exists() for name in _RESULTS) and not overwrite:
-        raise ValueError(f"{folder} holds results already: add --overwrite or give another folder with --out")
-    parent = folder if folder.is_dir() else next(p for p in folder.absolute().parents if p.exists())
-    try:
-        tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=parent).cleanup()
-    except OSError as error:
-        reason = (error.strerror or "refused").lower()
-        raise ValueError(
-            f"{parent} cannot be written to ({reason}): give another folder with --out"
-        ) from None
+def _exhausted(said: str) -> bool:
+    return "RESOURCE_EXHAUSTED" in said or "out of memory" in said.lower()
 
 
-def _write(dataset: object, folder: pathlib.Path, draw: object) -> None:
-    """All files into a folder beside, then moved: nothing is half written."""
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(prefix=".jaxreg-", dir=folder.absolute().parent))
-    try:
-        dataset.to_netcdf(beside / "sweep.nc", engine="scipy")
-        draw(dataset, beside)
-        folder.mkdir(exist_ok=True)
-        for name in _RESULTS:
-            os.replace(beside / name, folder / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _use_cache(jax: object) -> None:
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(root) / "jaxreg"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def main() -> None:
-    """Entry point of the command."""
-    app()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,12 @@
-"""The sweep behind the command: every penalty on a grid of λ, as one labelled dataset."""
+"""The sweep behind the command: every penalty on a grid of λ, as one labelled dataset.
+
+What is eager here would compile a small program for each new shape, so the problem is built in one compiled
+program and every number of a path is computed in another, shared by all penalties.
+"""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from jaxreg.front._dataset import labelled
 from jaxreg.front.data import Table, split
 
 __all__ = ["family", "run"]
@@ -20,11 +26,7 @@ _LOSSES = {
     "logistic": jr.losses.Logistic,
     "poisson": jr.losses.Poisson,
 }
-_ERRORS = {
-    "logistic": "misclassified fraction",
-    "multinomial": "misclassified fraction",
-    "poisson": "mean deviance",
-}
+_STATUS = ("converged", "max_steps", "stalled", "nonfinite")
 
 
 def family(name: str) -> tuple[str, Any]:
@@ -40,20 +42,21 @@ def family(name: str) -> tuple[str, Any]:
     if word != "elastic-net":
         known = [*plain, "elastic-net:0.5"]
         close = difflib.get_close_matches(name.lower(), known, 1, 0.3)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"unknown penalty {name!r}: {hint}known are {', '.join(known)}")
+        hint = f"did you mean {close[0]!r}?" if close else "correct the name"
+        raise ValueError(f"no penalty {name!r}: wanted one of {', '.join(map(repr, known))}; {hint}")
     try:
         ratio = float(number or 0.5)
     except ValueError:
         ratio = float("nan")
     if not 0 <= ratio <= 1:
-        raise ValueError(f"elastic-net:{number} needs an L1 ratio between 0 and 1, such as elastic-net:0.5")
+        wanted = "wanted an L1 ratio between 0 and 1; try elastic-net:0.5"
+        raise ValueError(f"penalty {name!r} has the ratio {number!r}: {wanted}")
     return f"elastic net {ratio:g}", lambda lam: jr.ElasticNet(lam, ratio)
 
 
 def run(
     table: Table,
-    penalties: list[str],
+    penalties: Sequence[str],
     *,
     num: int = 100,
     ratio: float | None = None,
@@ -64,107 +67,85 @@ def run(
     tol: float = 1e-6,
     tick: Callable[[str], None] = lambda label: None,
 ) -> Any:
-    """Solve every penalty on its own grid; returns an `xarray.Dataset` (penalty, step, feature, class)."""
-    import xarray
+    """Solve every penalty on its own grid; returns an `xarray.Dataset` (penalty, step, feature, class).
 
+    `tick` is called with a label at the start of each part of the work. Sets JAX's precision to `dtype`.
+    Raises ValueError for what `split`, `Problem` or `path` refuse, and for an unknown penalty.
+    """
     families = dict(family(name) for name in penalties)
     train, held = split(table, holdout, seed)
-    X = table.X.astype(dtype)
+    tick("preparing the problem")
+    jax.config.update("jax_enable_x64", dtype == "float64")
     loss = jr.losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
-    problem = jr.Problem(loss, X[train], table.y[train], standardize=standardize)
-    scale = np.asarray(problem.scale)
-    free = jr.unpenalized(problem)
-    parts = []
-    for label, member in families.items():
-        tick(label)
-        default = 1e-4 if train.size > X.shape[1] else 1e-2
-        # Ridge starts at glmnet's 1000·‖∇f(null)‖, where nothing happens yet: go as much further down.
-        span = ratio or (default * 1e-3 if label == "L2" else default)
-        path = jr.path(problem, member, num=num, ratio=span, tol=tol)
-        base = np.asarray(path.coef[-1] if free is None else free[0])
-        parts.append(_measure(table, problem, path, member, base, scale, train, held if held.size else train))
-    out = xarray.concat(parts, dim="penalty").assign_coords(penalty=list(families))
-    out.attrs = {
-        "data": table.name,
-        "target": table.target,
-        "unit": table.unit,
-        "loss": table.loss,
-        "classes": ", ".join(table.classes),
-        "reference": "the unpenalised fit" if free is not None else "the smallest λ of the grid",
-        "error": _ERRORS.get(table.loss, "mean squared error"),
-        "error_rows": "held-out rows" if held.size else "training rows (nothing was held out)",
+    X, judged = table.X.astype(dtype), held if held.size else train
+    problem = _problem(loss, X[train], table.y[train], standardize)
+    rows = (X[train], table.y[train]), (X[judged], table.y[judged])
+    parts, free = [], None
+    with ThreadPoolExecutor(1) as beside:  # compiles at the same time as the first path
+        unpenalized = beside.submit(jr.unpenalized, problem)
+        for label, member in families.items():
+            tick(f"solving {label}")
+            default = 1e-4 if train.size > X.shape[1] else 1e-2
+            # Ridge starts at glmnet's 1000·‖∇f(null)‖, where nothing happens yet: go as much further down.
+            span = ratio or (default * 1e-3 if label == "L2" else default)
+            path = jr.path(problem, member, num=num, ratio=span, tol=tol)
+            free = unpenalized.result()
+            parts.append(_measure(problem, path, member, path.coef[-1] if free is None else free[0], rows))
+    settings = {
+        "penalties": ", ".join(penalties),
+        "reference": "the unpenalised fit" if free is not None else "the fit at the smallest λ",
         "rows_train": int(train.size),
         "rows_held_out": int(held.size),
+        "lambdas": num,
+        "ratio": "default" if ratio is None else ratio,
+        "holdout": holdout,
         "standardize": int(standardize),
         "seed": seed,
-        "tol": tol,
         "dtype": dtype,
-        "notes": "; ".join(table.notes),
-        "versions": f"jaxreg {jr.__version__}, jax {jax.__version__}, numpy {np.__version__}",
+        "tol": tol,
     }
-    for name, unit in (
-        ("shrinkage", "1"),
-        ("zero_fraction", "1"),
-        ("error", out.attrs["error"]),
-        ("gap", "1"),
-    ):
-        out[name].attrs["units"] = unit
-    return out
+    return labelled(table, list(families), parts, np.asarray(problem.constant), settings)
 
 
 @eqx.filter_jit
-def _summaries(
-    loss: jr.losses.Loss, coef: Any, base: Any, train: tuple[Any, Any], held: tuple[Any, Any]
-) -> dict[str, Any]:
-    """One number per λ of each metric, in one compiled program for all penalties."""
+def _problem(loss: jr.losses.Loss, X: Any, y: Any, standardize: bool) -> jr.Problem:
+    """The problem in one compiled program; its values were checked by `load`."""
+    return jr.Problem(loss, X, y, standardize=standardize)
 
-    def one(coef: Any, z_train: Any, z_held: Any) -> dict[str, Any]:
+
+@eqx.filter_jit
+def _numbers(problem: jr.Problem, path: jr.Path, base: Any, rows: Any) -> dict[str, Any]:
+    """What is said of each λ, and the weights as the penalty sees them, in one compiled program."""
+    loss = problem.loss
+    (X, y), (X_judged, y_judged) = rows
+    y, y_judged = (loss.encode(jnp.asarray(target), problem.dtype) for target in (y, y_judged))
+    scale = problem.scale.reshape(-1, *(1,) * (base.ndim - 1))
+
+    def one(row: tuple[Any, Any]) -> dict[str, Any]:
+        coef, intercept = row
+        z, z_judged = X @ coef + intercept, X_judged @ coef + intercept
         return {
+            "standardized_coef": coef * scale,
             "zeros": jr.metrics.zeros(coef),
-            "zero_fraction": jr.metrics.zero_fraction(coef),
-            "shrinkage": jr.metrics.shrinkage(coef, base),
-            "deviance_explained": jr.metrics.explained_deviance(loss, z_train, train[1]),
-            "error": jr.metrics.prediction_error(loss, z_held, held[1]),
+            "zero_fraction": jr.metrics.zero_fraction(coef).astype(coef.dtype),
+            "shrinkage": jr.metrics.shrinkage(coef * scale, base * scale),
+            "deviance_explained": jr.metrics.explained_deviance(loss, z, y),
+            "error": jr.metrics.prediction_error(loss, z_judged, y_judged).astype(coef.dtype),
         }
 
-    return jax.vmap(one)(coef, train[0], held[0])
+    with jax.default_matmul_precision("highest"):
+        numbers = jax.lax.map(one, (path.coef, path.intercept))
+    reasons = jnp.stack([path.status == getattr(jr.Status, name) for name in _STATUS])
+    return numbers | {"reference_coef": base * scale, "status": jnp.argmax(reasons, axis=0)}
 
 
-def _measure(
-    table: Table,
-    problem: jr.Problem,
-    path: jr.Path,
-    member: Any,
-    base: np.ndarray,
-    scale: np.ndarray,
-    train: np.ndarray,
-    held: np.ndarray,
-) -> Any:
-    """The numbers of one path; sizes of weights are those the penalty sees."""
-    import xarray
-
-    columns = (slice(None),) + (None,) * (base.ndim - 1)
-    coef = np.asarray(path.coef)
-    seen, base = jnp.asarray(coef * scale[columns]), jnp.asarray(base * scale[columns])
-    loss, y = problem.loss, jnp.asarray(table.y)
-    y = loss.encode(y, problem.dtype)
-    X = jnp.asarray(table.X, problem.dtype)
-    extra = ("class",) * (coef.ndim - 2)
-    numbers = {
-        **_summaries(loss, seen, base, (path.linear(X[train]), y[train]), (path.linear(X[held]), y[held])),
-        "dof": path.degrees_of_freedom(problem, member),
-        "gap": path.gap,
-        "kkt": path.kkt,
-        "steps": path.steps,
-        "lam": path.lambdas,
-    }
-    data: dict[str, Any] = {name: ("step", np.asarray(value)) for name, value in numbers.items()}
-    data["coef"] = (("step", "feature", *extra), coef)
-    data["standardized_coef"] = (("step", "feature", *extra), np.asarray(seen))
-    data["intercept"] = (("step", *extra), np.asarray(path.intercept))
-    data["reference_coef"] = (("feature", *extra), np.asarray(base))
-    data["status"] = ("step", np.asarray(path.messages(), dtype=str))
-    coords: dict[str, Any] = {"feature": list(table.features)}
-    if extra:
-        coords["class"] = list(table.classes)
-    return xarray.Dataset(data, coords)
+def _measure(problem: jr.Problem, path: jr.Path, member: Any, base: Any, rows: Any) -> dict[str, np.ndarray]:
+    """The numbers of one path, by the names of the dataset."""
+    numbers = _numbers(problem, path, base, rows)
+    numbers["dof"] = path.degrees_of_freedom(problem, member)
+    numbers["lam"] = path.lambdas
+    for name in ("coef", "intercept", "gap", "kkt", "steps"):
+        numbers[name] = getattr(path, name)
+    found = {name: np.asarray(value) for name, value in numbers.items()}
+    found["status"] = np.asarray(_STATUS)[found["status"]]
+    return found

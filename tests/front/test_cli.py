@@ -1,97 +1,321 @@
-"""The command: what it prints and writes, and that bad input is one line with status 2."""
+"""The command: its words, its errors in one line with status 2, and that nothing is lost or half written."""
+
+import importlib.metadata
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray
-from typer.testing import CliRunner
 
-from jaxreg.front.cli import app
+from jaxreg.front import _output, plots
+from jaxreg.front import sweep as work
+from jaxreg.front.cli import main
 
-FILES = ("map.png", "paths.png", "sweep.nc")
-
-
-def call(*words):
-    """Run the command in this process."""
-    return CliRunner().invoke(app, ["sweep", "--no-cache", *map(str, words)])
+FILES = ["map.png", "paths.png", "sweep.nc"]
+ROWS = "a,b,price\n1,2,10\n3,5,20\n4,4,35.5\n2,2,8\n"
 
 
 @pytest.fixture
-def table(tmp_path):
-    """A small CSV file with a text column."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=40), "b": rng.normal(size=40), "c": ["x", "y"] * 20})
-    frame["price"] = frame["a"] * 2 + rng.normal(size=40)
-    frame["kind"] = np.where(frame["price"] > 0, "high", "low")
-    frame.to_csv(tmp_path / "own.csv", index=False)
-    return tmp_path / "own.csv"
+def place(tmp_path, monkeypatch):
+    """An empty working directory."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def test_default_data(tmp_path):
-    out = tmp_path / "out"
-    result = call("--lambdas", 8, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
-    assert not list(tmp_path.glob(".jaxreg-*"))
-    with xarray.open_dataset(out / "sweep.nc") as data:
-        assert data["coef"].dims == ("penalty", "step", "feature")
-        assert data["penalty"].values.tolist() == ["L1", "L2", "elastic net 0.5"]
-        assert float(data["gap"].max()) <= 1e-6
-        assert set(data["status"].values.ravel()) == {"converged"}
-        assert int(data["zeros"].sel(penalty="L1")[0]) == 10
-        assert int(data["zeros"].sel(penalty="L2").max()) == 0
-        assert float(data["shrinkage"].sel(penalty="L2")[0]) > 0.99
-        assert "unpenalised" in data.attrs["reference"]
-    for words in ("L1 kept", "L2 kept all 10", "elastic net 0.5 kept", "wrote"):
-        assert words in result.output
-    again = call("--lambdas", 8, "--out", out)
-    assert again.exit_code == 2
-    assert "--overwrite" in again.output
+@pytest.fixture
+def fails(place, capsys):
+    """`fails("part", ..., words=[...])`: one line on stderr that has the parts, status 2, no file written."""
+
+    def call(words, *parts, status=2):
+        before = sorted(place.rglob("*"))
+        assert main([str(word) for word in words]) == status
+        shown = capsys.readouterr()
+        lines = shown.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), shown.err
+        for part in parts:
+            assert part in lines[0], lines[0]
+        assert sorted(place.rglob("*")) == before
+        return shown
+
+    return call
 
 
-def test_own_file_with_classes(table, tmp_path):
-    result = call(
-        table, "--target", "kind", "--penalty", "l1", "--lambdas", 5, "--out", tmp_path / "o",
-        "--dtype", "float32", "--tol", 1e-3,
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    assert "logistic" in result.output
+@pytest.fixture
+def solved(swept, monkeypatch):
+    """The solver replaced by a made-up result, for what comes after it."""
+    monkeypatch.setattr(work, "run", lambda *given, **settings: swept())
 
 
-def test_several_classes(tmp_path):
-    result = call("iris", "--penalty", "l1", "--lambdas", 4, "--ratio", 0.1, "--out", tmp_path / "o")
-    assert result.exit_code == 0, result.output
-    with xarray.open_dataset(tmp_path / "o" / "sweep.nc") as data:
-        assert data["coef"].dims == ("penalty", "step", "feature", "class")
+# What can be asked.
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jaxreg {importlib.metadata.version('jaxreg')}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_help(words, capsys):
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert "Usage: jaxreg" in shown.out and "sweep" in shown.out and not shown.err
+
+
+def test_help_names_every_option(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["sweep", "--help"]) == 0
+    text = capsys.readouterr().out
+    options = "target loss penalty lambdas ratio holdout no-standardize seed dtype tol out overwrite no-cache"
+    for option in options.split():
+        assert f"--{option}" in text
+
+
+# Words that do not fit.
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "parts"),
     [
-        (["diabets"], "diabetes"),
-        (["--penalty", "l3"], "l1"),
-        (["--penalty", "elastic-net:2"], "between 0 and 1"),
-        (["--loss", "squard"], "squared"),
-        (["--holdout", "1.5"], "1.5"),
-        (["--dtype", "float16"], "float64 or float32"),
-        (["--lambdas", "1"], "at least 2"),
-        (["--ratio", "2"], "between 0 and 1"),
-        (["--tol", "-1"], "tol must be > 0"),
-        (["--out", "/proc/nothing"], "cannot"),
+        (["sweeep"], ["no command 'sweeep': did you mean 'sweep'? see jaxreg --help"]),
+        (["--verion"], ["no option '--verion': did you mean '--version'? see jaxreg --help"]),
+        (["sweep", "--lambda", "3"], ["no option '--lambda'", "'--lambdas'? see jaxreg sweep --help"]),
+        (["sweep", "--no-chache"], ["no option '--no-chache'", "did you mean '--no-cache'?"]),
+        (["sweep", "-x"], ["no option '-x': correct the name, see jaxreg sweep --help"]),
+        (["sweep", "--lambdas"], ["--lambdas", "requires an argument"]),
+        (["sweep", "--lambdas", "abc"], ["--lambdas is 'abc'", "wanted a whole number"]),
+        (["sweep", "--lambdas=1.5"], ["--lambdas is '1.5'", "wanted a whole number"]),
+        (["sweep", "--holdout", "3%"], ["--holdout is '3%'", "wanted a number"]),
+        (["sweep", "--ratio", "x"], ["--ratio is 'x'", "wanted a number"]),
+        (["sweep", "iris", "wine"], ["wine", "unexpected"]),
     ],
 )
-def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = call(*words)
-    assert result.exit_code == 2
-    line = result.output.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    assert message in line
-    assert "Traceback" not in result.output
-    assert not list(tmp_path.iterdir())
+def test_words_that_cannot_be_parsed(fails, words, parts):
+    assert not fails(words, *parts).out
 
 
-def test_unknown_target(table):
-    result = call(table, "--target", "prise")
-    assert result.exit_code == 2
-    assert "price" in result.output
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--lambdas", 1], ["--lambdas is 1", "at least 2"]),
+        (["--lambdas", -5], ["--lambdas is -5", "at least 2"]),
+        (["--ratio", 2], ["--ratio is 2.0", "between 0 and 1"]),
+        (["--ratio", "nan"], ["--ratio is nan", "between 0 and 1"]),
+        (["--holdout", 1.5], ["--holdout is 1.5", "a fraction from 0 to below 1"]),
+        (["--seed", -1], ["--seed is -1", "from 0 up"]),
+        (["--tol", -1], ["--tol is -1.0", "above 0"]),
+        (["--tol", "nan"], ["--tol is nan", "above 0"]),
+        (["--dtype", "float16"], ["no dtype 'float16'", "'float64', 'float32'"]),
+        (["--penalty", "l3"], ["no penalty 'l3'", "'l1', 'l2'", "did you mean"]),
+        (["--penalty", "elastic"], ["no penalty 'elastic'", "did you mean 'elastic-net:0.5'?"]),
+        (["--penalty", "elastic-net:2"], ["ratio '2'", "between 0 and 1"]),
+        (["--penalty", "elastic-net:x"], ["ratio 'x'", "between 0 and 1"]),
+        (["--loss", "squard"], ["no loss 'squard'", "did you mean 'squared'?"]),
+        (["--loss", "logistic"], ["different values for loss logistic", "wanted two"]),
+        (["--target", "prog"], ["no column 'prog'", "did you mean 'progression'?"]),
+        (["diabets"], ["no data set or file 'diabets'", "did you mean 'diabetes'?"]),
+        (["--holdout", 0.999], ["leaves 0 of 442 rows", "at least 2"]),
+    ],
+)
+def test_values_that_are_refused(fails, words, parts):
+    fails(["sweep", *words], *parts)
+
+
+# Data that does not fit.
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "parts"),
+    [
+        ("", [], ["is empty"]),
+        ("a,price\n", [], ["header but no rows"]),
+        ("a,price\n1,2\n", [], ["one row", "at least two rows"]),
+        ("a,price\n1,2\n,3\n4,\n", [], ["2 of 3 rows", "'a', 'price'", "drop", "fill"]),
+        ("a,price\n1,inf\n2,3\n4,5\n", [], ["1 of 3 rows", "infinite", "'price'"]),
+        ("a,price\n1,nan\n2,3\n4,5\n", [], ["1 of 3 rows", "miss values", "'price'"]),
+        ("a;price\n1;2\n2;3\n", [], ["single column 'a;price'", "replace ';' by ','"]),
+        ("a,price\n1,2,3\n4,5,6\n", [], ["do not fit"]),
+        ("a,price\n1,x\n2,x\n", [], ["'x' in every row", "at least two values"]),
+        ("a,price\n1,0\n2,0\n3,0\n", ["--loss", "logistic"], ["in every row"]),
+        ("a,price\n1,-1\n2,3\n3,2\n", ["--loss", "poisson"], ["negative in 1 rows", "from 0 up"]),
+        ("a,price\n1,x\n2,y\n3,z\n", ["--loss", "squared"], ["is text", "wanted numbers"]),
+    ],
+)
+def test_files_that_are_refused(fails, place, text, words, parts):
+    (place / "own.csv").write_text(text)
+    fails(["sweep", "own.csv", "--target", "price", "--holdout", 0, *words], *parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("own.parquet", ROWS.encode(), "cannot be read as Parquet"),
+        ("own.csv", bytes(range(256)), "is binary"),
+        ("own.csv.gz", ROWS.encode(), "cannot be unpacked"),
+        ("own.xlsx", ROWS.encode(), "cannot tell what"),
+    ],
+)
+def test_a_file_that_is_not_what_its_ending_says(fails, place, name, content, part):
+    (place / name).write_bytes(content)
+    fails(["sweep", name, "--target", "price"], part, "wanted")
+
+
+def test_a_file_needs_a_target(fails, place):
+    (place / "own.csv").write_text(ROWS)
+    fails(["sweep", "own.csv"], "no target was named", "'price'", "--target NAME")
+    fails(["sweep", "own.csv", "--target", "prise"], "did you mean 'price'?")
+
+
+# Where results go.
+
+
+def test_results_are_not_replaced_unasked(fails, place, solved, capsys):
+    (place / "out").mkdir()
+    (place / "out" / "sweep.nc").write_text("mine")
+    fails(["sweep", "--out", "out"], "holds results already (sweep.nc)", "--overwrite")
+    assert main(["sweep", "--out", "out", "--overwrite"]) == 0
+    assert sorted(os.listdir("out")) == FILES and (place / "out" / "sweep.nc").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/nothing", "/proc/nothing/below", "x" * 300])
+def test_a_folder_that_cannot_be_written_to_is_seen_before_the_work(fails, place, monkeypatch, out):
+    (place / "file").write_text("mine")
+
+    def run(*given, **settings):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(work, "run", run)
+    words = ["sweep", "--out", out]
+    said = fails(words).err
+    assert "--out" in said or "too long" in said
+    assert "the work began" not in said
+
+
+def test_no_permission_is_seen_before_the_work(fails, monkeypatch):
+    def denied(*given, **settings):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_output.tempfile, "TemporaryDirectory", denied)
+    fails(["sweep", "--out", "new/out"], "cannot be written to (permission denied)", "--out")
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "part"),
+    [
+        (OSError(28, "No space left on device"), 2, "no space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("odd"), 2, "odd"),
+    ],
+)
+def test_nothing_is_left_half_written(fails, place, solved, monkeypatch, problem, status, part):
+    def save(*given):
+        raise problem
+
+    monkeypatch.setattr(plots, "save", save)
+    (place / "old").mkdir()
+    for name in FILES:
+        (place / "old" / name).write_text("mine")
+    fails(["sweep", "--out", "new/out"], part, status=status)
+    fails(["sweep", "--out", "old", "--overwrite"], part, status=status)
+    assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 3
+
+
+def test_results_go_into_a_folder_named_for_the_data(place, solved):
+    (place / "own.table.csv").write_text(ROWS)
+    assert main(["sweep", "own.table.csv", "--target", "price"]) == 0
+    assert sorted(os.listdir("jaxreg-own.table")) == FILES
+    assert main(["sweep", "own.table.csv", "--target", "price", "--out", "new/deep"]) == 0
+    assert sorted(os.listdir("new/deep")) == FILES
+
+
+# What goes wrong in the work.
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "parts"),
+    [
+        (ValueError("one\ntwo"), 2, ["one two"]),
+        (RuntimeError("solver fell over"), 2, ["solver fell over"]),
+        (MemoryError("Unable to allocate 9 TiB"), 2, ["memory", "9 TiB", "fewer rows", "float32"]),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), 2, ["memory", "fewer rows"]),
+        (ModuleNotFoundError("No module named 'xarray'", name="xarray"), 2, ["pip install 'jaxreg[cli]'"]),
+        (ImportError("libfoo.so is broken"), 2, ["libfoo.so is broken"]),
+        (FileNotFoundError(2, "No such file or directory", "gone.csv"), 2, ["gone.csv: no such file"]),
+        (KeyError("lost"), 2, ["KeyError", "fault of jaxreg", "JAXREG_TRACEBACK=1"]),
+        (KeyboardInterrupt(), 130, ["interrupted"]),
+    ],
+)
+def test_every_problem_is_one_line(fails, monkeypatch, problem, status, parts):
+    def run(*given, **settings):
+        raise problem
+
+    monkeypatch.setattr(work, "run", run)
+    fails(["sweep"], *parts, status=status)
+
+
+def test_a_traceback_can_be_asked_for(place, monkeypatch):
+    def run(*given, **settings):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(work, "run", run)
+    monkeypatch.setenv("JAXREG_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(["sweep"])
+
+
+@pytest.mark.parametrize("package", ["typer", "rich", "matplotlib", "scipy", "pandas", "sklearn"])
+def test_a_package_that_is_missing_is_named(fails, monkeypatch, package):
+    for module in (package, "rich.progress", "sklearn.datasets"):
+        if module.startswith(package):
+            monkeypatch.setitem(sys.modules, module, None)
+    fails(["sweep"], f"this needs {package}: pip install 'jaxreg[cli]'")
+
+
+# The cache of compiled programs.
+
+
+@pytest.mark.parametrize(("on", "kept"), [("True", True), ("False", False)])
+def test_cache(tmp_path, on, kept):
+    program = (
+        "import jax; from jaxreg.front import _output; _output.use_cache(%s); jax.jit(lambda x: x + 1)(1.0)"
+    )
+    given = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
+    subprocess.run([sys.executable, "-c", program % on], env=given, check=True, timeout=120)
+    assert (tmp_path / "own").exists() == kept
+    assert not kept or list((tmp_path / "own").iterdir())
+
+
+def test_cache_has_a_place_of_its_own(tmp_path, monkeypatch):
+    import jax
+
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _output.use_cache(True)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jaxreg")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    _output.use_cache(True)
+    assert not jax.config.jax_enable_compilation_cache
+
+
+# The whole command.
+
+
+def test_a_file_of_ones_own(place, capsys):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40), "b": rng.normal(size=40), "c": ["x", "y"] * 20})
+    frame["kind"] = np.where(2 * frame["a"] + rng.normal(size=40) > 0, "high", "low")
+    frame.to_csv("own.csv", index=False)
+    words = "sweep own.csv --target kind --penalty l1 --lambdas 5 --dtype float32 --tol 1e-3"
+    assert main(words.split()) == 0
+    shown = capsys.readouterr()
+    assert not shown.err, "no bar where stderr is not a terminal"
+    first, *_, last = shown.out.splitlines()
+    assert first == "own.csv: 40 rows, 3 features, target kind, loss logistic"
+    assert last.startswith("Written: jaxreg-own/map.png, ")
+    for words in ("note: Class 1 is 'low', class 0 is 'high'.", "L1 kept ", "smallest error", "5 λ"):
+        assert words in shown.out
+    assert sorted(path.name for path in pathlib.Path("jaxreg-own").iterdir()) == FILES

@@ -79,10 +79,6 @@ def iterate(
     eps = jnp.finfo(problem.dtype).eps
     first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
 
-    def point(state: State) -> tuple[Array, Array]:
-        still = problem.constant if state.coef.ndim == 1 else problem.constant[:, None]
-        return jnp.where(still, 0.0, state.coef), state.intercept
-
     def block(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         """Steps until the residual is what was asked for, then one look at the certificate."""
         state, _, best, best_objective, ask, steps, idle = carry
@@ -96,7 +92,7 @@ def iterate(
             return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
 
         state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
-        found = measure(problem, penalty, base, *point(state))
+        found = measure(problem, penalty, base, *_point(problem, state))
         reached = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
         better = (reached < 0.9 * best) | less
@@ -124,9 +120,15 @@ def iterate(
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
     carry = (state, Certificate(never, never), never, state.objective, never, zero, zero)
     state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
-    coef, intercept = point(state)
+    coef, intercept = _point(problem, state)
     finite = jnp.all(jnp.isfinite(coef)) & jnp.isfinite(state.objective)
     status = Status.where(idle >= _PATIENCE, Status.stalled, Status.max_steps)
     status = Status.where(best <= tol, Status.converged, status)
     status = Status.where(finite, status, Status.nonfinite)
     return Outcome(coef, intercept, found, steps, status)
+
+
+def _point(problem: Problem, state: State) -> tuple[Array, Array]:
+    """The state's coefficients, those of constant columns 0, and its intercept."""
+    still = problem.constant if state.coef.ndim == 1 else problem.constant[:, None]
+    return jnp.where(still, 0.0, state.coef), state.intercept
