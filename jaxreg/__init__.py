@@ -1,37 +1,65 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, thresholds
+from jaxreg import conventions, linear, losses, metrics, penalties, projections, thresholds
+from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.grid import lambda_grid, lambda_max
 from jaxreg.linear.path import Path, path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import ProximalGradient, Status
-from jaxreg.penalties import L1, Box, ElasticNet, Masked, NonNegative, SquaredL2
+from jaxreg.penalties import (
+    L1,
+    MCP,
+    SCAD,
+    Box,
+    ElasticNet,
+    GroupL2,
+    Masked,
+    NonNegative,
+    Partition,
+    RowL2,
+    SparseGroup,
+    SquaredL2,
+    Toward,
+    adaptive_weights,
+    masks,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "L1",
+    "MCP",
+    "SCAD",
     "Box",
     "ElasticNet",
+    "GroupL2",
     "Masked",
     "NonNegative",
+    "Partition",
     "Path",
     "Problem",
     "ProximalGradient",
+    "RowL2",
     "Solution",
+    "SparseGroup",
     "SquaredL2",
     "Status",
+    "Toward",
+    "adaptive_weights",
     "certify",
     "conventions",
+    "cost",
     "lambda_grid",
     "lambda_max",
     "linear",
     "losses",
+    "masks",
     "metrics",
     "path",
     "penalties",
+    "projections",
     "solve",
     "thresholds",
     "unpenalized",

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jaxreg._types import ArrayLike
 
-__all__ = ["hyperparameter", "per_coordinate", "require"]
+__all__ = ["hyperparameter", "number", "per_coordinate", "require"]
 
 
 def require(condition: ArrayLike, message: str) -> None:
@@ -24,7 +24,7 @@ def require(condition: ArrayLike, message: str) -> None:
         raise ValueError(message)
 
 
-def _number(x: ArrayLike) -> Array:
+def number(x: ArrayLike) -> Array:
     """An array of floats, so that the number is traced, batched and differentiated, never static."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
@@ -32,13 +32,13 @@ def _number(x: ArrayLike) -> Array:
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:
     """A field for one number such as λ: always an array."""
-    return eqx.field(default=default, converter=_number)
+    return eqx.field(default=default, converter=number)
 
 
 def per_coordinate(default: Any = dataclasses.MISSING) -> Any:
     """A field for a number, one number per coordinate, or None."""
     return eqx.field(
         default=default,
-        converter=lambda x: None if x is None else _number(x),
+        converter=lambda x: None if x is None else number(x),
         metadata={"per_coordinate": True},
     )

@@ -100,11 +100,11 @@ def mcp(v: Array, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike) -> Array:
     x, t, lam, gamma = _lift(v, step, lam, gamma)
     size = jnp.abs(x)
     firm = t < gamma
-    dead = jnp.where(firm, t * lam, _geometric_mean(t, gamma) * lam)
-    between = firm & (size > dead) & (size <= gamma * lam)
+    dead = jnp.where(firm, t, _geometric_mean(t, gamma)) * lam
+    between = firm & (size > t * lam) & (size <= gamma * lam)
     shrunk = jnp.where(between, size - t * lam, 0.0) / (1.0 - jnp.where(firm, t, 0.0) / gamma)
     shrunk = jnp.where(shrunk > size, size, shrunk)  # where t is one rounding below γ
-    return jnp.where(size <= dead, 0.0, jnp.where(between, jnp.copysign(shrunk, x), x)).astype(v.dtype)
+    return jnp.where(between, jnp.copysign(shrunk, x), jnp.where(size <= dead, 0.0, x)).astype(v.dtype)
 
 
 def scad(v: Array, step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Array:
@@ -175,9 +175,11 @@ def half(v: Array, step: ArrayLike, lam: ArrayLike) -> Array:
     """
     x, t, lam = _lift(v, step, lam)
     s, size = t * lam, jnp.abs(x)
-    dropped = size <= 1.5 * jnp.square(jnp.cbrt(s))
-    safe = jnp.where(dropped, 1.0, size)
-    w = _cubic_root(jnp.where(dropped, 0.0, 0.5 * (s / safe) / jnp.sqrt(safe)))
+    some = lax.rsqrt(jnp.where(size == 0, 1.0, size))
+    edge = (2.0 / 27.0) ** 0.5 * (1.0 - 8.0 * jnp.finfo(x.dtype).eps)  # a tie, rounded, is 0 still
+    dropped = (size == 0) | (0.5 * s * some * some * some >= edge)
+    root = lax.rsqrt(jnp.where(dropped, 1.0, size))
+    w = _cubic_root(0.5 * jnp.where(dropped, 0.0, s) * root * root * root)
     return jnp.where(dropped, 0.0, x * (w * w)).astype(v.dtype)
 
 
@@ -197,13 +199,13 @@ def log_sum(v: Array, step: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Array:
     top, one = jnp.finfo(x.dtype).max, 1.0 - jnp.finfo(x.dtype).eps
 
     def stationary(size: Array, m: Array, s: Array) -> Array:
-        fold = jnp.minimum(4.0 * (s / m) / m, one)  # a root at 0 has an infinite derivative
-        return size - 2.0 * (s / m) / (1.0 + jnp.sqrt(1.0 - fold))
+        fold = jnp.minimum(4.0 * s / m / m, one)  # a root at 0 has an infinite derivative
+        return size - 2.0 * s / (m * (1.0 + jnp.sqrt(1.0 - fold)))
 
     m = size + eps
     u = lax.stop_gradient(stationary(size, m, s))
     gain = size - 0.5 * u - s * jnp.log1p(jnp.minimum(u / eps, top)) / jnp.where(u > 0, u, 1.0)
-    none = (4.0 * (s / m) / m >= 1.0) | (u <= 0) | (gain <= 0)
+    none = (4.0 * s / m / m >= 1.0) | (u <= 0) | (gain <= 0)
     dropped = jnp.where(s / eps <= eps, size <= s / eps, none)
     u = stationary(size, jnp.where(dropped, 1.0, m), jnp.where(dropped, 0.0, s))
     return jnp.where(dropped | (u <= 0), 0.0, jnp.copysign(u, x)).astype(v.dtype)
@@ -226,12 +228,15 @@ def huber_norm(v: Array, step: ArrayLike, lam: ArrayLike, delta: ArrayLike) -> A
     return jnp.where(far, x - jnp.copysign(s, x), x * slope).astype(v.dtype)
 
 
-def _norms(v: Array, groups: Array, num_groups: int) -> Array:
-    """The Euclidean norm of each group, scaled by its largest entry; derivative 0 at a zero group."""
+def _norms(v: Array, groups: Array, num_groups: int) -> tuple[Array, Array]:
+    """Of each group the largest magnitude, as a constant, and the norm in units of it; derivative 0 at 0.
+
+    What is divided by has to be of order 1: the derivative of a quotient squares it.
+    """
     top = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(lax.stop_gradient(v)))
     top = jnp.where((top > 0) & (top < jnp.inf), top, 1.0)
     squares = segment_sum(jnp.square(v / top[groups]), groups, num_groups)
-    return top * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+    return top, jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
 
 
 def block_soft(v: Array, threshold: ArrayLike, groups: Array, num_groups: int) -> Array:
@@ -245,9 +250,9 @@ def block_soft(v: Array, threshold: ArrayLike, groups: Array, num_groups: int) -
     [1.5, 2.0, 0.0]
     """
     x, t = _lift(v, threshold)
-    norm = _norms(x, groups, num_groups)
-    dropped = norm <= t
-    excess = jnp.where(dropped, 0.0, norm - jnp.where(dropped, 0.0, t))
+    top, norm = _norms(x, groups, num_groups)
+    dropped = top * norm <= t
+    excess = jnp.where(dropped, 0.0, top * norm - jnp.where(dropped, 0.0, t)) / top
     factor = excess / jnp.where(dropped, 1.0, norm)
     return (x * factor[groups]).astype(v.dtype)
 
@@ -264,8 +269,8 @@ def block_mcp(
     [1.5, 2.0, 0.0, 9.0]
     """
     x, t, lam, gamma = _lift(v, step, lam, gamma)
-    norm = _norms(x, groups, num_groups)
-    factor = mcp(norm, t, lam, gamma) / jnp.where(norm == 0, 1.0, norm)
+    top, norm = _norms(x, groups, num_groups)
+    factor = mcp(top * norm, t, lam, gamma) / top / jnp.where(norm == 0, 1.0, norm)
     return (x * factor[groups]).astype(v.dtype)
 
 
@@ -276,16 +281,13 @@ def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Arra
     Newton on 1/√sum, which is concave and rises: from the left it never passes the root. It starts at a ρ
     where no term is above 1, so that nothing overflows.
     """
-    top = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(v))
-    top = jnp.where(top > 0, top, 1.0)
-    x, pull = jnp.abs(v) / top[groups], pull / top[groups]
-    start = jnp.zeros(num_groups, v.dtype).at[groups].max(x - pull)
+    start = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(v) - pull)
 
     def body(state: tuple) -> tuple:
         count, rho, _ = state
         reach = rho[groups] + pull
         reach = jnp.where(reach > 0, reach, 1.0)
-        square = jnp.square(x / reach)
+        square = jnp.square(v / reach)
         total = segment_sum(square, groups, num_groups)
         slope = segment_sum(square / reach, groups, num_groups)
         move = (jnp.sqrt(total) - 1.0) * total / jnp.where(slope > 0, slope, 1.0)
@@ -293,7 +295,7 @@ def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Arra
         return count + 1, new, jnp.any(new > rho)
 
     _, rho, _ = lax.while_loop(lambda s: (s[0] < 60) & s[2], body, (0, start, jnp.array(True)))
-    return rho * top
+    return rho
 
 
 @_block_radius.defjvp
@@ -324,17 +326,22 @@ def block_soft_metric(
     """
     x, t, d = _lift(v, threshold, metric)
     t = jnp.broadcast_to(t, (num_groups,))
-    dropped = _norms(lax.stop_gradient(x / d), groups, num_groups) <= t
-    pull = jnp.where(dropped, 0.0, t)[groups] * d
-    rho = _block_radius(num_groups, x, pull, groups)[groups]
+    far, ratio = _norms(lax.stop_gradient(x / d), groups, num_groups)
+    dropped = far * ratio <= t
+    top = _norms(x, groups, num_groups)[0][groups]
+    pull = jnp.where(dropped, 0.0, t)[groups] * d / top
+    rho = _block_radius(num_groups, x / top, pull, groups)[groups]
     factor = jnp.where(dropped[groups], 0.0, rho) / jnp.where(rho + pull > 0, rho + pull, 1.0)
     return (x * factor).astype(v.dtype)
+
+
+_product = partial(jnp.matmul, precision="highest")  # the default on a GPU keeps 10 bits
 
 
 @jax.custom_jvp
 def _singular_soft(M: Array, t: Array) -> Array:
     U, s, Vt = jnp.linalg.svd(M, full_matrices=False)
-    return jnp.where(t == 0, M, (U * soft(s, t)) @ Vt)
+    return jnp.where(t == 0, M, _product(U * soft(s, t), Vt))
 
 
 @_singular_soft.defjvp
@@ -349,13 +356,13 @@ def _singular_soft_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     mixed = jnp.where(kept[:, None] ^ kept, (high - t) / jnp.where(gap > 0, gap, 1.0), 0.0)
     even = jnp.where(kept[:, None] & kept, 1.0, mixed)
     odd = jnp.where(both > 0, (f[:, None] + f) / jnp.where(both > 0, both, 1.0), 1.0 * (t == 0))
-    left, right = dM @ Vt.T, U.T @ dM
-    W = U.T @ left
+    left, right = _product(dM, Vt.T), _product(U.T, dM)
+    W = _product(U.T, left)
     core = even * 0.5 * (W + W.T) + odd * 0.5 * (W - W.T)
     single = jnp.where(t == 0, 1.0, f / jnp.where(s > 0, s, 1.0))
-    outside = ((left - U @ W) * single) @ Vt + U @ (single[:, None] * (right - W @ Vt))
-    change = U @ core @ Vt + outside - dt * (U * kept) @ Vt
-    return jnp.where(t == 0, M, (U * f) @ Vt), change
+    across = _product(U, core) + (left - _product(U, W)) * single - dt * (U * kept)
+    down = _product(U, single[:, None] * (right - _product(W, Vt)))
+    return jnp.where(t == 0, M, _product(U * f, Vt)), _product(across, Vt) + down
 
 
 def singular_soft(M: Array, threshold: ArrayLike) -> Array:

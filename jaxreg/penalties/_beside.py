@@ -52,9 +52,14 @@ class Beside:
 
     def conjugate(self) -> Scalar:
         """Without curvature the slopes are a soft threshold of the dual; with it the maximiser is a prox."""
-        pulled = self.put([_pull(c, u) for c, u in zip(self._pullable(), self.leaves, strict=True)])
-        flat = self.penalty.conjugate(pulled)
-        if not any(c.curved for c in self.parts):
+        parts = self._elementary()
+        if self._tubes():
+            inside = self._in_tube(jnp.ones((), self.leaves[0].dtype))
+            flat = jnp.where(inside, 0.0, jnp.inf)
+        else:
+            pulled = [_pull(c, u) for c, u in zip(self._pullable(), self.leaves, strict=True)]
+            flat = self.penalty.conjugate(self.put(pulled))
+        if not any(c.curved for c in parts):
             return flat
         curvature = [jnp.asarray(c.curvature) for c in self.parts]
         all_curved = jnp.all(jnp.stack([jnp.all(c > 0) for c in curvature]))
@@ -74,16 +79,20 @@ class Beside:
 
     def dual_scale(self) -> Scalar:
         """1 where curvature holds every weight back; else the edge of the domain, by bisection."""
-        parts = self._pullable()
+        parts, dtype = self._elementary(), self.leaves[0].dtype
 
         def room(s: Scalar) -> Scalar:
-            return self.penalty.dual_scale(
-                self.put([_pull(c, s * u) for c, u in zip(parts, self.leaves, strict=True)])
-            )
+            pulled = [_pull(c, s * u) for c, u in zip(self._pullable(), self.leaves, strict=True)]
+            return self.penalty.dual_scale(self.put(pulled))
 
-        scale = largest_scale(lambda s: room(s) >= 1, self.leaves[0].dtype)
+        if self._tubes():
+            scale = largest_scale(self._in_tube, dtype)
+        elif any(c.sloped for c in parts):
+            scale = largest_scale(lambda s: room(s) >= 1, dtype)
+        else:
+            scale = room(jnp.ones((), dtype))
         if not any(c.curved for c in parts):
-            return scale if any(c.sloped for c in parts) else room(jnp.ones((), self.leaves[0].dtype))
+            return scale
         held = jnp.all(jnp.stack([jnp.all(jnp.asarray(c.curvature) > 0) for c in parts]))
         return jnp.where(held, 1.0, scale)
 
@@ -117,6 +126,14 @@ class Beside:
             raise self._refused()
         pairs = zip(steps, self.leaves, strict=True)
         return self.put([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape) for t, w in pairs])
+
+    def _tubes(self) -> bool:
+        """Whether this is total variation + a common slope, whose dual domain is a tube."""
+        return self.penalty.keeps_order and uniform(self.rows) and self.parts[0].sloped
+
+    def _in_tube(self, s: Scalar) -> Array:
+        slope = jnp.asarray(self.parts[0].positive)
+        return jnp.all(jnp.stack([self.penalty.beside_slope(slope, s * u) for u in self.leaves]))
 
     def _elementary(self) -> list[Coefficients]:
         if self.parts is None:

@@ -194,24 +194,40 @@ class _Added(_Wrapper):
         return c.project(w)
 
     def conjugate_1d(self, u: Array) -> Array:
-        """u·w − value(w) at the maximiser w: a prox where there is curvature, else the inner one's."""
+        """The largest u·w − value(w). With curvature the maximiser is a prox. Without, it is a kink or an end
+        of a piece, or where the slope of the inner one is u less a slope of the elementary one.
+        """
         c = self.extra
+        lower, upper = self.inner.dual_bounds_1d()
+        slope = jax.grad(lambda z: jnp.sum(self.inner.conjugate_1d(z)))
+        smooth = [slope(jnp.clip(z, lower, upper)) for z in (u - c.positive, u + c.negative)]
+        ends = [c.lower, c.upper] if c.bounded else []
         curved = jnp.asarray(c.curvature) > 0
         bend = jnp.where(curved, c.curvature, 1.0)
         flat = _Added(c._replace(curvature=0.0), self.inner)
-        lower, upper = self.inner.dual_bounds_1d()
-        # min over r in [−negative, positive] of inner*(u − r): the point nearest to where inner* is smallest.
-        nearest = jax.grad(lambda w: jnp.sum(self.inner.value_1d(w)))(jnp.zeros_like(u))
-        z = jnp.clip(nearest, u - c.positive, u + c.negative)
-        inside = jnp.clip(z, lower, upper)
-        slope = jax.grad(lambda z: jnp.sum(self.inner.conjugate_1d(z)))(inside)
-        far = jnp.where(z > upper, c.upper, jnp.where(z < lower, c.lower, slope))
-        w = c.project(jnp.where(jnp.isfinite(far), far, slope))
-        w = jnp.where(curved, flat.prox_1d(u / bend, 1.0 / bend), w)
-        return u * w - self.value_1d(w)
+        points = [*_kinks(self.inner), 0.0, *ends, *smooth, flat.prox_1d(u / bend, 1.0 / bend)]
+
+        def reached(w: ArrayLike) -> Array:
+            w = jnp.broadcast_to(jnp.where(jnp.isfinite(w), w, 0.0), u.shape).astype(u.dtype)
+            w = c.project(self.inner.prox_1d(c.project(w), 0.0))
+            return u * w - self.value_1d(w)
+
+        return reduce(jnp.maximum, [reached(w) for w in points])
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
         """Those of the parts, added; no bound where curvature or an interval holds the weight back."""
         lower, upper = self.inner.dual_bounds_1d()
         other = Elementary(self.extra).dual_bounds_1d()
         return lower + other[0], upper + other[1]
+
+
+def _kinks(row: SeparablePenalty) -> list[ArrayLike]:
+    """Where a row has no derivative, and the ends of its domain."""
+    if isinstance(row, _Shifted):
+        return [row.by + kink for kink in _kinks(row.inner)]
+    if isinstance(row, _Scaled | _Selected):
+        return _kinks(row.inner)
+    if isinstance(row, ElementaryPenalty):
+        c = row.coefficients()
+        return [0.0, c.lower, c.upper] if c.bounded else [0.0]
+    return [0.0]

@@ -32,6 +32,11 @@ class Penalty(eqx.Module):
     number per coordinate is declared with `per_coordinate()`.
     """
 
+    @classmethod
+    def example(cls, shape: tuple[int, ...]) -> Self | None:
+        """One for params of this shape, for the laws; None where there is none for it."""
+        return cls()
+
     @property
     def convex(self) -> bool:
         """Whether it is convex."""
@@ -45,6 +50,11 @@ class Penalty(eqx.Module):
     @property
     def separable(self) -> bool:
         """Whether it acts on each coordinate alone; then `rows` is not None."""
+        return False
+
+    @property
+    def elementary(self) -> bool:
+        """Whether it is slope·|w| + curvature/2·w² on an interval, by coordinate (see `separable`)."""
         return False
 
     @property
@@ -232,8 +242,10 @@ class Rows:
         """Σ g₁*, inf outside the domain."""
         terms = []
         for row, u in self.pairs:
-            lower, upper = row.dual_bounds_1d()
-            terms.append(jnp.where((u >= lower) & (u <= upper), row.conjugate_1d(u), jnp.inf))
+            lower, upper = (jnp.asarray(bound, u.dtype) for bound in row.dual_bounds_1d())
+            slack = 64 * jnp.finfo(u.dtype).eps  # a few roundings outside are inside
+            inside = (u >= lower - slack * jnp.abs(lower)) & (u <= upper + slack * jnp.abs(upper))
+            terms.append(jnp.where(inside, row.conjugate_1d(jnp.clip(u, lower, upper)), jnp.inf))
         return tree_sum(terms)
 
     def dual_scale(self) -> Scalar:

@@ -28,7 +28,7 @@ from jaxreg.penalties._beside import Beside
 from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
 from jaxreg.penalties.separable import Elementary
 
-__all__ = ["Combined", "Scaled", "Sum"]
+__all__ = ["Combined", "Named", "Scaled", "Sum"]
 
 
 class Combined(Penalty):
@@ -45,14 +45,14 @@ class Combined(Penalty):
         return all(part.convex for part in self.inner)
 
     @property
-    def has_conjugate(self) -> bool:
-        """Whether every part has one."""
-        return all(part.has_conjugate for part in self.inner)
-
-    @property
     def separable(self) -> bool:
         """Whether every part is separable."""
         return all(part.separable for part in self.inner)
+
+    @property
+    def elementary(self) -> bool:
+        """Whether every part is."""
+        return all(part.elementary for part in self.inner)
 
     @property
     def metric(self) -> bool:
@@ -118,6 +118,11 @@ class Scaled(Combined):
         """The penalty alone."""
         return (self.penalty,)
 
+    @property
+    def has_conjugate(self) -> bool:
+        """Of the inner penalty."""
+        return self.penalty.has_conjugate
+
     def value(self, params: Params) -> Scalar:
         """factor·value, inf where the value is inf."""
         inner = self.penalty.value(params)
@@ -178,6 +183,13 @@ class Sum(Combined):
     def inner(self) -> tuple[Penalty, ...]:
         """The parts."""
         return self.parts
+
+    @property
+    def has_conjugate(self) -> bool:
+        """Whether every part has one, and theirs together has a closed form too."""
+        ordered = any(part.keeps_order for part in self.parts)
+        closed = [part.keeps_order or (part.elementary and part.keeps_signs) for part in self.parts]
+        return all(part.has_conjugate for part in self.parts) and (not ordered or all(closed))
 
     def value(self, params: Params) -> Scalar:
         """The sum of the values."""
@@ -248,6 +260,49 @@ class Sum(Combined):
             taken |= set(at)
             rest.append(Beside(part, rows, params, at))
         return leaves, {k: row for k, row in enumerate(rows) if k not in taken}, rest
+
+
+class Named(Penalty):
+    """Base of penalties that have a name of their own and are made of others: a subclass writes `made_of`."""
+
+    @abstractmethod
+    def made_of(self) -> Penalty:
+        """The same penalty, composed."""
+
+    convex = property(lambda self: self.made_of().convex)
+    has_conjugate = property(lambda self: self.made_of().has_conjugate)
+    separable = property(lambda self: self.made_of().separable)
+    metric = property(lambda self: self.made_of().metric)
+    keeps_signs = property(lambda self: self.made_of().keeps_signs)
+    keeps_order = property(lambda self: self.made_of().keeps_order)
+
+    def value(self, params: Params) -> Scalar:
+        """As composed."""
+        return self.made_of().value(params)
+
+    def prox(self, params: Params, step: Any) -> Params:
+        """As composed."""
+        return self.made_of().prox(params, step)
+
+    def conjugate(self, dual: Params) -> Scalar:
+        """As composed."""
+        return self.made_of().conjugate(dual)
+
+    def dual_scale(self, dual: Params) -> Scalar:
+        """As composed."""
+        return self.made_of().dual_scale(dual)
+
+    def free(self, direction: Params) -> Params:
+        """As composed."""
+        return self.made_of().free(direction)
+
+    def covers(self, params: Params) -> list[bool]:
+        """As composed."""
+        return self.made_of().covers(params)
+
+    def rows(self, params: Params) -> list[SeparablePenalty] | None:
+        """As composed."""
+        return self.made_of().rows(params)
 
 
 def _added(parts: tuple[Penalty, ...], params: Params) -> list[SeparablePenalty]:

@@ -1,4 +1,4 @@
-"""Penalties on some of the weights: `Masked(p, mask)`."""
+"""Penalties on some of the weights: `Masked(p, mask)` and `Partition({label: p}, labels)`."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -13,10 +13,10 @@ from jaxreg._tree import along, is_weight, weights_of
 from jaxreg._types import Params, Scalar
 from jaxreg.penalties import _rows
 from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
-from jaxreg.penalties.combine import Combined
+from jaxreg.penalties.combine import Combined, Named, Sum
 from jaxreg.penalties.separable import Elementary
 
-__all__ = ["Masked"]
+__all__ = ["Masked", "Partition"]
 
 
 class Masked(Combined):
@@ -45,6 +45,11 @@ class Masked(Combined):
     def inner(self) -> tuple[Penalty, ...]:
         """The penalty alone."""
         return (self.penalty,)
+
+    @property
+    def has_conjugate(self) -> bool:
+        """Of the inner penalty."""
+        return self.penalty.has_conjugate
 
     def mask(self, params: Params) -> list[Any]:
         """Per weight leaf of the params a bool, or a boolean array of its shape or one per row."""
@@ -130,6 +135,77 @@ class Masked(Combined):
         if not any(self.covers(direction)):
             return direction
         return self._merged(direction, self.penalty.free(self._kept(direction)), lambda w: w)
+
+
+class Partition(Named):
+    """Another penalty for every part of the params: that of its label. A leaf whose label is None has none.
+
+    `penalties` maps labels to penalties; `labels` is a tree of labels that is a prefix of the params, or a
+    function of the params that returns one, as in `optax.partition`. A label without a penalty raises
+    ValueError, and so does a tree of another structure.
+
+    >>> from jaxreg.penalties import L1, SquaredL2
+    >>> p = Partition({"sparse": L1(1.0), "small": SquaredL2(1.0)}, {"a": "sparse", "b": "small"})
+    >>> out = p.prox({"a": jnp.array([3.0]), "b": jnp.array([3.0])}, 1.0)
+    >>> out["a"].tolist(), out["b"].tolist()
+    ([2.0], [1.5])
+    """
+
+    penalties: dict[str, Penalty]
+    labels: Any = eqx.field(static=True)
+
+    def __init__(self, penalties: dict[str, Penalty], labels: Any) -> None:
+        self.penalties = dict(penalties)
+        if not self.penalties:
+            raise ValueError("Partition: penalties is empty, wanted a penalty for each label")
+        if callable(labels):
+            self.labels = labels
+        else:
+            leaves, structure = jax.tree.flatten(labels, is_leaf=lambda x: x is None)
+            self._known(leaves)
+            self.labels = (structure, tuple(leaves))
+
+    def made_of(self) -> Penalty:
+        """A sum of masked penalties."""
+        return Sum(tuple(Masked(p, _Labelled(self, key)) for key, p in self.penalties.items()))
+
+    def take(self, index: Array) -> Self:
+        """TypeError: parts are whole leaves."""
+        raise TypeError("Partition cannot be restricted to some coordinates: take its penalties apart first")
+
+    def labelled(self, params: Params) -> Params:
+        """The tree of labels for these params."""
+        if isinstance(self.labels, tuple):
+            return jax.tree.unflatten(*self.labels)
+        tree = self.labels(params)
+        self._known(jax.tree.leaves(tree, is_leaf=lambda x: x is None))
+        return tree
+
+    def _known(self, labels: list[Any]) -> None:
+        unknown = [label for label in labels if label is not None and label not in self.penalties]
+        if unknown:
+            raise ValueError(
+                f"Partition: no penalty for the label {unknown[0]!r}, there are"
+                f" {', '.join(map(repr, self.penalties))}: add it, or label the leaf None"
+            )
+
+
+class _Labelled:
+    """The mask of one label: hashable and equal to its like, so that it may be static."""
+
+    def __init__(self, partition: Partition, key: str) -> None:
+        self.partition, self.key = partition, key
+
+    def __call__(self, params: Params) -> Params:
+        tree = self.partition.labelled(params)
+        return jax.tree.map(lambda label: label == self.key, tree, is_leaf=lambda x: x is None)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Labelled) and self.key == other.key
+        return same and self.partition.labels == other.partition.labels
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.partition.labels))
 
 
 def _frozen(mask: Any) -> tuple[list[Array], tuple[Any, tuple[bool | None, ...]]]:

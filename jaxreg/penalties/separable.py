@@ -18,11 +18,13 @@ from jaxreg.penalties.base import ConvexSeparablePenalty
 
 __all__ = [
     "L1",
+    "AsymmetricL1",
     "Box",
     "Coefficients",
     "ElasticNet",
     "Elementary",
     "ElementaryPenalty",
+    "HuberNorm",
     "NonNegative",
     "SquaredL2",
 ]
@@ -81,6 +83,11 @@ def _is(x: ArrayLike, number: float) -> bool:
 
 class ElementaryPenalty(ConvexSeparablePenalty):
     """A separable penalty that is fully said by its `Coefficients`."""
+
+    @property
+    def elementary(self) -> bool:
+        """True."""
+        return True
 
     @abstractmethod
     def coefficients(self) -> Coefficients:
@@ -221,6 +228,73 @@ class ElasticNet(ElementaryPenalty):
     def coefficients(self) -> Coefficients:
         """slope λ·r·weights and curvature λ·(1 − r)·weights."""
         return _weighted(self.lam * self.l1_ratio, self.lam * (1.0 - self.l1_ratio), self.weights)
+
+
+class AsymmetricL1(ElementaryPenalty):
+    r"""$\lambda \sum_j (p \max(w_j, 0) + n \max(-w_j, 0))$: another price on each side of 0.
+
+    `lam` is λ; `negative` n and `positive` p are numbers ≥ 0 or one per coordinate; others raise ValueError.
+
+    >>> AsymmetricL1(1.0, 2.0, 0.5).prox(jnp.array([-3.0, -1.5, 1.5]), 1.0).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+
+    lam: Array = hyperparameter(1.0)
+    negative: Array = per_coordinate(1.0)
+    positive: Array = per_coordinate(1.0)
+
+    def __check_init__(self) -> None:
+        _check("AsymmetricL1", self.lam, None)
+        for side in (self.negative, self.positive):
+            require(
+                (side >= 0) & jnp.isfinite(side), "AsymmetricL1: negative and positive must be finite and ≥ 0"
+            )
+
+    def coefficients(self) -> Coefficients:
+        """Slope λn on the left, λp on the right."""
+        return Coefficients(self.lam * self.negative, self.lam * self.positive)
+
+
+class HuberNorm(ConvexSeparablePenalty):
+    r"""$\lambda \sum_j h(w_j)$, h a parabola up to δ and |w| − δ/2 beyond: L1 without its corner.
+
+    It makes no exact zeros.
+    `lam` is λ ≥ 0 and `delta` δ > 0, otherwise ValueError. It is the Moreau envelope of L1 at δ.
+    Source: Huber (1964).
+
+    >>> HuberNorm(1.0, 1.0).prox(jnp.array([-3.0, 1.0]), 1.0).tolist()
+    [-2.0, 0.5]
+    """
+
+    lam: Array = hyperparameter(1.0)
+    delta: Array = hyperparameter(1.0)
+
+    def __check_init__(self) -> None:
+        _check("HuberNorm", self.lam, None)
+        require(self.delta > 0, f"HuberNorm: delta must be > 0, got {self.delta}")
+
+    @property
+    def keeps_signs(self) -> bool:
+        """True: even, and rising with |w|."""
+        return True
+
+    def value_1d(self, w: Array) -> Array:
+        """λ times a parabola up to δ, then λ|w| less a constant."""
+        size = jnp.abs(w)
+        core = jnp.minimum(size, self.delta)
+        return self.lam * (0.5 * core**2 / self.delta + size - core)
+
+    def prox_1d(self, w: Array, step: ArrayLike) -> Array:
+        """Shrinks what ends up below δ, shifts the rest."""
+        return thresholds.huber_norm(w, step, self.lam, self.delta)
+
+    def conjugate_1d(self, u: Array) -> Array:
+        """δu²/2λ inside ±λ."""
+        return 0.5 * self.delta * u**2 / jnp.where(self.lam > 0, self.lam, 1.0)
+
+    def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
+        """±λ."""
+        return -self.lam, self.lam
 
 
 class Box(ElementaryPenalty):

@@ -1,0 +1,26 @@
+"""Penalty factors from an earlier fit."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._fields import require
+from jaxreg._types import ArrayLike
+
+__all__ = ["adaptive_weights"]
+
+
+def adaptive_weights(coef: ArrayLike, gamma: ArrayLike = 1.0, eps: ArrayLike = 0.0) -> Array:
+    r"""Factors $1/(|\beta_j| + \varepsilon)^\gamma$ for the adaptive lasso, shaped like `coef`.
+
+    With `eps` 0 a coefficient of 0 gets the factor inf, which excludes it. `gamma` ≤ 0 or `eps` < 0 raises
+    ValueError. Source: Zou (2006), The adaptive lasso and its oracle properties; ε as in reweighted L1.
+
+    >>> adaptive_weights(jnp.array([2.0, 0.0])).tolist()
+    [0.5, inf]
+    """
+    require(jnp.asarray(gamma) > 0, f"gamma must be > 0, got {gamma}")
+    require(jnp.asarray(eps) >= 0, f"eps must be ≥ 0, got {eps}")
+    coef = jnp.asarray(coef)
+    size = jnp.abs(coef) + jnp.asarray(eps, coef.dtype)
+    zero = size == 0
+    return jnp.where(zero, jnp.inf, jnp.where(zero, 1.0, size) ** -jnp.asarray(gamma, coef.dtype))

@@ -1,0 +1,41 @@
+"""Ready masks for `Masked` and for optax: functions of the params that return a tree of booleans."""
+
+import re
+from collections.abc import Callable
+
+import jax
+
+from jaxreg._tree import is_weight
+from jaxreg._types import Params
+
+__all__ = ["by_path", "weights_only"]
+
+
+def weights_only(params: Params) -> Params:
+    """True for the leaves with two dimensions or more: weights are penalised, biases and scales are not.
+
+    >>> weights_only({"w": jnp.ones((2, 2)), "b": jnp.ones(2)})
+    {'b': False, 'w': True}
+    """
+    return jax.tree.map(lambda leaf: is_weight(leaf) and leaf.ndim >= 2, params)
+
+
+def by_path(pattern: str) -> Callable[[Params], Params]:
+    """True for the leaves whose key path matches a regular expression somewhere; keys are joined by `/`.
+
+    The mask raises ValueError where no leaf matches, with the paths there are.
+
+    >>> by_path("dense/w")({"dense": {"w": 1.0, "b": 0.0}, "out": {"w": 1.0}})
+    {'dense': {'b': False, 'w': True}, 'out': {'w': False}}
+    """
+    regex = re.compile(pattern)
+
+    def mask(params: Params) -> Params:
+        pairs, structure = jax.tree_util.tree_flatten_with_path(params)
+        paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
+        found = [bool(regex.search(path)) for path in paths]
+        if not any(found):
+            raise ValueError(f"no leaf matches {pattern!r}: the paths are {', '.join(paths[:12])}")
+        return jax.tree.unflatten(structure, found)
+
+    return mask
