@@ -228,8 +228,8 @@ class GroupMCP(GroupPenalty):
 class SparseGroup(Named):
     r"""$\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$: few groups.
 
-    r = `l1_ratio` in [0, 1], otherwise ValueError; the other arguments and errors as in `GroupL2`. The prox is
-    a soft threshold, then a block soft threshold. Source: Simon, Friedman, Hastie and Tibshirani (2013).
+    r = `l1_ratio` in [0, 1], otherwise ValueError; other arguments and errors as in `GroupL2`. The prox is a
+    soft threshold, then a block soft threshold. Source: Simon, Friedman, Hastie and Tibshirani (2013).
 
     >>> p = SparseGroup(2.0, [0, 0, 1], 0.5, weights=[2.5, 1.0])
     >>> p.prox(jnp.array([4.0, 5.0, 1.5]), 1.0).round(4).tolist()

@@ -21,8 +21,8 @@ __all__ = ["Orthogonal", "Toward"]
 class Toward(Penalty):
     """`penalty` of w − reference: pulls weights toward a point, such as an earlier model.
 
-    `reference` is a tree like the params or one number; in a problem it is on the scale of the data. A tree of
-    another structure raises ValueError where the penalty meets the params.
+    `reference` is a tree like the params or one number; in a problem it is on the scale of the data. A tree
+    of another structure raises ValueError where the penalty meets the params.
 
     >>> Toward(L1(1.0), jnp.array([5.0, 0.0])).prox(jnp.array([5.5, 3.0]), 1.0).tolist()
     [5.0, 2.0]
@@ -94,8 +94,8 @@ class Toward(Penalty):
 class Orthogonal(Penalty):
     """`penalty` of Q·w for an orthonormal Q (p, p), such as a wavelet basis; w is (p,) or (p, K).
 
-    Its prox is Qᵀ·prox(Q·w) because lengths are the same in both bases. A Q that is not square and orthonormal
-    to √eps raises ValueError.
+    Its prox is Qᵀ·prox(Q·w) because lengths are the same in both bases. A Q that is not square and
+    orthonormal to √eps raises ValueError.
 
     >>> Q = jnp.array([[0.6, 0.8], [-0.8, 0.6]])
     >>> Orthogonal(L1(1.0), Q).prox(jnp.array([3.0, 4.0]), 1.0).round(4).tolist()

@@ -110,7 +110,7 @@ class LHalf(NonconvexPenalty):
     `lam` is λ ≥ 0, otherwise ValueError. Source: Xu, Chang, Xu and Zhang (2012): half thresholding.
 
     >>> LHalf(1.0).prox(jnp.array([-4.0, 1.0]), 1.0).round(4).tolist()
-    [-3.7409, 0.0]
+    [-3.741..., 0.0]
     """
 
     lam: Array = hyperparameter(1.0)
