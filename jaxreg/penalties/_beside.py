@@ -26,8 +26,9 @@ class Beside:
         self.penalty, self.rows, self.at = penalty, [rows[k] for k in at], at
         self.all, self.put_all = weights_of(params)
         self.leaves, rows = [self.all[k] for k in at], self.rows
-        plain = all(isinstance(row, ElementaryPenalty) for row in rows)
-        self.parts = [row.coefficients() for row in rows] if plain else None
+        elementary = [row for row in rows if isinstance(row, ElementaryPenalty)]
+        self.plain = len(elementary) == len(rows)
+        self.parts = [row.coefficients() for row in elementary]
 
     def prox(self, steps: list[Any]) -> list[Array]:
         """Its own leaves after the prox, for one step per leaf."""
@@ -136,7 +137,7 @@ class Beside:
         return jnp.all(jnp.stack([self.penalty.beside_slope(slope, s * u) for u in self.leaves]))
 
     def _elementary(self) -> list[Coefficients]:
-        if self.parts is None:
+        if not self.plain:
             raise self._refused()
         return self.parts
 

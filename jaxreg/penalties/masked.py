@@ -53,11 +53,11 @@ class Masked(Combined):
 
     def mask(self, params: Params) -> list[Any]:
         """Per weight leaf of the params a bool, or a boolean array of its shape or one per row."""
-        if self.rule is None:
+        if self.form is not None:
             own = iter(self.arrays)
             structure, flags = self.form
             tree = jax.tree.unflatten(structure, [next(own) if flag is None else flag for flag in flags])
-        else:
+        elif self.rule is not None:
             tree = self.rule(params)
             _frozen(tree)
         try:
