@@ -62,7 +62,7 @@ class Outcome(eqx.Module):
     status: Status
 
 
-#: Steps between two looks at the certificate, at most; and looks without progress before the loop gives up.
+#: Steps between two looks at the certificate, at most; looks without progress before the loop gives up.
 _BLOCK, _PATIENCE = 500, 4
 
 
@@ -96,6 +96,8 @@ def iterate(
         reached = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
         better = (reached < 0.9 * best) | less
+        # A look that came early, at a residual which can still fall, says nothing of what can be reached.
+        final = (taken >= _BLOCK) | (ask <= 4 * eps)
         # The first look takes no step: a start that is good enough stays as it is.
         ask = jnp.where(
             jnp.isinf(ask), first, jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
@@ -107,7 +109,7 @@ def iterate(
             jnp.minimum(best_objective, state.objective),
             ask,
             steps + taken,
-            jnp.where(better, 0, idle + 1),
+            jnp.where(better, 0, idle + final),
         )
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
