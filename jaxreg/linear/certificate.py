@@ -81,11 +81,13 @@ def fit_free(
         # Inexact on purpose: in a singular system the digits below rounding would grow without end.
         (dw, db), _ = cg(hessian, gradient, tol=1e-3, maxiter=200)
         scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
-        along, slack = problem.design.matmul(dw) + db, 4 * eps * jnp.abs(value)
+        along = problem.design.matmul(dw) + db
+        # What rounding does to the loss, which is a difference of terms as large as z.
+        slack = 4 * eps * (jnp.abs(value) + jnp.sum(problem.weight @ jnp.abs(z)))
         values = jax.vmap(lambda t: problem.value(z - t * along))(scales)
         # The longest step that does not raise the loss by more than rounding (NaN compares as false).
         lower = values <= value + slack
-        t = jnp.where(jnp.any(lower), scales[jnp.argmax(lower)], 0.0)
+        t = scales[jnp.argmax(lower)]
         new = at(w - t * dw, b - t * db)
         # Where the loss no longer falls the gradient must: a singular curvature lets rounding drift far.
         taken = (new[-1] < value - slack) | (new[-2] < size)
