@@ -176,6 +176,6 @@ def largest_scale(inside: Any, dtype: Any) -> Scalar:
         return jnp.where(ok, middle, lower), jnp.where(ok, upper, middle)
 
     one = jnp.ones((), dtype)
-    steps = int(-jnp.log2(jnp.finfo(dtype).eps)) + 4
+    steps = jnp.finfo(dtype).nmant + 5
     lower, _ = jax.lax.fori_loop(0, steps, halve, (0 * one, one))
     return jax.lax.stop_gradient(jnp.where(inside(one), one, lower))
