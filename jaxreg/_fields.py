@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jaxreg._types import ArrayLike
 
-__all__ = ["hyperparameter", "number", "per_coordinate", "require"]
+__all__ = ["hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
 
 
 def require(condition: ArrayLike, message: str) -> None:
@@ -26,8 +26,19 @@ def require(condition: ArrayLike, message: str) -> None:
 
 def number(x: ArrayLike) -> Array:
     """An array of floats, so that the number is traced, batched and differentiated, never static."""
-    x = jnp.asarray(x)
+    # A Python number stays weakly typed, so that 1 and 0.2 share a compiled program.
+    x = jnp.asarray(float(x)) if isinstance(x, int | float) and not isinstance(x, bool) else jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def require_scalar(name: str, x: ArrayLike) -> None:
+    """Raise `ValueError` for a hyperparameter that is not one number ≥ 0."""
+    if jnp.ndim(x):
+        raise ValueError(
+            f"{name} must be one number, got shape {jnp.shape(x)}: factors per coordinate are `weights`, a"
+            " grid of λ is for jaxreg.path or jax.vmap"
+        )
+    require(x >= 0, f"{name} must be a number ≥ 0, got {x}")
 
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:

@@ -18,8 +18,9 @@ __all__ = ["along", "is_weight", "ravel", "tree_sum", "weights_of"]
 
 
 def is_weight(leaf: Any) -> bool:
-    """Whether a leaf is an array of floats, concrete or traced."""
-    return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    """Whether a leaf is an array of floats, concrete or traced, that holds anything."""
+    array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
+    return array and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size > 0
 
 
 def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:
@@ -65,16 +66,27 @@ def along(tree: Any, params: Params, what: str) -> list[Any]:
 
     `what` names the tree in the ValueError for another structure.
     """
-    leaves, structure = jax.tree.flatten(params)
-    own, found = jax.tree.flatten(tree)
-    keep = [is_weight(leaf) for leaf in leaves]
-    if found == structure:
-        return [x for x, kept in zip(own, keep, strict=True) if kept]
-    if len(own) == 1 and jnp.ndim(own[0]) == 0:
-        return own * sum(keep)
-    if len(own) == sum(keep):  # the same tree without the leaves that are no weights
-        return own
-    raise ValueError(f"{what} has structure {found}, wanted a scalar or the params' {structure}")
+    leaves, structure = jax.tree.flatten(params, is_leaf=lambda x: x is None)
+    if not isinstance(params, jax.Array) and jax.tree.structure(tree) == jax.tree.structure(0):
+        return [tree] * sum(is_weight(leaf) for leaf in leaves) if jnp.ndim(tree) == 0 else _one(tree, leaves)
+    try:
+        own = structure.flatten_up_to(tree)
+    except ValueError as error:
+        found = jax.tree.structure(tree)
+        raise ValueError(
+            f"{what} has structure {found}, wanted one number or the params' {structure}"
+        ) from error
+    # Where the params hold None or no weight, whatever stands in the other tree does not matter.
+    return [x for x, leaf in zip(own, leaves, strict=True) if is_weight(leaf)]
+
+
+def _one(tree: Any, leaves: list[Any]) -> list[Any]:
+    """An array for params that are one array but not a `jax.Array`, such as NumPy's."""
+    if len(leaves) != 1:
+        raise ValueError(
+            f"an array of shape {jnp.shape(tree)} does not fit {len(leaves)} leaves: give a tree of arrays"
+        )
+    return [tree]
 
 
 def tree_sum(terms: list[Array]) -> Scalar:

@@ -6,7 +6,7 @@ the result is then a smooth function of the arguments on that piece, and so are 
 taken at the end from the data, as distances from a level already known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -178,6 +178,43 @@ def _put(array: Array, value: Array, index: Array) -> Array:
     return lax.dynamic_update_index_in_dim(array, value, index, 0)
 
 
+def _cells(rows: Array, j: Array, *columns: int) -> list[Array]:
+    return [lax.dynamic_slice(rows, (j, jnp.int32(c)), (1, 1))[0, 0] for c in columns]
+
+
+def _split(a: Array) -> list[Array]:
+    """A number that will be added to many others: in two parts if it is a float32."""
+    return [a, jnp.zeros_like(a)] if a.dtype == jnp.float32 else [a]
+
+
+def _add(a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
+    """a + b of numbers in one part or in two."""
+    if len(a) == 1:
+        return [a[0] + b[0]]
+    total, lost = _two_sum(a[0], b[0])
+    return [*_two_sum(total, lost + (a[1] + b[1]))]
+
+
+def _head(a: Array) -> Array:
+    """The leading 12 of the 24 bits of a float32: products of heads and of what they leave are exact."""
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(a, jnp.uint32) & jnp.uint32(0xFFFFF000), a.dtype)
+
+
+def _excess(a: Sequence, b: Array, c: Sequence[Array]) -> Array:
+    """a·b − c where a and c are in one part or in two; near 0 exact, even if products and sums are fused."""
+    if len(c) == 1:
+        return a[0] * b - c[0]
+    first, top = _head(a[0]), _head(b)
+    rest, low = a[0] - first, b - top
+    return ((((first * top - c[0]) + first * low) + rest * top) + rest * low) + (a[1] * b - c[1])
+
+
+def _quotient(a: Sequence[Array], b: Array) -> list[Array]:
+    """a / b where a is in one part or in two; the sum of the parts is the number."""
+    q = a[0] / b
+    return [q] if len(a) == 1 else [q, -_excess((q, 0.0), b, a) / b]
+
+
 def _one_by_one(function: Callable) -> Callable:
     """The function with batches that are a loop over lanes on CPU, elsewhere as they are.
 
@@ -204,41 +241,42 @@ def _one_by_one(function: Callable) -> Callable:
 def _pool(z: Array) -> tuple[Array, Array]:
     """Labels and means of the blocks of the non-increasing least-squares fit to z (pool adjacent violators).
 
+    A block is its mean, its sum and its count: only sums are added, so that rounding does not pile up.
     The inner loop carries numbers only and the outer one writes once: buffers in both would be copied.
     """
-    p = z.shape[0]
+    p, parts = z.shape[0], len(_split(z))
 
-    def push(state: tuple, item: tuple) -> tuple:
-        means, lost, starts, last = state
-        i, value = item
+    def push(state: tuple, value: Array) -> tuple:
+        blocks, last = state
 
         def violated(block: tuple) -> Array:
-            k, _, mean, low = block
-            return (k >= 0) & ((_at(means, k) - mean) + (_at(lost, k) - low) < 0)
+            k, count, *total = block
+            return (k >= 0) & (_excess(_cells(blocks, k, *range(parts)), count, total) < 0)
 
         def merge(block: tuple) -> tuple:
-            k, start, mean, low = block
-            first = _at(starts, k)
-            share = (start - first).astype(z.dtype) / (i + 1 - first).astype(z.dtype)
-            gap = (_at(means, k) - mean) + (_at(lost, k) - low)
-            return (k - 1, first, *_two_sum(mean, low + gap * share))
+            k, count, *total = block
+            *other, more = _cells(blocks, k, *range(parts, 2 * parts + 1))
+            return k - 1, count + more, *_add(total, other)
 
-        k, start, mean, low = lax.while_loop(violated, merge, (last, i, value, jnp.zeros_like(value)))
-        k = k + 1
-        return (_put(means, mean, k), _put(lost, low, k), _put(starts, start, k), k), None
+        k, count, *total = lax.while_loop(violated, merge, (last, jnp.ones_like(value), *_split(value)))
+        return (_put(blocks, jnp.stack([*_quotient(total, count), *total, count]), k + 1), k + 1), None
 
-    index = jnp.arange(p, dtype=jnp.int32)
-    empty = (jnp.zeros_like(z), jnp.zeros_like(z), jnp.zeros_like(index), jnp.int32(-1))
-    (means, _, starts, last), _ = lax.scan(push, empty, (index, z))
-    first = jnp.zeros_like(index).at[jnp.where(index <= last, starts, p)].set(1, mode="drop")
-    labels = jnp.cumsum(first) - 1
-    return labels, means[labels]
+    (blocks, last), _ = lax.scan(push, (jnp.zeros((p, 2 * parts + 1), z.dtype), jnp.int32(-1)), z)
+    counts = blocks[:, -1].astype(jnp.int32)
+    starts = jnp.where(jnp.arange(p) <= last, jnp.cumsum(counts) - counts, p)
+    labels = jnp.cumsum(jnp.zeros(p, jnp.int32).at[starts].set(1, mode="drop")) - 1
+    return labels, jnp.sum(blocks[:, :parts], 1)[labels]
 
 
 def _run_means(x: Array, labels: Array) -> Array:
     """The mean of x over each run of equal labels, repeated."""
     total, count = (segment_sum(a, labels, x.size, indices_are_sorted=True) for a in (x, jnp.ones_like(x)))
     return (total / jnp.where(count > 0, count, 1.0))[labels]
+
+
+def _keep(level: Array, means: Array) -> Array:
+    """The means; in float32, whose long sums are worse than a level from two parts, their derivative only."""
+    return level + (means - lax.stop_gradient(means)) if level.dtype == jnp.float32 else means
 
 
 def sorted_l1(v: Array, lams: ArrayLike) -> Array:
@@ -256,40 +294,32 @@ def sorted_l1(v: Array, lams: ArrayLike) -> Array:
     order = jnp.argsort(lax.stop_gradient(size), descending=True)
     z = size[order] - lams
     labels, level = _pool(lax.stop_gradient(z))
-    fit = level + _run_means(z - level, labels)
-    none = (_run_means(z, labels) <= 0) | (fit <= 0)  # the first is 0 where the sum is
+    fit = _keep(level, level + _run_means(z - level, labels))
+    none = (_keep(level, _run_means(z, labels)) <= 0) | (fit <= 0)  # the first is 0 where the sum is
     u = jnp.zeros_like(x).at[order].set(jnp.where(none, 0.0, fit), unique_indices=True)
     return jnp.copysign(u, x).astype(v.dtype)
 
 
-def _find_root(side: int, y: Array, gap: Array, j: Array, last: Array, knots: Array) -> tuple[Array, Array]:
-    """Walk over the knots from one end to where the rising derivative of the message meets its bound.
+def _find_root(side: int, start: list, j: Array, last: Array, knots: Array) -> tuple[Array, Array, Array]:
+    """Walk over the knots from one end to where the derivative of the message meets its bound.
 
-    `side` is 1 from the left, −1 from the right, where slopes are negative. The line before the first knot
-    has slope 1 and misses the bound at y by −gap. Gives the new knot, which is the root, and the next one.
+    `side` is 1 from the left, −1 from the right. The line before the first knot has slope 1 and its root at
+    `start`. Gives the root, the new knot, which is there, and the next one.
     """
-    parts = knots.shape[1] - 1
-
-    def at(j: Array, column: int) -> Array:
-        return lax.dynamic_slice(knots, (j, jnp.int32(column)), (1, 1))[0, 0]
-
-    def beyond(j: Array, root: list[Array]) -> Array:
-        return sum(at(j, c) - a for c, a in enumerate(root))
+    parts = len(start)
 
     def below(state: tuple) -> Array:
-        j, _, *root = state
-        return (side * (last - j) >= 0) & (side * beyond(j, root) < 0)
+        j, slope, *moment = state
+        return (side * (last - j) >= 0) & (side * _excess(_cells(knots, j, *range(parts)), slope, moment) < 0)
 
     def step(state: tuple) -> tuple:
-        j, slope, *root = state
-        new = slope + at(j, parts)
-        move = -beyond(j, root) * (slope / new)
-        place = _two_sum(at(j, 0), at(j, 1) + move) if parts == 2 else (at(j, 0) + move,)
-        return j + side, new, *place
+        j, slope, *moment = state
+        *change, bend = (side * a for a in _cells(knots, j, *range(parts, 2 * parts + 1)))
+        return j + side, slope + bend, *_add(moment, change)
 
-    root = _two_sum(y, -side * gap)[:parts]
-    j, slope, *root = lax.while_loop(below, step, (j, jnp.full_like(y, side), *root))
-    return jnp.stack([*root, slope]), j
+    j, slope, *moment = lax.while_loop(below, step, (j, jnp.ones_like(start[0]), *start))
+    root = _quotient(moment, slope)
+    return sum(root), jnp.stack([*root, *(side * a for a in (*moment, slope))]), j
 
 
 @_one_by_one
@@ -297,26 +327,33 @@ def _fuse(y: Array, w: Array) -> Array:
     """The prox of total variation by dynamic programming (Johnson 2013): exact fusions, values to rounding.
 
     The message of the first i points, as a function of the next value, is convex and piecewise quadratic.
-    Its derivative is kept as a queue of knots (place and change of slope) and clipped to ±w_i; each step cuts
-    it at both ends. The lines between follow from the slopes, integers, and from ±w_i at the ends, so no sum
-    grows with n. In float32 a place has two parts, because it may move by 1/n of itself n times. The buffer
-    is read by one loop before it is written (two would copy it each time), and the state is small enough for
-    XLA to compile the whole as one function (below 1024 bytes in a step, on CPU; else 15 times slower).
+    Its derivative is kept as a queue of knots and clipped to ±w_i; each step cuts it at both ends. A knot is
+    its place, its moment (the place times the change of slope) and the change of slope, an integer. The
+    lines between are sums of moments and slopes, and a new place is a quotient of two such sums: rounding in
+    places is not passed on. In float32 places and moments have two parts: without, the moments, whose sum
+    must stay −2w_i, would drift from it by a rounding in each step, and the fit with them. The
+    buffer is read by one loop before it is written (two would copy it each time), and the state is small
+    enough for XLA to compile the whole as one function (on CPU: below 1024 bytes in a step, else 15 times
+    slower).
     """
     n, parts = y.shape[0], 2 if y.dtype == jnp.float32 else 1
     w = jnp.pad(w, 1)
+    gap = _two_sum(w[1:], -w[:-1])[:parts]
+    starts = jnp.stack(
+        [a for side in (-1, 1) for a in _add((y, jnp.zeros_like(y))[:parts], [side * g for g in gap])], 1
+    )
 
     def forward(i: Array, state: tuple) -> tuple:
         knots, left, right, ends = state
-        gap = _at(w, i + 1) - _at(w, i)
-        low, j = _find_root(1, _at(y, i), gap, left, right, knots)
-        knots = _put(knots, low, j - 1)
-        high, k = _find_root(-1, _at(y, i), gap, right, j, knots)
-        knots = _put(knots, high, k + 1)
+        start = list(_at(starts, i))
+        low, knot, j = _find_root(1, start[:parts], left, right, knots)
+        knots = _put(knots, knot, j - 1)
+        high, knot, k = _find_root(-1, start[parts:], right, j, knots)
+        knots = _put(knots, knot, k + 1)
         right = jnp.where(_at(w, i + 1) == 0, j - 2, k + 1)  # weight 0 cuts the chain: forget all knots
-        return knots, j - 1, right, _put(ends, jnp.stack([low[0], high[0]]), i)
+        return knots, j - 1, right, _put(ends, jnp.stack([low, high]), i)
 
-    knots, ends = jnp.zeros((2 * n + 2, parts + 1), y.dtype), jnp.zeros((n, 2), y.dtype)
+    knots, ends = jnp.zeros((2 * n + 2, 2 * parts + 1), y.dtype), jnp.zeros((n, 2), y.dtype)
     start = (knots, jnp.int32(n + 1), jnp.int32(n), ends)
     ends = lax.fori_loop(jnp.int32(0), jnp.int32(n), forward, start)[-1]
 
@@ -353,4 +390,4 @@ def total_variation(v: Array, weights: ArrayLike) -> Array:
     labels = jnp.pad(jnp.cumsum(cut.astype(jnp.int32)), (1, 0))
     shift = _run_means(jnp.diff(pull), labels)
     base = u - lax.stop_gradient(shift)  # near the mean of the data, so that the sum stays small
-    return (base + _run_means(x - base, labels) + shift).astype(v.dtype)
+    return _keep(u, base + _run_means(x - base, labels) + shift).astype(v.dtype)

@@ -249,6 +249,29 @@ def test_long_chains_are_right_in_float32_and_take_linear_time(kind):
     certify(v.astype(float), w, np.asarray(total_variation(jnp.asarray(v, float), w)), 1e-6)
 
 
+@pytest.mark.parametrize("weights", [0.05, 0.35, 3.0, "mixed", 1e9])
+def test_no_rounding_piles_up_in_float32(weights):
+    """The queue of knots is never empty here: what is lost in one step would stay for all that follow."""
+    n, own = 100_000, np.random.default_rng(100_000)
+    v = own.normal(size=n).astype(np.float32)
+    w = own.exponential(size=n - 1).astype(np.float32) if weights == "mixed" else np.float32(weights)
+    v += np.linspace(0, 10, n, dtype=np.float32) if weights == 1e9 else 0  # its sums are long
+    small, large = (np.asarray(total_variation(jnp.asarray(v, d), jnp.asarray(w, d))) for d in ("f4", "f8"))
+    eps = np.finfo(np.float32).eps
+    np.testing.assert_allclose(small, large, rtol=0, atol=eps * np.abs(v).max())
+    np.testing.assert_array_equal(np.diff(small) == 0, np.abs(np.diff(large)) < 1e-9 * np.abs(v).max())
+    np.testing.assert_array_equal(small, projections.total_variation(jnp.asarray(v), w))  # eager is jit
+
+
+def test_no_rounding_piles_up_in_long_blocks_in_float32():
+    own = np.random.default_rng(1)
+    v = np.repeat(np.float32([0.1, 0.4]), 150_000)
+    lams = np.sort(own.exponential(size=v.size) / 20).astype(np.float32)[::-1]
+    small, large = (np.asarray(sorted_l1(jnp.asarray(v, d), jnp.asarray(lams, d))) for d in ("f4", "f8"))
+    assert len(set(large.tolist())) == 2
+    np.testing.assert_allclose(small, large, rtol=0, atol=np.finfo(np.float32).eps / 4)
+
+
 # ---------------------------------------------------------------- laws of all
 
 

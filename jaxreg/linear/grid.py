@@ -88,11 +88,11 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
     base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
-    huge = 1e6 * max(float(base.gradient), float(base.spectrum))
+    huge = 1e12 * max(float(base.gradient), float(base.spectrum))
     penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))
     coef, intercept = base.coef, base.intercept
     gradient, noise, kkt = _gradient(problem, penalty, base, coef, intercept)
-    if kkt > 1e-3:
+    if kkt > 1e-9:
         # Bounds or a reference point hold the null fit elsewhere: it takes a solver to find it.
         tol, limit = jnp.asarray(1e-12, problem.dtype), jnp.asarray(2000)
         found = _constrained(problem, penalty, base, tol, limit)
@@ -101,9 +101,10 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     top, eps = float(jnp.max(jnp.abs(gradient))), float(jnp.finfo(problem.dtype).eps)
     if not top > 16 * float(noise):
         raise ValueError(
-            "λ_max is 0: the null fit explains y as well as X can (a constant target, or no column is left)"
+            "λ_max is 0: the null fit explains y as well as X can (a constant target, no column left, or"
+            " a family that does not depend on λ)"
         )
-    lower, upper = 1e-6 * top, 1e6 * top
+    lower, upper = 1e-12 * top, 1e12 * top
     for _ in range(12):
         lambdas = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
         grid = problem.working_grid(family, lambdas)

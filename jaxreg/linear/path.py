@@ -14,7 +14,7 @@ from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature, reference
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solve import MAX_STEPS, Solution, run
+from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, PenaltyGrid
@@ -82,8 +82,15 @@ class Path(eqx.Module):
         return Solution(*(jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names), self.loss)
 
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
-        """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`."""
+        """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`.
+
+        TypeError where the penalty is not separable: the formula needs the prox's derivative by coordinate.
+        """
         grid = problem.working_grid(family, self.lambdas)
+        if not grid.at(0).separable:
+            raise TypeError(
+                "degrees of freedom need a separable penalty, such as L1, SquaredL2 or ElasticNet"
+            )
         return _degrees(problem, grid, reference(problem, grid.at(0)), self.coef, self.intercept)
 
     def to_xarray(self, features: list[str] | None = None) -> Any:
@@ -174,11 +181,11 @@ def path(
     ratio: float | None = None,
     mode: str = "auto",
     solver: Solver | None = None,
-    tol: float = 1e-6,
+    tol: float | None = None,
     max_steps: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Path:
-    """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`.
+    """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`, None as in `solve`.
 
     Without `lambdas` the grid has `num` values from λ_max to ratio·λ_max; `ratio` None is glmnet's: 1e-4 for
     n > p, else 1e-2. `mode`: "warm" starts each λ from the last solution, "batched" solves all in one vmapped
@@ -194,9 +201,10 @@ def path(
     """
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
-    if not tol > 0:
-        raise ValueError(f"tol must be > 0, got {tol}")
+    tol = tolerance(problem, tol)
     if lambdas is None:
+        if isinstance(problem.y, jax.core.Tracer):
+            raise ValueError("path under a trace cannot look for λ_max: give lambdas")
         n, p = problem.shape
         ratio = (1e-4 if n > p else 1e-2) if ratio is None else ratio
         lambdas = lambda_grid(lambda_max(problem, family), num, ratio)
@@ -212,7 +220,7 @@ def path(
         grid,
         reference(problem, grid.at(0)),
         solver or ProximalGradient(),
-        jnp.asarray(tol, problem.dtype),
+        tol,
         limit,
     )
     found = _warm(*call) if mode == "warm" else _batched(*call, mesh)

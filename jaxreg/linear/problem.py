@@ -136,9 +136,7 @@ class Problem(eqx.Module):
             *numbers, excluded = rows[0].coefficients()
             numbers = [jnp.asarray(x, self.dtype) for x in numbers]
             moved = Elementary(Coefficients(*numbers, jnp.asarray(excluded)))
-        return jax.tree.map(
-            lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, moved
-        )
+        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype) if _real(x) else x, moved)
 
     def working_grid(self, family: Family, lambdas: Array) -> PenaltyGrid:
         """The family's working penalties on a grid of λ; every number among them carries the grid."""
@@ -148,6 +146,8 @@ class Problem(eqx.Module):
             carry = lambda x: x + (0 * lam).astype(x.dtype) if x.ndim == 0 and x.dtype == lam.dtype else x  # noqa: E731
             return jax.tree.map(carry, working)
 
+        if not callable(family):
+            self.working_penalty(None if isinstance(family, Penalty) else family)
         return over(at, lambdas)
 
     def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
@@ -166,6 +166,11 @@ class Problem(eqx.Module):
         names = lambda p: (p.design, p.mean, p.scale, p.constant)  # noqa: E731
         rest = (self.mean[index], self.scale[index], self.constant[index])
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
+
+
+def _real(x: Any) -> bool:
+    """Whether a leaf of a penalty is a real number or an array of them."""
+    return isinstance(x, float) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))
 
 
 _warned = False

@@ -1,5 +1,6 @@
 """What complexity costs: penalties, their sums, scalings and masks."""
 
+from jaxreg._fields import hyperparameter, per_coordinate
 from jaxreg.penalties import masks
 from jaxreg.penalties.adaptive import adaptive_weights
 from jaxreg.penalties.base import ConvexSeparablePenalty, Penalty, SeparablePenalty
@@ -63,6 +64,8 @@ __all__ = [
     "TotalVariation",
     "Toward",
     "adaptive_weights",
+    "hyperparameter",
     "masks",
     "over",
+    "per_coordinate",
 ]

@@ -22,8 +22,10 @@ __all__ = ["Beside", "largest_scale"]
 class Beside:
     """`penalty` + `rows` on the leaves `at` of the params. TypeError where there is no closed form."""
 
-    def __init__(self, penalty: Penalty, rows: Any, params: Params, at: list[int]) -> None:
-        self.penalty, self.rows, self.at = penalty, [rows[k] for k in at], at
+    def __init__(
+        self, penalty: Penalty, rows: Any, params: Params, at: list[int], others: list[Penalty]
+    ) -> None:
+        self.penalty, self.rows, self.at, self.others = penalty, [rows[k] for k in at], at, others
         self.all, self.put_all = weights_of(params)
         self.leaves, rows = [self.all[k] for k in at], self.rows
         elementary = [row for row in rows if isinstance(row, ElementaryPenalty)]
@@ -34,7 +36,7 @@ class Beside:
         """Its own leaves after the prox, for one step per leaf."""
         if self.penalty.keeps_order and uniform(self.rows) and self.rows[0].convex:
             # The same convex function everywhere keeps the order that the first prox has made.
-            first = self.own(self.penalty.prox(self.put(self.leaves), self._step(steps)))
+            first = self.own(self.penalty.prox(self.put(self.leaves), self._step(steps, steps)))
             pairs = zip(first, steps, strict=True)
             return [self.rows[0].prox_1d(w, jnp.asarray(t, w.dtype)).astype(w.dtype) for w, t in pairs]
         leaves, shrunk = self.leaves, steps
@@ -49,7 +51,7 @@ class Beside:
                 Elementary(c).prox_1d(w, t).astype(w.dtype)
                 for c, w, t in zip(flat, leaves, shrunk, strict=True)
             ]
-        return self.own(self.penalty.prox(self.put(leaves), self._step(shrunk)))
+        return self.own(self.penalty.prox(self.put(leaves), self._step(shrunk, steps)))
 
     def conjugate(self) -> Scalar:
         """Without curvature the slopes are a soft threshold of the dual; with it the maximiser is a prox."""
@@ -73,7 +75,7 @@ class Beside:
         bend = [bend[0]] * len(bend) if uniform(self.rows) else bend
         scaled = self.put([u / b for u, b in zip(self.leaves, bend, strict=True)])
         full = dict(zip(self.at, rows, strict=True))
-        w = Beside(self.penalty, full, scaled, self.at).prox([1.0 / b for b in bend])
+        w = Beside(self.penalty, full, scaled, self.at, self.others).prox([1.0 / b for b in bend])
         product = sum(jnp.sum(u * x) for u, x in zip(self.leaves, w, strict=True))
         curved = product - self.penalty.value(self.put(w)) - Rows(self.rows, w).value()
         return jnp.where(all_curved, curved, jnp.where(none_curved, flat, jnp.inf))
@@ -117,11 +119,10 @@ class Beside:
         leaves = weights_of(params)[0]
         return [leaves[k] for k in self.at]
 
-    def _step(self, steps: list[Any]) -> Any:
+    def _step(self, steps: list[Any], given: list[Any]) -> Any:
         """One number where all leaves share it, else a tree of steps, which needs a prox in a metric."""
-        if all(t is steps[0] for t in steps) and jnp.ndim(steps[0]) == 0:
-            return steps[0]
-        if uniform(self.rows) and all(jnp.ndim(t) == 0 for t in steps):
+        one = all(t is given[0] for t in given) and jnp.ndim(given[0]) == 0
+        if one and (steps is given or uniform(self.rows)):
             return steps[0]
         if not self.penalty.metric:
             raise self._refused()
@@ -153,7 +154,7 @@ class Beside:
 
     def _refused(self) -> TypeError:
         instead = "put one of them into the loss, or give them different leaves with Masked or Partition"
-        return refused([self.penalty, *self.rows], instead)
+        return refused([self.penalty, *self.others], instead)
 
 
 def _pull(c: Coefficients, u: Array) -> Array:

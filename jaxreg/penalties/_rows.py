@@ -59,7 +59,14 @@ def select(row: SeparablePenalty, mask: Array) -> SeparablePenalty:
 
 
 def shift(row: SeparablePenalty, by: Array) -> SeparablePenalty:
-    """w ↦ row(w − by)."""
+    """w ↦ row(w − by). An interval moves its ends, so that a point on one is inside."""
+    if isinstance(row, ElementaryPenalty):
+        c = row.coefficients()
+        if c.bounded or c.excludes:
+            lower, upper = (jnp.where(c.excluded, 0.0, end) + by for end in (c.lower, c.upper))
+            rest = Elementary(c._replace(lower=-jnp.inf, upper=jnp.inf, excluded=False))
+            interval = Elementary(Coefficients(lower=lower, upper=upper))
+            return add([interval, _Shifted(rest, by)]) if c.sloped or c.curved else interval
     return _Shifted(row, by)
 
 
@@ -76,8 +83,13 @@ def refused(parts: list, instead: str) -> TypeError:
 
 
 def _name(part: object) -> str:
-    inner = getattr(part, "inner", None)
-    return type(part if inner is None else inner).__name__
+    """The user's word for a part: that of the penalty inside of wrappers and masks."""
+    while True:
+        inside = getattr(part, "penalty", None)
+        inside = getattr(part, "inner", None) if inside is None and isinstance(part, _Wrapper) else inside
+        if inside is None:
+            return type(part).__name__
+        part = inside
 
 
 def _plus(a: Coefficients, b: Coefficients) -> Coefficients:

@@ -91,8 +91,11 @@ class Penalty(eqx.Module):
         """The largest s ≤ 1 for which s·dual lies in the conjugate's domain; TypeError without one."""
         raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
-    def free(self, direction: Params) -> Params:
-        """The part of a direction that the penalty does not see (its orthogonal projection): none."""
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """The part of a direction that the penalty does not see (its orthogonal projection): none.
+
+        With `at` it may also be what is not seen near that point, such as w > 0 under w ≥ 0.
+        """
         leaves, put = weights_of(direction)
         return put([jnp.zeros_like(leaf) for leaf in leaves])
 
@@ -116,6 +119,20 @@ class Penalty(eqx.Module):
         from jaxreg.penalties.combine import Sum
 
         return Sum((self, other)) if isinstance(other, Penalty) else NotImplemented
+
+    def __radd__(self, other: Any) -> "Penalty":
+        """So that `sum([p, q])`, which starts at 0, works."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __truediv__(self, divisor: ArrayLike) -> "Penalty":
+        return self * (1 / divisor)
+
+    #: NumPy leaves `array * penalty` to the penalty, which refuses arrays.
+    __array_ufunc__ = None
+
+    def terms(self) -> "tuple[Penalty, ...]":
+        """The penalties it is a plain sum of: itself."""
+        return (self,)
 
     def __rmul__(self, factor: ArrayLike) -> "Penalty":
         from jaxreg.penalties.combine import Scaled
@@ -173,9 +190,9 @@ class SeparablePenalty(Penalty):
         """The smallest of the coordinates' ratios of bound to entry, at most 1."""
         return Rows(self.rows(dual), dual).dual_scale()
 
-    def free(self, direction: Params) -> Params:
-        """The coordinates with slope 0 everywhere: both dual bounds are 0."""
-        return Rows(self.rows(direction), direction).free()
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """The coordinates with slope 0: both dual bounds are 0, or near a point the one on its side."""
+        return Rows(self.rows(direction), direction).free(at)
 
     def conjugate_1d(self, u: Array) -> Array:
         """The conjugate of g₁ at each entry inside the dual bounds; TypeError where it is not convex."""
@@ -257,14 +274,20 @@ class Rows:
             tops.append(jnp.min(jnp.where(u == 0, 1.0, jnp.minimum(ratio, 1.0)), initial=1.0))
         return jnp.min(jnp.stack(tops))
 
-    def free(self) -> Params:
-        """The entries whose dual bounds are both 0, the others set to 0."""
+    def free(self, at: Params | None = None) -> Params:
+        """The entries whose dual bounds are both 0, or the one on the side of `at`; the others set to 0."""
         out = []
-        for row, d in self.pairs:
-            lower, upper = row.dual_bounds_1d()
-            unseen = (jnp.asarray(lower) == 0) & (jnp.asarray(upper) == 0)
+        points = [None] * len(self.pairs) if at is None else weights_of(at)[0]
+        for (row, d), w in zip(self.pairs, points, strict=True):
+            left, right = (jnp.asarray(bound) == 0 for bound in row.dual_bounds_1d())
+            unseen = left & right if w is None else (left & right) | (right & (w > 0)) | (left & (w < 0))
             out.append(jnp.where(unseen, d, jnp.zeros_like(d)))
         return self.put(out)
+
+
+def times(x: Array, scale: Array) -> Array:
+    """A number, (p,) or (p, K) times one factor per row."""
+    return x * (scale[:, None] if x.ndim == 2 else scale)
 
 
 def line_up(x: Array, leaf: Array, start: int, total: int, leaves: int) -> Array:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._fields import hyperparameter, require
+from jaxreg._fields import hyperparameter, require_scalar
 from jaxreg._tree import along, weights_of
 from jaxreg._types import Params, Scalar
 from jaxreg.penalties import _rows
@@ -79,10 +79,10 @@ class Combined(Penalty):
         rows = self.rows(dual)
         return self._whole_dual_scale(dual) if rows is None else Rows(rows, dual).dual_scale()
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """The part of a direction that no part sees."""
         rows = self.rows(direction)
-        return self._whole_free(direction) if rows is None else Rows(rows, direction).free()
+        return self._whole_free(direction) if rows is None else Rows(rows, direction).free(at)
 
     @abstractmethod
     def _whole_prox(self, params: Params, step: Any) -> Params: ...
@@ -111,7 +111,17 @@ class Scaled(Combined):
     factor: Array = hyperparameter()
 
     def __check_init__(self) -> None:
-        require(self.factor >= 0, f"a penalty's factor must be ≥ 0, got {self.factor}")
+        require_scalar("a penalty's factor", self.factor)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Of the inner penalty."""
+        return self.penalty.keeps_order
+
+    def beside_slope(self, slope: Array, u: Array) -> Array:
+        """As the inner penalty, for slope and dual divided by the factor."""
+        safe, small = self._divided(u)
+        return self.penalty.beside_slope(slope / safe, small)
 
     @property
     def inner(self) -> tuple[Penalty, ...]:
@@ -176,11 +186,15 @@ class Sum(Combined):
     """
 
     parts: tuple[Penalty, ...] = eqx.field(
-        converter=lambda parts: tuple(q for p in parts for q in (p.parts if isinstance(p, Sum) else (p,)))
+        converter=lambda parts: tuple(term for part in parts for term in part.terms())
     )
 
     @property
     def inner(self) -> tuple[Penalty, ...]:
+        """The parts."""
+        return self.parts
+
+    def terms(self) -> tuple[Penalty, ...]:
         """The parts."""
         return self.parts
 
@@ -258,7 +272,8 @@ class Sum(Combined):
                 )
                 raise _rows.refused(others, instead)
             taken |= set(at)
-            rest.append(Beside(part, rows, params, at))
+            others = [q for q in self.parts if q.separable]
+            rest += [Beside(part, rows, params, at, others)] if at else []
         return leaves, {k: row for k, row in enumerate(rows) if k not in taken}, rest
 
 
@@ -292,9 +307,13 @@ class Named(Penalty):
         """As composed."""
         return self.made_of().dual_scale(dual)
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """As composed."""
-        return self.made_of().free(direction)
+        return self.made_of().free(direction, at)
+
+    def terms(self) -> tuple[Penalty, ...]:
+        """Of what it is made of."""
+        return self.made_of().terms()
 
     def covers(self, params: Params) -> list[bool]:
         """As composed."""

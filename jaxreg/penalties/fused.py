@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+from jax.ops import segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections
-from jaxreg._fields import hyperparameter, number, require
+from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import indicator, scalar_step, smallest_ratio
@@ -37,7 +38,7 @@ class TotalVariation(Penalty):
 
     def __init__(self, lam: ArrayLike = 1.0, weights: ArrayLike | None = None) -> None:
         self.lam, self.weights = number(lam), None if weights is None else number(weights)
-        require(self.lam >= 0, f"TotalVariation: λ must be a number ≥ 0, got {lam}")
+        require_scalar("TotalVariation: λ", self.lam)
         if self.weights is not None:
             require(self.weights >= 0, "TotalVariation: weights must be ≥ 0, got negative or NaN")
 
@@ -71,10 +72,10 @@ class TotalVariation(Penalty):
         ]
         return jnp.min(jnp.stack(tops))
 
-    def free(self, direction: Params) -> Params:
-        """The mean of each chain."""
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """The mean of each chain, or of its parts where a factor of 0 cuts it."""
         leaves, put = weights_of(direction)
-        return put([jnp.broadcast_to(jnp.mean(d, axis=0), d.shape) for d in leaves])
+        return put([_columns(_segment_means, d, self._factors(d)) for d in leaves])
 
     def take(self, index: Array) -> Self:
         """TypeError: a chain has no meaning on some of its links."""
@@ -120,8 +121,8 @@ class FusedLasso(Named):
     lam_tv: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        require(self.lam_l1 >= 0, f"FusedLasso: lam_l1 must be a number ≥ 0, got {self.lam_l1}")
-        require(self.lam_tv >= 0, f"FusedLasso: lam_tv must be a number ≥ 0, got {self.lam_tv}")
+        require_scalar("FusedLasso: lam_l1", self.lam_l1)
+        require_scalar("FusedLasso: lam_tv", self.lam_tv)
 
     def made_of(self) -> Penalty:
         """Total variation + L1."""
@@ -134,10 +135,19 @@ class FusedLasso(Named):
 
 def _columns(function: Any, w: Array, factors: Array) -> Array:
     """The function on each chain along the first axis."""
+    if w.shape[0] < 2:
+        return w
     if w.ndim == 1:
         return function(w, factors)
     flat = jax.vmap(function, in_axes=(1, 1), out_axes=1)
     return flat(w.reshape(w.shape[0], -1), factors.reshape(factors.shape[0], -1)).reshape(w.shape)
+
+
+def _segment_means(d: Array, factors: Array) -> Array:
+    """The mean of each run of coordinates that no factor of 0 cuts."""
+    labels = jnp.pad(jnp.cumsum(factors == 0), (1, 0))
+    sums, counts = (segment_sum(x, labels, d.shape[0]) for x in (d, jnp.ones_like(d)))
+    return (sums / jnp.maximum(counts, 1.0))[labels]
 
 
 def _running_max(add: Array, floor: Array) -> Array:

@@ -15,7 +15,7 @@ from jax.ops import segment_max, segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections, thresholds
-from jaxreg._fields import number, require
+from jaxreg._fields import number, require, require_scalar
 from jaxreg._tree import ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import flat_step, indicator, scalar_step, smallest_ratio
@@ -124,7 +124,7 @@ class GroupL2(GroupPenalty):
         g = self.grouped(dual)
         return smallest_ratio(self.lam * g.weights, g.norms())
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """The groups of factor 0."""
         g = self.grouped(direction)
         return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
@@ -175,7 +175,7 @@ class GroupLInf(GroupPenalty):
         g = self.grouped(dual)
         return smallest_ratio(self.lam * g.weights, segment_sum(jnp.abs(g.vector), g.labels, g.count))
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """The groups of factor 0."""
         g = self.grouped(direction)
         return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
@@ -271,11 +271,11 @@ def _fields(
 ) -> tuple[Array, Array, Array, int]:
     """Checked λ, labels, weights (by `rule` of the sizes where None) and the number of groups."""
     lam, labels = number(lam), _labels(groups)
-    require(lam >= 0, f"{name}: λ must be a number ≥ 0, got {lam}")
+    require_scalar(f"{name}: λ", lam)
     if num_groups is None:
-        if isinstance(labels, jax.core.Tracer):
+        if isinstance(groups, jax.core.Tracer):
             raise ValueError(f"{name} under a trace cannot count the groups: give num_groups")
-        num_groups = _count(labels)
+        num_groups = _count(np.asarray(groups))
     if weights is None:
         sizes = segment_sum(jnp.ones(labels.size, lam.dtype), labels.ravel(), num_groups)
         return lam, labels, rule(sizes), num_groups
@@ -295,7 +295,12 @@ def _labels(groups: ArrayLike) -> Array:
             "groups hold lists of coordinates, wanted one integer label per coordinate, such as [0, 0, 1]:"
             " overlapping groups have no closed form here"
         )
-    labels = jnp.asarray(groups)
+    try:
+        labels = jnp.asarray(groups)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"groups must be integer labels, one per coordinate, got {type(groups).__name__}"
+        ) from error
     if not (jnp.issubdtype(labels.dtype, jnp.integer) and labels.size):
         raise ValueError(
             f"groups must be integer labels, one per coordinate, got {labels.dtype} of shape {labels.shape}"
@@ -303,8 +308,8 @@ def _labels(groups: ArrayLike) -> Array:
     return labels
 
 
-def _count(labels: Array) -> int:
-    found = np.unique(np.asarray(labels))
+def _count(labels: np.ndarray) -> int:
+    found = np.unique(labels)
     require(
         np.array_equal(found, np.arange(len(found))),
         f"group labels must be 0 … G − 1 with none left out, got {found[:8].tolist()}: renumber them with"

@@ -38,8 +38,10 @@ class Masked(Combined):
 
     def __init__(self, penalty: Penalty, mask: Any) -> None:
         self.penalty = penalty
-        self.rule = mask if callable(mask) else None
-        self.arrays, self.form = ([], None) if callable(mask) else _frozen(mask)
+        # A mask may have the shape of a model, and a model can be called.
+        rule = callable(mask) and not isinstance(mask, eqx.Module)
+        self.rule = mask if rule else None
+        self.arrays, self.form = ([], None) if rule else _frozen(mask)
 
     @property
     def inner(self) -> tuple[Penalty, ...]:
@@ -73,7 +75,9 @@ class Masked(Combined):
     def value(self, params: Params) -> Scalar:
         """The value of the selected coordinates."""
         rows = self.rows(params)
-        return self.penalty.value(self._kept(params)) if rows is None else Rows(rows, params).value()
+        if rows is not None:
+            return Rows(rows, params).value()
+        return self.penalty.value(self._kept(params)) if any(self.covers(params)) else jnp.zeros(())
 
     def rows(self, params: Params) -> list[SeparablePenalty] | None:
         """The inner rows where the mask is true, neutral elsewhere."""
@@ -158,7 +162,7 @@ class Partition(Named):
         self.penalties = dict(penalties)
         if not self.penalties:
             raise ValueError("Partition: penalties is empty, wanted a penalty for each label")
-        if callable(labels):
+        if callable(labels) and not isinstance(labels, eqx.Module):
             self.labels = labels
         else:
             leaves, structure = jax.tree.flatten(labels, is_leaf=lambda x: x is None)
@@ -168,6 +172,11 @@ class Partition(Named):
     def made_of(self) -> Penalty:
         """A sum of masked penalties."""
         return Sum(tuple(Masked(p, _Labelled(self, key)) for key, p in self.penalties.items()))
+
+    def rescaled(self, scale: Array) -> Self:
+        """Of every penalty."""
+        moved = {key: penalty.rescaled(scale) for key, penalty in self.penalties.items()}
+        return eqx.tree_at(lambda p: p.penalties, self, moved)
 
     def take(self, index: Array) -> Self:
         """TypeError: parts are whole leaves."""

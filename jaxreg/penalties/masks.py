@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 
@@ -28,14 +29,20 @@ def by_path(pattern: str) -> Callable[[Params], Params]:
     >>> by_path("dense/w")({"dense": {"w": 1.0, "b": 0.0}, "out": {"w": 1.0}})
     {'dense': {'b': False, 'w': True}, 'out': {'w': False}}
     """
-    regex = re.compile(pattern)
+    re.compile(pattern)
+    return _ByPath(pattern)
 
-    def mask(params: Params) -> Params:
+
+@dataclass(frozen=True)
+class _ByPath:
+    """Equal for equal patterns, so that a second mask does not recompile what the first one did."""
+
+    pattern: str
+
+    def __call__(self, params: Params) -> Params:
         pairs, structure = jax.tree_util.tree_flatten_with_path(params)
         paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
-        found = [bool(regex.search(path)) for path in paths]
+        found = [bool(re.search(self.pattern, path)) for path in paths]
         if not any(found):
-            raise ValueError(f"no leaf matches {pattern!r}: the paths are {', '.join(paths[:12])}")
+            raise ValueError(f"no leaf matches {self.pattern!r}: the paths are {', '.join(paths[:12])}")
         return jax.tree.unflatten(structure, found)
-
-    return mask

@@ -9,13 +9,18 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._fields import number, require
-from jaxreg._tree import along, weights_of
-from jaxreg._types import Params, Scalar
+from jaxreg._tree import along, is_weight, weights_of
+from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties import _rows
-from jaxreg.penalties.base import Penalty, SeparablePenalty
+from jaxreg.penalties.base import Penalty, SeparablePenalty, line_up, times
 from jaxreg.penalties.separable import L1
 
 __all__ = ["Orthogonal", "Toward"]
+
+
+def _point(x: ArrayLike) -> Array | None:
+    """A number or array of floats; None for what a model holds beside its weights."""
+    return number(x) if isinstance(x, int | float) or is_weight(x) else None
 
 
 class Toward(Penalty):
@@ -29,7 +34,7 @@ class Toward(Penalty):
     """
 
     penalty: Penalty
-    reference: Params = eqx.field(converter=lambda tree: jax.tree.map(number, tree))
+    reference: Params = eqx.field(converter=lambda tree: jax.tree.map(_point, tree))
 
     convex = property(lambda self: self.penalty.convex)
     has_conjugate = property(lambda self: self.penalty.has_conjugate)
@@ -51,16 +56,16 @@ class Toward(Penalty):
 
     def conjugate(self, dual: Params) -> Scalar:
         """The inner conjugate + ⟨u, reference⟩."""
-        pairs = zip(weights_of(dual)[0], along(self.reference, dual, "reference"), strict=True)
+        pairs = zip(weights_of(dual)[0], self._points(dual), strict=True)
         return self.penalty.conjugate(dual) + sum(jnp.sum(u * r) for u, r in pairs)
 
     def dual_scale(self, dual: Params) -> Scalar:
         """Of the inner penalty."""
         return self.penalty.dual_scale(dual)
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """Of the inner penalty."""
-        return self.penalty.free(direction)
+        return self.penalty.free(direction, None if at is None else self._shifted(at, -1))
 
     def covers(self, params: Params) -> list[bool]:
         """As the inner penalty."""
@@ -69,7 +74,7 @@ class Toward(Penalty):
     def rows(self, params: Params) -> list[SeparablePenalty] | None:
         """The inner rows, shifted."""
         rows = self.penalty.rows(params)
-        points = along(self.reference, params, "reference")
+        points = self._points(params)
         return rows and [_rows.shift(row, point) for row, point in zip(rows, points, strict=True)]
 
     def take(self, index: Array) -> Self:
@@ -80,15 +85,21 @@ class Toward(Penalty):
     def rescaled(self, scale: Array) -> Self:
         """The reference times scale."""
 
-        def leaf(r: Array) -> Array:
-            return r * scale[:, None] if r.ndim == 2 else r * scale
-
-        return type(self)(self.penalty.rescaled(scale), jax.tree.map(leaf, self.reference))
+        moved = jax.tree.map(lambda r: times(r, scale), self.reference)
+        return type(self)(self.penalty.rescaled(scale), moved)
 
     def _shifted(self, params: Params, sign: int) -> Params:
         leaves, put = weights_of(params)
-        points = along(self.reference, params, "reference")
-        return put([w + sign * jnp.asarray(r, w.dtype) for w, r in zip(leaves, points, strict=True)])
+        pairs = zip(leaves, self._points(params), strict=True)
+        return put([w + sign * r.astype(w.dtype) for w, r in pairs])
+
+    def _points(self, params: Params) -> list[Array]:
+        """The reference on each leaf, in a shape that fits it."""
+        leaves, _ = weights_of(params)
+        found = along(self.reference, params, "reference")
+        if any(r is None for r in found):
+            raise ValueError("reference has no value for a leaf of the params: give one for each weight")
+        return [line_up(jnp.asarray(r), w, 0, w.size, 1) for r, w in zip(found, leaves, strict=True)]
 
 
 class Orthogonal(Penalty):
@@ -143,7 +154,7 @@ class Orthogonal(Penalty):
         """That of Qu."""
         return self.penalty.dual_scale(self._there(dual))
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """Qᵀ of what the inner penalty does not see of Qd."""
         return self._back(self.penalty.free(self._there(direction)))
 

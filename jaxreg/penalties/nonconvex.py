@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import hyperparameter, require
+from jaxreg._fields import hyperparameter, require, require_scalar
 from jaxreg._types import ArrayLike
 from jaxreg.penalties.base import SeparablePenalty
 
@@ -180,4 +180,4 @@ class CappedL1(NonconvexPenalty):
 
 
 def _not_negative(name: str, lam: Array) -> None:
-    require(lam >= 0, f"{name}: λ must be a number ≥ 0, got {lam}")
+    require_scalar(f"{name}: λ", lam)

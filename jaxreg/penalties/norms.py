@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg import projections, thresholds
-from jaxreg._fields import hyperparameter, number, require
+from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import along, ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import indicator, scalar_step, smallest_ratio
@@ -33,7 +33,7 @@ class LInf(Penalty):
     lam: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        require(self.lam >= 0, f"LInf: λ must be a number ≥ 0, got {self.lam}")
+        require_scalar("LInf: λ", self.lam)
 
     convex = keeps_signs = property(lambda self: True)
 
@@ -54,6 +54,10 @@ class LInf(Penalty):
         """λ/‖u‖₁, at most 1."""
         return smallest_ratio(self.lam, jnp.sum(jnp.abs(ravel(dual)[0])))
 
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """Everything at λ = 0."""
+        return _all_at_zero(self.lam, direction)
+
 
 class RowL2(Penalty):
     r"""$\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ for matrices: whole rows become zero (ℓ2,1).
@@ -70,7 +74,7 @@ class RowL2(Penalty):
     axis: int | tuple[int, ...] = eqx.field(default=-1, static=True)
 
     def __check_init__(self) -> None:
-        require(self.lam >= 0, f"RowL2: λ must be a number ≥ 0, got {self.lam}")
+        require_scalar("RowL2: λ", self.lam)
 
     convex = metric = keeps_signs = property(lambda self: True)
 
@@ -98,10 +102,9 @@ class RowL2(Penalty):
         """The smallest λ/‖row‖, at most 1."""
         return jnp.min(jnp.stack([smallest_ratio(self.lam, norms) for norms in self._norms(dual)]))
 
-    def free(self, direction: Params) -> Params:
+    def free(self, direction: Params, at: Params | None = None) -> Params:
         """Everything at λ = 0."""
-        leaves, put = weights_of(direction)
-        return put([jnp.where(self.lam == 0, leaf, 0.0) for leaf in leaves])
+        return _all_at_zero(self.lam, direction)
 
     def _rows(self, leaf: Array) -> Array:
         """The row of each entry."""
@@ -183,6 +186,10 @@ class SortedL1(Penalty):
         """The smallest ratio of those sums, at most 1."""
         return smallest_ratio(jnp.cumsum(self.lams), self._sums(dual))
 
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """Everything where all λ are 0."""
+        return _all_at_zero(jnp.max(self.lams), direction)
+
     def take(self, index: Array) -> Self:
         """The largest λ: the weights left out are 0 and come last."""
         return type(self)(self.lams[: index.shape[0]])
@@ -212,7 +219,7 @@ class NuclearNorm(Penalty):
     lam: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        require(self.lam >= 0, f"NuclearNorm: λ must be a number ≥ 0, got {self.lam}")
+        require_scalar("NuclearNorm: λ", self.lam)
 
     convex = property(lambda self: True)
 
@@ -239,6 +246,10 @@ class NuclearNorm(Penalty):
         """λ over the largest singular value, at most 1."""
         return jnp.min(jnp.stack([smallest_ratio(self.lam, s) for s in self._singular(dual)]))
 
+    def free(self, direction: Params, at: Params | None = None) -> Params:
+        """Everything at λ = 0."""
+        return _all_at_zero(self.lam, direction)
+
     def _matrices(self, params: Params) -> list[Array]:
         leaves, _ = weights_of(params)
         for leaf in leaves:
@@ -254,6 +265,11 @@ class NuclearNorm(Penalty):
             _singular_values(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))
             for leaf in self._matrices(params)
         ]
+
+
+def _all_at_zero(lam: Array, direction: Params) -> Params:
+    leaves, put = weights_of(direction)
+    return put([jnp.where(lam == 0, leaf, jnp.zeros_like(leaf)) for leaf in leaves])
 
 
 @jax.custom_jvp

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import hyperparameter, per_coordinate, require
+from jaxreg._fields import hyperparameter, per_coordinate, require, require_scalar
 from jaxreg._types import ArrayLike
-from jaxreg.penalties.base import ConvexSeparablePenalty
+from jaxreg.penalties.base import ConvexSeparablePenalty, times
 
 __all__ = [
     "L1",
@@ -160,7 +160,7 @@ def _weighted(slope: ArrayLike, curvature: ArrayLike, weights: Array | None) -> 
 
 
 def _check(name: str, lam: Array, weights: Array | None) -> None:
-    require(lam >= 0, f"{name}: λ must be a number ≥ 0, got {lam}")
+    require_scalar(f"{name}: λ", lam)
     if weights is not None:
         require(weights >= 0, f"{name}: weights (penalty factors) must be ≥ 0 or inf, got negative or NaN")
 
@@ -322,7 +322,7 @@ class Box(ElementaryPenalty):
 
     def rescaled(self, scale: Array) -> Self:
         """Bounds times scale."""
-        return type(self)(self.lower * scale, self.upper * scale)
+        return type(self)(times(self.lower, scale), times(self.upper, scale))
 
 
 class NonNegative(ElementaryPenalty):

@@ -122,7 +122,7 @@ def test_a_mesh_gives_the_same_path():
 
 
 def test_near_separable_classes_have_a_gap_everywhere():
-    """Curvatures near 0 make the refit of the intercepts singular; the dual point must be closed all the same."""
+    """Curvatures near 0 make the refit of the intercepts singular; the dual point is closed all the same."""
     data = load_wine()
     problem = jr.Problem(jr.losses.Multinomial(3), data.data, data.target, standardize=True)
     path = jr.path(problem, jr.L1)

@@ -75,7 +75,10 @@ def iterate(
     tol: Scalar,
     max_steps: Scalar,
 ) -> Outcome:
-    """Run the solver until the gap (kkt where there is none) is ≤ tol, or it cannot go on. Pure."""
+    """Run the solver until the gap (kkt where the penalty has no conjugate) is ≤ tol, or it cannot go on.
+
+    An infinite gap is not excused by a small kkt: weights that run off to infinity have that too. Pure.
+    """
     eps = jnp.finfo(problem.dtype).eps
     first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
 
@@ -92,8 +95,8 @@ def iterate(
             return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
 
         state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
-        found = measure(problem, penalty, base, *_point(problem, state))
-        reached = jnp.where(jnp.isfinite(found.gap), found.gap, found.kkt)
+        found = measure(problem, penalty, base, state.coef, state.intercept)
+        reached = found.gap if penalty.has_conjugate else found.kkt
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
         better = (reached < 0.9 * best) | less
         # A look that came early, at a residual which can still fall, says nothing of what can be reached.
@@ -118,19 +121,14 @@ def iterate(
         sane = jnp.isfinite(state.objective) | (steps == 0)
         return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & sane
 
-    state = solver.init(problem, penalty, base, start)
+    still = problem.constant if start[0].ndim == 1 else problem.constant[:, None]
+    # A constant column starts at 0 and feels no gradient: it stays unless the penalty wants it elsewhere.
+    state = solver.init(problem, penalty, base, (jnp.where(still, 0.0, start[0]), start[1]))
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
     carry = (state, Certificate(never, never), never, state.objective, never, zero, zero)
     state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
-    coef, intercept = _point(problem, state)
-    finite = jnp.all(jnp.isfinite(coef)) & jnp.isfinite(state.objective)
+    finite = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
     status = Status.where(idle >= _PATIENCE, Status.stalled, Status.max_steps)
     status = Status.where(best <= tol, Status.converged, status)
     status = Status.where(finite, status, Status.nonfinite)
-    return Outcome(coef, intercept, found, steps, status)
-
-
-def _point(problem: Problem, state: State) -> tuple[Array, Array]:
-    """The state's coefficients, those of constant columns 0, and its intercept."""
-    still = problem.constant if state.coef.ndim == 1 else problem.constant[:, None]
-    return jnp.where(still, 0.0, state.coef), state.intercept
+    return Outcome(state.coef, state.intercept, found, steps, status)
