@@ -28,11 +28,18 @@ FUNCTION_LINES = 60
 
 # Modules whose tests stand in a file of another name, because one file covers several modules.
 TOGETHER = {
-    "jaxreg.penalties.base": "tests/test_penalties.py",
-    "jaxreg.penalties.combine": "tests/test_penalties.py",
-    "jaxreg.penalties.family": "tests/test_penalties.py",
-    "jaxreg.penalties.masked": "tests/test_penalties.py",
-    "jaxreg.penalties.separable": "tests/test_penalties.py",
+    "jaxreg.penalties.adaptive": "tests/penalties/test_moved.py",
+    "jaxreg.penalties.base": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.combine": "tests/penalties/test_combine.py",
+    "jaxreg.penalties.family": "tests/penalties/test_numbers.py",
+    "jaxreg.penalties.fused": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.group": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.masks": "tests/penalties/test_masked.py",
+    "jaxreg.penalties.nonconvex": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.norms": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.separable": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.sets": "tests/penalties/test_laws.py",
+    "jaxreg.cost": "tests/penalties/test_models.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design": "tests/linear/test_solve.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",

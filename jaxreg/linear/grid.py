@@ -12,6 +12,7 @@ from jaxreg.linear.certificate import Reference, curvature, kkt_residual, refere
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
+from jaxreg.penalties.family import checked
 
 __all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
 
@@ -87,6 +88,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞, glmnet's floor of
     α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
+    checked(family)
     base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
     huge = 1e12 * max(float(base.gradient), float(base.spectrum))
     penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))

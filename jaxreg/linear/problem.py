@@ -18,6 +18,7 @@ from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import DenseDesign
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
+from jaxreg.penalties.family import checked
 from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
 
 __all__ = ["Problem"]
@@ -146,8 +147,7 @@ class Problem(eqx.Module):
             carry = lambda x: x + (0 * lam).astype(x.dtype) if x.ndim == 0 and x.dtype == lam.dtype else x  # noqa: E731
             return jax.tree.map(carry, working)
 
-        if not callable(family):
-            self.working_penalty(None if isinstance(family, Penalty) else family)
+        checked(family)
         return over(at, lambdas)
 
     def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:

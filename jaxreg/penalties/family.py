@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from jaxreg.penalties.base import Penalty
 
-__all__ = ["Family", "PenaltyGrid", "over"]
+__all__ = ["Family", "PenaltyGrid", "checked", "over"]
 
 #: A function from λ to a penalty.
 Family = Callable[[Any], Penalty]
@@ -40,9 +40,21 @@ class PenaltyGrid(eqx.Module):
         return self.row([leaf[k] for leaf in self.carried])
 
 
+def checked(family: Any) -> Family:
+    """The family itself; TypeError where it is a penalty, or nothing that can be called."""
+    if isinstance(family, Penalty) or not callable(family):
+        name = type(family).__name__
+        raise TypeError(
+            f"wanted a family, a function of λ such as jaxreg.L1 or lambda lam: jaxreg.ElasticNet(lam, 0.5), got"
+            f" {'the penalty ' if isinstance(family, Penalty) else ''}{name}"
+        )
+    return family
+
+
 def over(family: Family, lambdas: Array) -> PenaltyGrid:
     """Evaluate the family on `lambdas` (L,). TypeError where it does not return a penalty."""
     seen: dict[str, Any] = {}
+    checked(family)
 
     def leaves_at(lam: Array) -> list[Array]:
         penalty = family(lam)

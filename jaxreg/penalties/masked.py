@@ -63,7 +63,13 @@ class Masked(Combined):
             tree = self.rule(params)
             _frozen(tree)
         try:
-            full = jax.tree.map(lambda m, sub: jax.tree.map(lambda _: m, sub), tree, params)
+            # None stands where a model holds no weight: a function, say.
+            full = jax.tree.map(
+                lambda m, sub: jax.tree.map(lambda _: m is not None and m, sub),
+                tree,
+                params,
+                is_leaf=lambda x: x is None,
+            )
         except ValueError as error:
             raise ValueError(
                 f"the mask's structure {jax.tree.structure(tree)} is not a prefix of the params'"
