@@ -15,6 +15,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def main(size: int = 10_000_000, out: Path | None = None) -> list[dict[str, Any]
             "device": jax.devices()[0].device_kind,
             "machine": platform.machine(),
             "jax": jax.__version__,
-            "jaxreg": jr.__version__,
+            "jaxreg": version("jaxreg"),
         }
         out.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
     return rows

@@ -3,8 +3,9 @@
 A penalty is the Complexity of Cost = EmpLoss + λ·Complexity: an immutable pytree with a `value` and a `prox`.
 To add one that acts on each coordinate alone, subclass `SeparablePenalty` and write `value_1d` and `prox_1d`;
 `ConvexSeparablePenalty` also asks for `conjugate_1d` and `dual_bounds_1d`. Any other one subclasses `Penalty`
-and writes `value` and `prox`, a convex one also `conjugate` and `dual_scale`. Name it in `__all__`, and the
-laws in tests/test_penalties.py find it.
+and writes `value` and `prox`, a convex one also `conjugate` and `dual_scale`. Its numbers are fields declared
+with `hyperparameter()` or `per_coordinate()`, so that they are arrays: traced, batched and differentiated. In
+this package, name it in `__all__`, and the laws in tests/penalties find it.
 
 What a combination such as `2.0 * p` or `p + q` can do depends on its parts, so capabilities are properties:
 `convex`, `separable`, `metric`, `keeps_signs`, `keeps_order`, `has_conjugate`.

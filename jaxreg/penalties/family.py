@@ -45,8 +45,8 @@ def checked(family: Any) -> Family:
     if isinstance(family, Penalty) or not callable(family):
         name = type(family).__name__
         raise TypeError(
-            f"wanted a family, a function of λ such as jaxreg.L1 or lambda lam: jaxreg.ElasticNet(lam, 0.5), got"
-            f" {'the penalty ' if isinstance(family, Penalty) else ''}{name}"
+            "wanted a family, a function of λ such as jaxreg.L1 or lambda lam: jaxreg.ElasticNet(lam, 0.5),"
+            f" got {'the penalty ' if isinstance(family, Penalty) else ''}{name}"
         )
     return family
 

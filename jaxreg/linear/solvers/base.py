@@ -121,9 +121,7 @@ def iterate(
         sane = jnp.isfinite(state.objective) | (steps == 0)
         return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & sane
 
-    still = problem.constant if start[0].ndim == 1 else problem.constant[:, None]
-    # A constant column starts at 0 and feels no gradient: it stays unless the penalty wants it elsewhere.
-    state = solver.init(problem, penalty, base, (jnp.where(still, 0.0, start[0]), start[1]))
+    state = solver.init(problem, penalty, base, _begin(problem, start))
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
     carry = (state, Certificate(never, never), never, state.objective, never, zero, zero)
     state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
@@ -132,3 +130,10 @@ def iterate(
     status = Status.where(best <= tol, Status.converged, status)
     status = Status.where(finite, status, Status.nonfinite)
     return Outcome(state.coef, state.intercept, found, steps, status)
+
+
+def _begin(problem: Problem, start: tuple[Array, Array]) -> tuple[Array, Array]:
+    """A constant column starts at 0 and feels no gradient: it stays unless the penalty wants it elsewhere."""
+    coef, intercept = start
+    still = problem.constant if coef.ndim == 1 else problem.constant[:, None]
+    return jnp.where(still, 0.0, coef), intercept
