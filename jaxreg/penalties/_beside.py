@@ -67,15 +67,16 @@ class Beside:
         curvature = [jnp.asarray(c.curvature) for c in self.parts]
         all_curved = jnp.all(jnp.stack([jnp.all(c > 0) for c in curvature]))
         none_curved = jnp.all(jnp.stack([jnp.all(c == 0) for c in curvature]))
-        if not (self.penalty.metric or uniform(self.rows)):
+        if not (self.penalty.metric or self._evenly_curved()):
             raise self._refused()
         bend = [jnp.where(all_curved, c, 1.0) for c in curvature]
+        bend = [bend[0]] * len(bend) if self._evenly_curved() else bend
+        inverse = [1.0 / bend[0]] * len(bend) if self._evenly_curved() else [1.0 / b for b in bend]
         rows = [Elementary(c._replace(curvature=0.0)) for c in self.parts]
         rows = [rows[0]] * len(rows) if uniform(self.rows) else rows
-        bend = [bend[0]] * len(bend) if uniform(self.rows) else bend
         scaled = self.put([u / b for u, b in zip(self.leaves, bend, strict=True)])
         full = dict(zip(self.at, rows, strict=True))
-        w = Beside(self.penalty, full, scaled, self.at, self.others).prox([1.0 / b for b in bend])
+        w = Beside(self.penalty, full, scaled, self.at, self.others).prox(inverse)
         product = sum(jnp.sum(u * x) for u, x in zip(self.leaves, w, strict=True))
         curved = product - self.penalty.value(self.put(w)) - Rows(self.rows, w).value()
         return jnp.where(all_curved, curved, jnp.where(none_curved, flat, jnp.inf))
@@ -122,12 +123,17 @@ class Beside:
     def _step(self, steps: list[Any], given: list[Any]) -> Any:
         """One number where all leaves share it, else a tree of steps, which needs a prox in a metric."""
         one = all(t is given[0] for t in given) and jnp.ndim(given[0]) == 0
-        if one and (steps is given or uniform(self.rows)):
+        if one and (steps is given or self._evenly_curved()):
             return steps[0]
         if not self.penalty.metric:
             raise self._refused()
         pairs = zip(steps, self.leaves, strict=True)
         return self.put([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape) for t, w in pairs])
+
+    def _evenly_curved(self) -> bool:
+        """Whether all coordinates are known to have one curvature."""
+        level = self.parts[0].curvature
+        return all(c.curvature is level for c in self.parts) and jnp.ndim(level) == 0
 
     def _tubes(self) -> bool:
         """Whether this is total variation + a common slope, whose dual domain is a tube."""

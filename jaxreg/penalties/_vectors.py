@@ -9,7 +9,7 @@ from jaxtyping import Array
 from jaxreg._tree import along, weights_of
 from jaxreg._types import Params, Scalar
 
-__all__ = ["flat_step", "indicator", "scalar_step", "smallest_ratio"]
+__all__ = ["flat_step", "indicator", "magnitude", "scalar_step", "smallest_ratio"]
 
 
 def flat_step(step: Any, params: Params) -> Array:
@@ -46,3 +46,8 @@ def indicator(size: Array, bound: Any) -> Scalar:
     """0 where every size is at most its bound, a few roundings aside, else inf."""
     slack = 1 + 64 * jnp.finfo(size.dtype).eps
     return jnp.where(jnp.all(size <= bound * slack), 0.0, jnp.inf).astype(size.dtype)
+
+
+def magnitude(w: Array) -> Array:
+    """|w| with derivative 0 at 0, the shortest subgradient: a weight at rest on 0 is not pushed off."""
+    return jnp.where(w == 0, jnp.zeros_like(w), jnp.abs(w))

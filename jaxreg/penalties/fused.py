@@ -14,7 +14,7 @@ from jaxreg import projections
 from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
-from jaxreg.penalties._vectors import indicator, scalar_step, smallest_ratio
+from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Penalty
 from jaxreg.penalties.combine import Named
 from jaxreg.penalties.separable import L1
@@ -47,7 +47,7 @@ class TotalVariation(Penalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ s|difference|."""
         leaves, _ = weights_of(params)
-        return sum(jnp.sum(self._factors(w) * jnp.abs(jnp.diff(w, axis=0))) for w in leaves)
+        return sum(jnp.sum(self._factors(w) * magnitude(jnp.diff(w, axis=0))) for w in leaves)
 
     def prox(self, params: Params, step: Any) -> Params:
         """The exact minimiser on each chain."""

@@ -18,7 +18,7 @@ from jaxreg import projections, thresholds
 from jaxreg._fields import number, require, require_scalar
 from jaxreg._tree import ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
-from jaxreg.penalties._vectors import flat_step, indicator, scalar_step, smallest_ratio
+from jaxreg.penalties._vectors import flat_step, indicator, magnitude, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Penalty
 from jaxreg.penalties.combine import Named, Scaled
 from jaxreg.penalties.separable import L1
@@ -156,7 +156,7 @@ class GroupLInf(GroupPenalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g max|w_g|."""
         g = self.grouped(params)
-        return self.lam * jnp.sum(g.weights * segment_max(jnp.abs(g.vector), g.labels, g.count))
+        return self.lam * jnp.sum(g.weights * segment_max(magnitude(g.vector), g.labels, g.count))
 
     def prox(self, params: Params, step: Any) -> Params:
         """Each group clipped at its level."""

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from jaxreg import thresholds
 from jaxreg._fields import hyperparameter, require, require_scalar
 from jaxreg._types import ArrayLike
+from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import SeparablePenalty
 
 __all__ = ["L0", "MCP", "SCAD", "CappedL1", "LHalf", "LogSum", "NonconvexPenalty"]
@@ -44,7 +45,7 @@ class MCP(NonconvexPenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ|w| − w²/2γ up to γλ, γλ²/2 beyond."""
-        size = jnp.minimum(jnp.abs(w), self.gamma * self.lam)
+        size = jnp.minimum(magnitude(w), self.gamma * self.lam)
         return self.lam * size - 0.5 * size**2 / self.gamma
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
@@ -70,7 +71,7 @@ class SCAD(NonconvexPenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ|w| up to λ, then a parabola up to aλ, then (a + 1)λ²/2."""
-        size, lam, a = jnp.minimum(jnp.abs(w), self.a * self.lam), self.lam, self.a
+        size, lam, a = jnp.minimum(magnitude(w), self.a * self.lam), self.lam, self.a
         beyond = jnp.maximum(size - lam, 0.0)
         return lam * size - 0.5 * beyond**2 / (a - 1)
 
@@ -146,7 +147,7 @@ class LogSum(NonconvexPenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ·log(1 + |w|/ε)."""
-        return self.lam * jnp.log1p(jnp.abs(w) / self.eps)
+        return self.lam * jnp.log1p(magnitude(w) / self.eps)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """The larger root of a quadratic, or 0 where that costs no more."""
@@ -172,7 +173,7 @@ class CappedL1(NonconvexPenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ·min(|w|, cap)."""
-        return self.lam * jnp.minimum(jnp.abs(w), self.cap)
+        return self.lam * jnp.minimum(magnitude(w), self.cap)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """Soft threshold below the cap or the point itself beyond it, whichever costs less."""

@@ -15,7 +15,7 @@ from jaxreg import projections, thresholds
 from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import along, ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
-from jaxreg.penalties._vectors import indicator, scalar_step, smallest_ratio
+from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["LInf", "NuclearNorm", "RowL2", "SortedL1"]
@@ -39,7 +39,7 @@ class LInf(Penalty):
 
     def value(self, params: Params) -> Scalar:
         """λ max|w|."""
-        return self.lam * jnp.max(jnp.abs(ravel(params)[0]))
+        return self.lam * jnp.max(magnitude(ravel(params)[0]))
 
     def prox(self, params: Params, step: Any) -> Params:
         """All weights clipped at one level."""
@@ -171,7 +171,7 @@ class SortedL1(Penalty):
     def value(self, params: Params) -> Scalar:
         """The sorted magnitudes against the sorted λ."""
         vector, _ = self._ravelled(params)
-        return jnp.sum(self.lams * jnp.sort(jnp.abs(vector), descending=True))
+        return jnp.sum(self.lams * jnp.sort(magnitude(vector), descending=True))
 
     def prox(self, params: Params, step: Any) -> Params:
         """Sort, subtract, pool what is out of order, clip at 0."""

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from jaxreg import thresholds
 from jaxreg._fields import hyperparameter, per_coordinate, require, require_scalar
 from jaxreg._types import ArrayLike
+from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import ConvexSeparablePenalty, times
 
 __all__ = [
@@ -104,7 +105,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         c = self.coefficients()
         out = 0.5 * c.curvature * w**2
         if c.negative is c.positive:
-            out = out + c.positive * jnp.abs(w)
+            out = out + c.positive * magnitude(w)
         else:
             out = out + jnp.where(w > 0, c.positive * w, jnp.where(w < 0, -c.negative * w, 0.0))
         inside = (w >= c.lower) & (w <= c.upper) if c.bounded else True
@@ -280,7 +281,7 @@ class HuberNorm(ConvexSeparablePenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ times a parabola up to δ, then λ|w| less a constant."""
-        size = jnp.abs(w)
+        size = magnitude(w)
         core = jnp.minimum(size, self.delta)
         return self.lam * (0.5 * core**2 / self.delta + size - core)
 
