@@ -26,8 +26,12 @@ class Beside:
         self, penalty: Penalty, rows: Any, params: Params, at: list[int], others: list[Penalty]
     ) -> None:
         self.penalty, self.rows, self.at, self.others = penalty, [rows[k] for k in at], at, others
-        self.all, self.put_all = weights_of(params)
-        self.leaves, rows = [self.all[k] for k in at], self.rows
+        leaves, self.put_all = weights_of(params)
+        # Several steps are taken, so half precision is left until the end.
+        leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
+        self.leaves, rows = [leaves[k] for k in at], self.rows
+        # What is not its own is 0: another part's dual must not count as outside of this one's domain.
+        self.all = [jnp.zeros_like(leaf) for leaf in leaves]
         elementary = [row for row in rows if isinstance(row, ElementaryPenalty)]
         self.plain = len(elementary) == len(rows)
         self.parts = [row.coefficients() for row in elementary]

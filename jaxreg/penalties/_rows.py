@@ -3,6 +3,7 @@
 Elementary ones stay elementary. Others are wrapped, and what has no closed form is refused with a TypeError.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 
 import jax
@@ -28,22 +29,22 @@ def scale(row: SeparablePenalty, factor: Array) -> SeparablePenalty:
     return _Scaled(row, factor)
 
 
-def add(rows: list[SeparablePenalty]) -> SeparablePenalty:
-    """The sum; TypeError for two that are not elementary."""
+def add(rows: list[SeparablePenalty], parts: Sequence[object] = ()) -> SeparablePenalty:
+    """The sum; TypeError for two that are not elementary. It names the `parts` they are rows of."""
     elementary = [row.coefficients() for row in rows if isinstance(row, ElementaryPenalty)]
     rest = [row for row in rows if not isinstance(row, ElementaryPenalty)]
     total = reduce(_plus, elementary, Coefficients())
     if not rest:
         return Elementary(total)
     if len(rest) > 1:
-        raise refused(rest, "put all but one of them into the loss, or replace them by elementary ones")
+        raise refused(
+            parts or rest, "put all but one of them into the loss, or replace them by elementary ones"
+        )
     if not (total.sloped or total.curved or total.bounded or total.excludes):
         return rest[0]
     easy = not total.sloped and (not total.bounded or (total.cone and rest[0].keeps_signs))
     if not rest[0].convex and not easy:
-        raise refused(
-            [*rest, Elementary(total)], "add only SquaredL2 or NonNegative to one that is not convex"
-        )
+        raise refused(parts or rows, "add only SquaredL2 or NonNegative to one that is not convex")
     return _Added(total, rest[0])
 
 
@@ -76,7 +77,7 @@ def uniform(rows: list[SeparablePenalty]) -> bool:
     return all(row is rows[0] for row in rows) and all(x.ndim == 0 for x in numbers)
 
 
-def refused(parts: list, instead: str) -> TypeError:
+def refused(parts: Sequence[object], instead: str) -> TypeError:
     """The error for a prox that has no closed form."""
     names = " + ".join(sorted({_name(part) for part in parts}))
     return TypeError(f"the prox of {names} has no closed form: {instead}")
@@ -84,12 +85,9 @@ def refused(parts: list, instead: str) -> TypeError:
 
 def _name(part: object) -> str:
     """The user's word for a part: that of the penalty inside of wrappers and masks."""
-    while True:
-        inside = getattr(part, "penalty", None)
-        inside = getattr(part, "inner", None) if inside is None and isinstance(part, _Wrapper) else inside
-        if inside is None:
-            return type(part).__name__
-        part = inside
+    while isinstance(part, _Wrapper) or type(part).__name__ in ("Scaled", "Masked"):
+        part = part.inner if isinstance(part, _Wrapper) else part.penalty
+    return type(part).__name__
 
 
 def _plus(a: Coefficients, b: Coefficients) -> Coefficients:

@@ -26,7 +26,7 @@ from jaxreg._types import Params, Scalar
 from jaxreg.penalties import _rows
 from jaxreg.penalties._beside import Beside
 from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
-from jaxreg.penalties.separable import Elementary
+from jaxreg.penalties.separable import Elementary, ElementaryPenalty
 
 __all__ = ["Combined", "Named", "Scaled", "Sum"]
 
@@ -203,7 +203,8 @@ class Sum(Combined):
         """Whether every part has one, and theirs together has a closed form too."""
         ordered = any(part.keeps_order for part in self.parts)
         closed = [part.keeps_order or (part.elementary and part.keeps_signs) for part in self.parts]
-        return all(part.has_conjugate for part in self.parts) and (not ordered or all(closed))
+        uneven = not self.separable and any(part.separable and _unevenly_curved(part) for part in self.parts)
+        return all(part.has_conjugate for part in self.parts) and (not ordered or all(closed)) and not uneven
 
     def value(self, params: Params) -> Scalar:
         """The sum of the values."""
@@ -253,7 +254,7 @@ class Sum(Combined):
         out = [alone(rows[k], w, k) if k in rows else w for k, w in enumerate(leaves)]
         for beside in rest:
             for k, leaf in zip(beside.at, together(beside), strict=True):
-                out[k] = leaf
+                out[k] = leaf.astype(leaves[k].dtype)
         return weights_of(params)[1](out)
 
     def _plan(self, params: Params) -> tuple[list[Array], dict[int, SeparablePenalty], list[Beside]]:
@@ -324,12 +325,18 @@ class Named(Penalty):
         return self.made_of().rows(params)
 
 
+def _unevenly_curved(part: Penalty) -> bool:
+    """Whether its curvature may differ by coordinate, some of it 0: beside a norm it has no conjugate."""
+    flat = isinstance(part, ElementaryPenalty) and not part.coefficients().curved
+    return not flat and any(jnp.ndim(leaf) > 0 for leaf in jax.tree.leaves(part))
+
+
 def _added(parts: tuple[Penalty, ...], params: Params) -> list[SeparablePenalty]:
     """The rows of separable parts, added leaf by leaf."""
     columns = [part.rows(params) for part in parts]
     if not columns:
         return [Elementary()] * len(weights_of(params)[0])
-    return _same(columns, _rows.add)
+    return _same(columns, lambda row: _rows.add(row, parts))
 
 
 def _same(columns: list[list[SeparablePenalty]], make: Callable) -> list[SeparablePenalty]:

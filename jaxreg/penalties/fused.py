@@ -67,9 +67,14 @@ class TotalVariation(Penalty):
 
     def dual_scale(self, dual: Params) -> Scalar:
         """The smallest ratio of λs to a running sum, at most 1."""
-        tops = [
-            smallest_ratio(self._factors(u), jnp.abs(jnp.cumsum(u, axis=0)[:-1])) for u in weights_of(dual)[0]
-        ]
+        tops = []
+        for u in weights_of(dual)[0]:
+            sums = jnp.abs(jnp.cumsum(u, axis=0))
+            bound = jnp.concatenate([self._factors(u), jnp.zeros_like(u[:1])])
+            rounding = 64 * jnp.finfo(u.dtype).eps * u.shape[0] * jnp.sum(jnp.abs(u), axis=0)
+            # Where a chain ends its sum is 0 up to rounding, or the dual is outside at every scale.
+            sums = jnp.where((bound == 0) & (sums <= rounding), 0.0, sums)
+            tops.append(smallest_ratio(bound, sums))
         return jnp.min(jnp.stack(tops))
 
     def free(self, direction: Params, at: Params | None = None) -> Params:

@@ -38,9 +38,9 @@ class Grouped(NamedTuple):
     def norms(self) -> Array:
         """‖v_g‖₂ of each group, with derivative 0 where it is 0."""
         top = segment_max(jnp.abs(self.vector), self.labels, self.count)
-        top = jnp.where(top > 0, top, 1.0)
+        top = jnp.where(top == 0, 1.0, top)
         squares = segment_sum((self.vector / top[self.labels]) ** 2, self.labels, self.count)
-        return top * jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+        return top * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
 
 
 class GroupPenalty(Penalty):
@@ -276,6 +276,12 @@ def _fields(
         if isinstance(groups, jax.core.Tracer):
             raise ValueError(f"{name} under a trace cannot count the groups: give num_groups")
         num_groups = _count(np.asarray(groups))
+    elif not isinstance(groups, jax.core.Tracer):
+        top, low = int(np.max(np.asarray(groups))), int(np.min(np.asarray(groups)))
+        require(
+            low >= 0 and top < num_groups,
+            f"{name}: group labels must be 0 … {num_groups - 1} (num_groups), got {low} to {top}",
+        )
     if weights is None:
         sizes = segment_sum(jnp.ones(labels.size, lam.dtype), labels.ravel(), num_groups)
         return lam, labels, rule(sizes), num_groups
@@ -284,7 +290,8 @@ def _fields(
         weights.shape == (num_groups,),
         f"{name}: weights have shape {weights.shape}, wanted one per group, ({num_groups},)",
     )
-    require(weights >= 0, f"{name}: weights must be finite numbers ≥ 0, got negative or NaN")
+    fine = (weights >= 0) & jnp.isfinite(weights)
+    require(fine, f"{name}: weights must be finite numbers ≥ 0, got negative, infinite or NaN ones")
     return lam, labels, weights, num_groups
 
 

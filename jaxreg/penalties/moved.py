@@ -12,6 +12,7 @@ from jaxreg._fields import number, require
 from jaxreg._tree import along, is_weight, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties import _rows
+from jaxreg.penalties._vectors import scalar_step
 from jaxreg.penalties.base import Penalty, SeparablePenalty, line_up, times
 from jaxreg.penalties.separable import L1
 
@@ -144,7 +145,7 @@ class Orthogonal(Penalty):
 
     def prox(self, params: Params, step: Any) -> Params:
         """Qᵀ of the inner prox of Qw."""
-        return self._back(self.penalty.prox(self._there(params), step))
+        return self._back(self.penalty.prox(self._there(params), scalar_step(step, self)))
 
     def conjugate(self, dual: Params) -> Scalar:
         """The inner conjugate of Qu."""

@@ -135,9 +135,9 @@ class RowL2(Penalty):
                 )
             axis = tuple(int(a) for a in np.atleast_1d(self.axis))
             top = jnp.max(jnp.abs(leaf), axis=axis, keepdims=True)
-            top = jnp.where(top > 0, top, 1.0)
+            top = jnp.where(top == 0, 1.0, top)
             squares = jnp.sum((leaf / top) ** 2, axis=axis)
-            norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+            norm = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
             out.append(norm * jnp.squeeze(top, axis))
         return out
 

@@ -13,7 +13,7 @@ from jaxreg import projections
 from jaxreg._fields import hyperparameter, require
 from jaxreg._tree import ravel
 from jaxreg._types import Params, Scalar
-from jaxreg.penalties._vectors import indicator
+from jaxreg.penalties._vectors import indicator, scalar_step
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["L1Ball", "L2Ball", "SetPenalty", "Simplex"]
@@ -57,6 +57,7 @@ class L1Ball(SetPenalty):
 
     def prox(self, params: Params, step: Any) -> Params:
         """The nearest point."""
+        scalar_step(step, self)
         vector, back = ravel(params)
         return back(projections.l1_ball(vector, self.radius))
 
@@ -90,6 +91,7 @@ class L2Ball(SetPenalty):
 
     def prox(self, params: Params, step: Any) -> Params:
         """The nearest point."""
+        scalar_step(step, self)
         vector, back = ravel(params)
         return back(projections.l2_ball(vector, self.radius))
 
@@ -120,6 +122,7 @@ class Simplex(SetPenalty):
 
     def prox(self, params: Params, step: Any) -> Params:
         """The nearest point."""
+        scalar_step(step, self)
         vector, back = ravel(params)
         return back(projections.simplex(vector, self.total))
 
@@ -134,5 +137,5 @@ def _check(what: str, x: Array) -> None:
 
 def _norm(v: Array) -> Array:
     top = jnp.max(jnp.abs(v))
-    safe = jnp.where(top > 0, top, 1.0)
-    return safe * jnp.where(top > 0, jnp.sqrt(jnp.where(top > 0, jnp.sum((v / safe) ** 2), 1.0)), 0.0)
+    safe = jnp.where(top == 0, 1.0, top)
+    return safe * jnp.where(top == 0, 0.0, jnp.sqrt(jnp.where(top == 0, 1.0, jnp.sum((v / safe) ** 2))))
