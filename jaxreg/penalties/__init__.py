@@ -1,4 +1,45 @@
-"""What complexity costs: penalties, their sums, scalings and masks."""
+r"""What complexity costs: penalties, their sums, scalings and masks.
+
+"Exact zeros" are weights that its prox makes `== 0`; "conjugate" means that a fit gets a duality gap; "prox in a
+metric" means that the prox takes one step per coordinate, as the adaptive optimisers do. `a * p` scales, `p + q`
+adds; what is true of the parts decides what is true of the whole. Not every convex function of the weights has
+a prox: a sum that has none in closed form is refused with a TypeError that names its parts.
+
+| penalty | formula | convex | exact zeros | conjugate | prox in a metric |
+| --- | --- | --- | --- | --- | --- |
+| L0 | $\lambda \cdot \#\{j : w_j \ne 0\}$ | no | yes | no | yes |
+| L1 | $\lambda \sum_j s_j \|w_j\|$ | yes | yes | yes | yes |
+| MCP | $\lambda\sum_j \int_0^{\|w_j\|} (1 - x/\gamma\lambda)_+ dx$ | no | yes | no | yes |
+| SCAD | $\sum_j \int_0^{\|w_j\|} \min(\lambda, (a\lambda - x)_+/(a - 1)) dx$ | no | yes | no | yes |
+| AsymmetricL1 | $\lambda \sum_j (p \max(w_j, 0) + n \max(-w_j, 0))$ | yes | yes | yes | yes |
+| Box | lower ≤ w ≤ upper | yes | no | yes | yes |
+| CappedL1 | $\lambda \sum_j \min(\|w_j\|, c)$ | no | yes | no | yes |
+| ElasticNet | $\lambda \sum_j s_j (r\|w_j\| + \frac{1-r}{2} w_j^2)$ | yes | yes | yes | yes |
+| FusedLasso | $\lambda_1 \sum_j \|w_j\| + \lambda_2 \sum_i \|w_{i+1} - w_i\|$ | yes | yes | yes | no |
+| GroupL2 | $\lambda \sum_g s_g \lVert w_g \rVert_2$ | yes | yes | yes | yes |
+| GroupLInf | $\lambda \sum_g s_g \lVert w_g \rVert_\infty$ | yes | yes | yes | no |
+| GroupMCP | $\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$ | no | yes | no | no |
+| HuberNorm | $\lambda \sum_j h(w_j)$ | yes | no | yes | yes |
+| L1Ball | $\lVert w \rVert_1 \le r$ | yes | yes | yes | no |
+| L2Ball | $\lVert w \rVert_2 \le r$ | yes | no | yes | no |
+| LHalf | $\lambda \sum_j \|w_j\|^{1/2}$ | no | yes | no | yes |
+| LInf | $\lambda \max_j \|w_j\|$ | yes | no | yes | no |
+| LogSum | $\lambda \sum_j \log(1 + \|w_j\|/\varepsilon)$ | no | yes | no | yes |
+| Masked | penalty where mask is true | of its parts | of its parts | of its parts | of its parts |
+| NonNegative | w ≥ 0 | yes | yes | yes | yes |
+| NuclearNorm | $\lambda \sum_i \sigma_i(W)$ | yes | no | yes | no |
+| Orthogonal | penalty of Q·w for an orthonormal Q | yes | no | yes | no |
+| Partition | Another penalty for every part of the params | of its parts | of its parts | of its parts | of its parts |
+| RowL2 | $\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ | yes | yes | yes | yes |
+| Scaled | factor·penalty | of its parts | of its parts | of its parts | of its parts |
+| Simplex | $w \ge 0, \sum_j w_j = s$ | yes | yes | yes | no |
+| SortedL1 | $\sum_i \lambda_i \|w\|_{(i)}$ | yes | yes | yes | no |
+| SparseGroup | $\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$ | yes | yes | yes | yes |
+| SquaredL2 | $\frac{\lambda}{2} \sum_j s_j w_j^2$ | yes | no | yes | yes |
+| Sum | The sum of penalties | of its parts | of its parts | of its parts | of its parts |
+| TotalVariation | $\lambda \sum_i s_i \|w_{i+1} - w_i\|$ | yes | no | yes | no |
+| Toward | penalty of w − reference | yes | yes | yes | yes |
+"""  # noqa: E501
 
 from jaxreg._fields import hyperparameter, per_coordinate
 from jaxreg.penalties import masks

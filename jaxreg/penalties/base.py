@@ -75,7 +75,10 @@ class Penalty(eqx.Module):
 
     @abstractmethod
     def value(self, params: Params) -> Scalar:
-        """The complexity of the params: one number, inf outside the domain."""
+        """The complexity of the params: one number, inf outside the domain.
+
+        Its derivative at a kink is a subgradient: 0 where a weight or a group rests on 0.
+        """
 
     @abstractmethod
     def prox(self, params: Params, step: Any) -> Params:

@@ -45,7 +45,7 @@ class Toward(Penalty):
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
         """L1 around a point."""
-        return cls(L1(1.0), jnp.linspace(-1.0, 1.5, int(np.prod(shape))).reshape(shape))
+        return cls(L1(1.0), 0.5 * (jnp.arange(float(np.prod(shape))) - 2.0).reshape(shape))
 
     def value(self, params: Params) -> Scalar:
         """The inner value of the difference."""

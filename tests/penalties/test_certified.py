@@ -46,7 +46,7 @@ SETS = {
 ONLY = (
     "HuberNorm + L1 + Box",
     "Toward(SquaredL2) + L1",
-    "GroupL2 + weighted SquaredL2",
+    "GroupL2 + SquaredL2",
     "GroupL2 + weighted L1",
     "GroupL2 + ElasticNet + NonNegative",
     "LInf + weighted L1 + SquaredL2",

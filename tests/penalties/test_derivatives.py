@@ -1,5 +1,7 @@
 """Laws of derivatives in the params and in the numbers of a penalty: right off the kinks, finite at them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +127,12 @@ FINITE = [
     for n in dict.fromkeys(
         [*BROAD, "GroupLInf weights", "LInf + SquaredL2", "SparseGroup + L1", "AsymmetricL1 by coordinate"]
     )
-    if SUBJECTS[n].penalty.convex and SUBJECTS[n].whole_space
+    if SUBJECTS[n].penalty.convex
+    and SUBJECTS[n].whole_space
+    # Autodiff adds the shortest subgradients of the terms. That is the shortest one of the sum where each weight
+    # has one kink; not for ties of neighbours or ranks, nor where a term is moved or turned, so that it meets its
+    # kink but for rounding, or where another term has a slope at the kink.
+    and not re.search("TotalVariation|FusedLasso|SortedL1|Toward|Orthogonal", n)
 ]
 
 
