@@ -100,6 +100,10 @@ class TotalVariation(Penalty):
 
     def _factors(self, w: Array) -> Array:
         """λs, shaped to multiply the differences of w."""
+        if w.ndim == 0:
+            raise ValueError(
+                "TotalVariation sees chains, got a single number among the leaves: leave it out with Masked"
+            )
         shape = (w.shape[0] - 1, *(1,) * (w.ndim - 1))
         if self.weights is None:
             return jnp.broadcast_to(self.lam.astype(w.dtype), (w.shape[0] - 1, *w.shape[1:]))
