@@ -129,9 +129,9 @@ FINITE = [
     )
     if SUBJECTS[n].penalty.convex
     and SUBJECTS[n].whole_space
-    # Autodiff adds the shortest subgradients of the terms. Their sum is the shortest where each weight has one
-    # kink; not for ties of neighbours or ranks, nor where a term is moved or turned, so that it meets its kink
-    # but for rounding, or where another term has a slope at the kink.
+    # Autodiff adds the shortest subgradients of the terms. Their sum is the shortest where each weight has
+    # one kink; not for ties of neighbours or ranks, nor where a term is moved or turned, so that it meets its
+    # kink but for rounding, or where another term has a slope at the kink.
     and not re.search("TotalVariation|FusedLasso|SortedL1|Toward|Orthogonal", n)
 ]
 
