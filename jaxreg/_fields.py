@@ -32,13 +32,13 @@ def number(x: ArrayLike) -> Array:
 
 
 def require_scalar(name: str, x: ArrayLike) -> None:
-    """Raise `ValueError` for a hyperparameter that is not one number ≥ 0."""
+    """Raise `ValueError` for a hyperparameter that is not one finite number ≥ 0."""
     if jnp.ndim(x):
         raise ValueError(
             f"{name} must be one number, got shape {jnp.shape(x)}: factors per coordinate are `weights`, a"
             " grid of λ is for jaxreg.path or jax.vmap"
         )
-    require(x >= 0, f"{name} must be a number ≥ 0, got {x}")
+    require((x >= 0) & jnp.isfinite(x), f"{name} must be a finite number ≥ 0, got {x}")
 
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:

@@ -105,7 +105,7 @@ def chained(v: jax.Array) -> list[dict[str, Any]]:
 def peers(v: jax.Array) -> list[dict[str, Any]]:
     """The proxes that pyproximal has too, on the same values; none where it is not installed."""
     try:
-        import pyproximal
+        import pyproximal  # pyright: ignore[reportMissingImports]
     except ImportError:
         return []
     short = v[: v.size // 10]
@@ -155,7 +155,7 @@ def _slope(x: np.ndarray, lams: np.ndarray) -> np.ndarray:
 def _direct_tv() -> Callable[[np.ndarray, float], np.ndarray] | None:
     """Johnson's dynamic programme, compiled by numba; None where that is not installed."""
     try:
-        import numba
+        import numba  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
 

@@ -168,6 +168,10 @@ class Partition(Named):
         self.penalties = dict(penalties)
         if not self.penalties:
             raise ValueError("Partition: penalties is empty, wanted a penalty for each label")
+        for label, penalty in self.penalties.items():
+            if not isinstance(penalty, Penalty):
+                kind = type(penalty).__name__
+                raise TypeError(f"Partition: wanted a penalty for the label {label!r}, got {kind}")
         if callable(labels) and not isinstance(labels, eqx.Module):
             self.labels = labels
         else:
