@@ -92,6 +92,8 @@ def test_no_finite_solution_is_said_and_spoils_no_neighbour(solver):
     here = jr.Problem(jr.losses.Logistic(), X, (X[:, 0] > 0).astype(float))
     path = jr.path(here, jr.L1, [0.1, 0.01, 0.0], mode="batched", solver=solver(), max_steps=2000)
     assert path.messages()[:2] == ["converged", "converged"]
-    assert path.messages()[2] != "converged"
+    # Its infimum is 0: the loss is shown to be that near, or the status says that it is not.
+    assert bool(path.converged[2]) == (path.gap[2] <= 1e-6)
+    assert path.objective[2] <= path.gap[2] * np.log(2) * 1.01  # what rounding leaves of the orthogonality
     assert abs(path.coef[2, 0]) > 10 * abs(path.coef[1, 0])
     assert bool(jnp.all(jnp.isfinite(path.coef)))
