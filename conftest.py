@@ -15,9 +15,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Four virtual devices, for what spreads lanes over a mesh; everything else runs on the first.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import jax.numpy as jnp
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 
