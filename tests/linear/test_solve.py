@@ -9,35 +9,11 @@ from sklearn import linear_model
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import jaxreg as jr
+from tests.members import LOSSES, targets
 
 KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
 KNOTS += [19.98125468, 5.47747295, 5.08917881, 2.18224973, 1.31043525]
 ENTER = ["bmi", "s5", "bp", "s3", "sex", "s6", "s1", "s4", "s2", "age"]
-LOSSES = {
-    "squared": jr.losses.SquaredError(),
-    "huber": jr.losses.Huber(1.0),
-    "logistic": jr.losses.Logistic(),
-    "multinomial": jr.losses.Multinomial(3),
-    "poisson": jr.losses.Poisson(),
-}
-
-
-def targets(kind, z, rng):
-    """Targets drawn from the model of a loss."""
-    n = len(z)
-    if kind == "logistic":
-        y = (rng.random(n) < 1 / (1 + np.exp(-z))).astype(float)
-        y[:2] = 0, 1
-        return y
-    if kind == "multinomial":
-        y = np.digitize(z + rng.normal(size=n), [-1, 1])
-        y[:3] = 0, 1, 2
-        return y
-    if kind == "poisson":
-        y = rng.poisson(np.exp(np.clip(0.5 * z, -3, 3))).astype(float)
-        y[0] += 1
-        return y
-    return z + rng.normal(size=n)
 
 
 def test_diabetes_knots():
@@ -127,7 +103,7 @@ def test_random_problems_are_certified():
         problem = jr.Problem(
             LOSSES[kind], X, y,
             sample_weight=rng.uniform(0, 2, n) if trial % 4 == 1 else np.ones(n),
-            offset=0.3 * rng.normal(size=(n, 3) if kind == "multinomial" else n) * (trial % 4 == 2),
+            offset=0.3 * rng.normal(size=(n, 3) if kind == "Multinomial" else n) * (trial % 4 == 2),
             standardize=bool(trial % 3),
         )  # fmt: skip
         weights = np.where(np.arange(p) == 0, 0.0, rng.uniform(0.5, 2, p))
