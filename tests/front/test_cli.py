@@ -289,16 +289,26 @@ def test_cache(tmp_path, on, kept):
     assert not kept or list((tmp_path / "own").iterdir())
 
 
-def test_cache_has_a_place_of_its_own(tmp_path, monkeypatch):
-    import jax
-
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    _output.use_cache(True)
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jaxreg")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
-    _output.use_cache(True)
-    assert not jax.config.jax_enable_compilation_cache
+@pytest.mark.parametrize(("place", "kept"), [("here", True), ("/proc/nothing", False)])
+def test_cache_has_a_place_of_its_own(tmp_path, place, kept):
+    """In the user's cache folder; where that cannot be written to, there is none. Of a process of its own."""
+    root = place if place.startswith("/") else str(tmp_path / place)
+    given = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    program = (
+        "import jax; from jaxreg.front import _output; _output.use_cache(True);"
+        "print(jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=given | {"XDG_CACHE_HOME": root},
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    enabled, folder = done.stdout.split()
+    assert (enabled == "True") == kept
+    assert not kept or folder == f"{root}/jaxreg"
 
 
 # The whole command.
