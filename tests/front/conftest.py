@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxreg.front import _output
 from jaxreg.front._dataset import labelled
 from jaxreg.front.data import Table
 
@@ -58,19 +59,16 @@ def refused():
 
 
 @pytest.fixture(autouse=True)
-def _settings():
-    """The command sets JAX's precision and cache; the next test finds them as they were."""
-    names = (
-        "jax_enable_x64",
-        "jax_enable_compilation_cache",
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
+def _settings(monkeypatch):
+    """The command sets JAX's precision; the next test finds it as it was.
+
+    The cache of compiled programs stays as the tests have it: once it is open JAX goes on to use it, whatever its
+    settings are later. That of the command is tested in processes of its own.
+    """
+    monkeypatch.setattr(_output, "use_cache", lambda on: None)
+    before = jax.config.jax_enable_x64
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture
