@@ -62,8 +62,8 @@ def refused():
 def _settings(monkeypatch):
     """The command sets JAX's precision; the next test finds it as it was.
 
-    The cache of compiled programs stays as the tests have it: once it is open JAX goes on to use it, whatever its
-    settings are later. That of the command is tested in processes of its own.
+    The cache of compiled programs stays as the tests have it: once it is open JAX goes on to use it, whatever
+    its settings are later. That of the command is tested in processes of its own.
     """
     monkeypatch.setattr(_output, "use_cache", lambda on: None)
     before = jax.config.jax_enable_x64
