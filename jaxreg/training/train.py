@@ -1,0 +1,180 @@
+"""One training run as a pure function: a scan of optimiser steps over mini-batches, and what it records.
+
+Nothing in it touches the host and every size is fixed, so it runs under jit and vmaps over λ, keys and rates.
+The branches inside depend on the step count alone, which is the same for all lanes: they stay branches under
+vmap, and are not computed on both sides.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxreg._tree import weights_of
+from jaxreg._types import Params
+from jaxreg.penalties.base import Penalty
+from jaxreg.training.transforms.links import require_last
+
+__all__ = ["train"]
+
+
+def train(
+    loss_fn: Callable[..., Any],
+    model: Params,
+    optimizer: optax.GradientTransformation,
+    data: Any,
+    *,
+    steps: int,
+    batch_size: int | None = None,
+    key: Array | None = None,
+    penalty: Penalty | None = None,
+    after_step: Callable[[Params, Array], Params] | None = None,
+    metrics: Mapping[str, Callable[[Params], Any]] | None = None,
+    every: int | None = None,
+    stochastic: bool = False,
+) -> tuple[Params, dict[str, Any]]:
+    """Train a model by `steps` steps of an optax optimiser; returns (model, history).
+
+    - `loss_fn(model, batch)` is the mean loss of a batch, a scalar; `batch` has the structure of `data`, with
+      `batch_size` entries along the leading axis of every array. With `stochastic=True` it is called as
+      `loss_fn(model, batch, key)`, a fresh key at every step, for dropout and the like.
+    - `model` is any pytree: an Equinox module, or plain params that `loss_fn` applies. Its arrays of floats are
+      trained, all else is left alone.
+    - `batch_size=None` takes all data at every step. Otherwise batches are drawn without replacement: each
+      epoch is a fresh permutation of the n samples by `key`, cut into n // batch_size batches; the
+      n % batch_size samples left over sit out that epoch.
+    - `penalty` is only reported: the optimiser applies it (or `loss_fn` does), so that nothing is penalised
+      twice.
+    - `after_step(model, count)` runs after every step: an exact prox or projection, where adding a step would
+      break ties or bounds.
+
+    The history holds one entry for every `every` steps (which must divide `steps`; default: one entry, at the
+    end), R in all: `step` (R,); `loss` (R,), the mean of the batch losses since the entry before; with a penalty
+    `penalty` (R,), its value, and `zeros` (R,), the fraction of exact zeros in the leaves that it covers; and
+    every `metrics[name](model)`, stacked.
+
+    ValueError for sizes that do not fit and for an optimiser whose state shows a link after the proximal step;
+    TypeError for a loss that is not a scalar.
+
+    >>> import jaxreg as jr
+    >>> X = jax.random.normal(jax.random.key(0), (200, 5))
+    >>> y = X[:, 0] - 2 * X[:, 1]
+    >>> def loss_fn(w, batch):
+    ...     return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
+    >>> optimizer = jr.transforms.proximal_sgd(0.1, jr.L1(0.1))
+    >>> w, history = train(
+    ...     loss_fn, jnp.zeros(5), optimizer, (X, y), steps=200, batch_size=50, key=jax.random.key(1),
+    ...     penalty=jr.L1(0.1), every=100)
+    >>> (w != 0).tolist(), history["zeros"].shape
+    ([True, True, False, False, False], (2,))
+    """
+    every = steps if every is None else every
+    batches = _Batches(data, batch_size, key, steps, every)
+    weights, static = eqx.partition(model, eqx.is_inexact_array)
+    optimizer = optax.with_extra_args_support(optimizer)
+    reported = {**_report(penalty), **(metrics or {})}
+    if clash := sorted({"step", "loss"} & set(reported) | ({"penalty", "zeros"} & set(metrics or {}))):
+        raise ValueError(f"the history has its own {clash[0]!r}: give that metric another name")
+
+    def one(carry: _Carry, count: Array) -> tuple[_Carry, Array]:
+        order, batch, noise = batches.draw(carry.order, count)
+
+        def objective(weights: Params) -> Any:
+            whole = eqx.combine(weights, static)
+            value = loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch)
+            if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+                raise TypeError(
+                    f"loss_fn must return one float, the mean loss of the batch; got shape {jnp.shape(value)} and"
+                    f" dtype {jnp.result_type(value)}"
+                )
+            return value
+
+        value, gradient = jax.value_and_grad(objective)(carry.weights)
+        updates, state = optimizer.update(
+            gradient, carry.state, carry.weights, value=value, grad=gradient, value_fn=objective
+        )
+        new = optax.apply_updates(carry.weights, updates)
+        if after_step is not None:
+            new, rest = eqx.partition(after_step(eqx.combine(new, static), count), eqx.is_inexact_array)
+            if not eqx.tree_equal(jax.tree.structure(rest), jax.tree.structure(static)):
+                raise ValueError("after_step must return a model of the same structure as it was given")
+        return _Carry(new, state, order), value
+
+    def record(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, Any]]:
+        carry, losses = jax.lax.scan(one, carry, counts)
+        whole = eqx.combine(carry.weights, static)
+        entry = {name: metric(whole) for name, metric in reported.items()}
+        return carry, {"step": counts[-1] + 1, "loss": jnp.mean(losses), **entry}
+
+    state = optimizer.init(weights)
+    require_last(state)
+    counts = jnp.arange(steps, dtype=jnp.int32).reshape(-1, every)
+    carry, history = jax.lax.scan(record, _Carry(weights, state, batches.start()), counts)
+    return eqx.combine(carry.weights, static), history
+
+
+class _Carry(NamedTuple):
+    """What one step hands to the next: the trained weights, the optimiser's state, this epoch's order."""
+
+    weights: Params
+    state: Any
+    order: Array
+
+
+class _Batches:
+    """Mini-batches without replacement, as a function of the step count."""
+
+    def __init__(self, data: Any, size: int | None, key: Array | None, steps: int, every: int) -> None:
+        for name, number in (("steps", steps), ("every", every), ("batch_size", 1 if size is None else size)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number ≥ 1, got {number!r}")
+        if steps % every:
+            raise ValueError(f"every must divide steps, got every={every} and steps={steps}")
+        arrays = jax.tree.map(jnp.asarray, data)
+        lengths = sorted({leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(arrays)})
+        if len(lengths) != 1 or lengths[0] < 1:
+            raise ValueError(
+                f"data must hold arrays of one common length ≥ 1, got lengths {lengths or 'none'}"
+            )
+        if size is not None and size > lengths[0]:
+            raise ValueError(f"batch_size must be at most the {lengths[0]} samples of the data, got {size}")
+        if size is not None and key is None:
+            raise ValueError("mini-batches are drawn at random: give key=jax.random.key(0), say")
+        self.data, self.n, self.size = arrays, lengths[0], size
+        self.key = jax.random.key(0) if key is None else key
+
+    def start(self) -> Array:
+        """Room for the order of an epoch."""
+        return jnp.arange(self.n if self.size is not None else 0, dtype=jnp.int32)
+
+    def draw(self, order: Array, count: Array) -> tuple[Array, Any, Array]:
+        """The order of the epoch, the batch of this step, and a key for the loss's own noise."""
+        noise = jax.random.fold_in(jax.random.fold_in(self.key, 1), count)
+        if self.size is None:
+            return order, self.data, noise
+        epoch, place = jnp.divmod(count, self.n // self.size)
+        shuffle = jax.random.fold_in(jax.random.fold_in(self.key, 0), epoch)
+        fresh = lambda: jax.random.permutation(shuffle, order.size).astype(order.dtype)  # noqa: E731
+        order = jax.lax.cond(place == 0, fresh, lambda: order)
+        chosen = jax.lax.dynamic_slice_in_dim(order, place * self.size, self.size)
+        return order, jax.tree.map(lambda x: x[chosen], self.data), noise
+
+
+def _report(penalty: Penalty | None) -> dict[str, Callable[[Params], Any]]:
+    """What a penalty adds to the history."""
+    if penalty is None:
+        return {}
+    if not isinstance(penalty, Penalty):
+        raise TypeError(f"wanted a penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
+
+    def zeros(model: Params) -> Array:
+        leaves = [w for w, on in zip(weights_of(model)[0], penalty.covers(model), strict=True) if on]
+        return sum((jnp.sum(w == 0) for w in leaves), jnp.zeros((), int)) / max(
+            sum(w.size for w in leaves), 1
+        )
+
+    return {"penalty": penalty.value, "zeros": zeros}

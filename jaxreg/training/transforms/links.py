@@ -1,0 +1,265 @@
+"""Links of an optax chain: decay before or after the scaling, and the proximal step at the end.
+
+Rates and λ are numbers or schedules (functions of the step count); a penalty may be such a function too:
+`lambda count: L1(schedule(count))`. Which leaves take part is the penalty's `Masked`, or the mask, in optax's
+forms: a tree of booleans that is a prefix of the params, or a function of the params.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxreg._tree import is_weight, weights_of
+from jaxreg._types import ArrayLike, Params
+from jaxreg.penalties.base import Penalty
+from jaxreg.penalties.masked import Masked
+from jaxreg.penalties.separable import SquaredL2
+
+__all__ = [
+    "ProximalState",
+    "Rate",
+    "ScheduledPenalty",
+    "apply_prox",
+    "at",
+    "checked",
+    "decoupled_l2_decay",
+    "l2_decay",
+    "landing",
+    "proximal",
+    "require_last",
+    "wide",
+]
+
+#: A number or an optax schedule.
+Rate = ArrayLike | Callable[[Any], Any]
+#: A penalty, or a function of the step count that returns one.
+ScheduledPenalty = Penalty | Callable[[Any], Penalty]
+
+
+class DecayState(NamedTuple):
+    """The number of steps taken, for schedules."""
+
+    count: Array
+
+
+class ProximalState(NamedTuple):
+    """The number of steps taken, and the state of what runs before the proximal step."""
+
+    count: Array
+    inner: Any = ()
+
+
+def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraArgs:
+    """Adds λ·w to the gradient: the L2 penalty λ/2·Σw² of the cost, put before the scaling by a rate.
+
+    `lam` is a number ≥ 0 or a schedule; `mask` selects leaves or entries. ValueError for a negative λ, for a
+    mask that does not fit, and where `update` is called without params.
+
+    >>> import optax
+    >>> link = optax.chain(l2_decay(0.5), optax.sgd(0.1))
+    >>> w = jnp.array([2.0])
+    >>> updates, _ = link.update(jnp.zeros(1), link.init(w), w)
+    >>> updates.tolist()
+    [-0.10000000149011612]
+    """
+    return _decay(lam, 1.0, mask)
+
+
+def decoupled_l2_decay(
+    lam: Rate, learning_rate: Rate, mask: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """Subtracts η·λ·w from the step: AdamW's weight decay, put after the scaling by the rate η.
+
+    With an adaptive optimiser this is not the L2 penalty of the cost: without noise AdamW ends at the minimum
+    of the loss over ‖w‖∞ ≤ 1/λ (Loshchilov and Hutter 2019; Xie and Li 2024). Errors as for `l2_decay`.
+
+    >>> import optax
+    >>> link = optax.chain(optax.adam(0.1), decoupled_l2_decay(0.5, 0.1))
+    >>> w = jnp.array([2.0])
+    >>> updates, _ = link.update(jnp.zeros(1), link.init(w), w)
+    >>> updates.tolist()
+    [-0.10000000149011612]
+    """
+    return _decay(lam, lambda count: -at(learning_rate, count), mask)
+
+
+def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationExtraArgs:
+    """Adds factor·λ·w to the updates."""
+    if not callable(lam):
+        SquaredL2(lam).value(jnp.zeros(1))  # refuses a λ that is negative or not one number
+    masked = None if mask is None else Masked(SquaredL2(1.0), mask)
+
+    def init(params: Params) -> DecayState:
+        return DecayState(jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: DecayState, params: Any = None, **extra: Any) -> tuple[Any, DecayState]:
+        _needs(params, "decay")
+        scale = at(factor, state.count) * at(lam, state.count)
+        kept = iter(masked.mask(params) if masked is not None else [])
+
+        def one(w: Any, u: Any) -> Any:
+            if not is_weight(w):
+                return u
+            keep = next(kept) if masked is not None else True
+            if u is None or keep is False:
+                return u
+            pull = jnp.asarray(scale, w.dtype) * w
+            return (u + (pull if keep is True else jnp.where(keep, pull, 0))).astype(u.dtype)
+
+        new = jax.tree.map(one, params, updates, is_leaf=_is_none)
+        return new, DecayState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTransformationExtraArgs:
+    """The last link of a chain: turns the step u into prox(w + u, η·penalty) − w, which lands on exact zeros.
+
+    Right after plain gradient steps, `chain(sgd(η), proximal(penalty, η))`: then the chain ends at a minimum
+    of loss + penalty. With momentum or an adaptive scaling take `proximal_sgd`, `proximal_adam`, ...: the same
+    link after `sgd(η, momentum=0.9)` solves the problem with λ/10, after `adam(η)` that of another metric.
+
+    w + u' is exactly 0 where the prox is, in every float type and under jit, as long as nothing comes after:
+    a link that scales or averages destroys the zeros (`require_last` sees it, and `jaxreg.train` asks it), and
+    so do averages of the params such as schedule-free training. Equal weights (total variation) and bounds may
+    be off by a rounding, because the step is added: `apply_prox` assigns instead.
+
+    `penalty` is a penalty or a function of the step count that returns one; give a λ that
+    `optax.inject_hyperparams` should hold to a function of your own that makes the chain, since it takes every
+    callable argument for a schedule. TypeError where `penalty` is neither; ValueError without params.
+
+    >>> import jaxreg as jr, optax
+    >>> w, chain = jnp.array([1.0, 0.05]), optax.chain(optax.sgd(0.1), proximal(jr.L1(1.0), 0.1))
+    >>> updates, _ = chain.update(jnp.zeros(2), chain.init(w), w)
+    >>> optax.apply_updates(w, updates).tolist()
+    [0.8999999761581421, 0.0]
+    """
+    checked(penalty)
+
+    def init(params: Params) -> ProximalState:
+        return ProximalState(jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any, state: ProximalState, params: Any = None, **extra: Any
+    ) -> tuple[Any, ProximalState]:
+        step = at(learning_rate, state.count)
+        new = landing(params, updates, at(penalty, state.count), step)
+        return new, ProximalState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Params:
+    """The params after an update and a prox: prox(params + updates, step), assigned in the params' dtypes.
+
+    In place of `optax.apply_updates`, for penalties whose ties (total variation, SLOPE) or bounds (Box, balls)
+    an addition would break. `updates` may hold None where a leaf has none; `step` is the rate of the updates,
+    or a tree of one step per coordinate where the penalty has a prox in a metric.
+
+    >>> import jaxreg as jr
+    >>> apply_prox(jnp.array([0.3, -0.2]), jnp.array([0.9, 0.9]), jr.Box(0.0, 1.0), 0.1).tolist()
+    [1.0, 0.699999988079071]
+    """
+    checked(penalty)
+    new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
+    return jax.tree.map(lambda w, n: n.astype(w.dtype) if is_weight(w) else w, params, new)
+
+
+def require_last(state: Any) -> None:
+    """ValueError where a chain's state shows a link after the proximal step, or an average around it.
+
+    `state` is what `init` returned. Seen are chains and optax's schedule-free and lookahead wrappers; what an
+    opaque function does to the updates afterwards cannot be seen.
+
+    >>> import jaxreg as jr, optax
+    >>> wrong = optax.chain(proximal(jr.L1(0.1), 0.1), optax.scale(0.5))
+    >>> require_last(wrong.init(jnp.zeros(2)))
+    Traceback (most recent call last):
+    ValueError: a link stands after the proximal step and would destroy its zeros: put the proximal step last
+    """
+    kind = type(state).__name__
+    if isinstance(state, ProximalState) or not _holds(state):
+        return
+    if kind in ("ScheduleFreeState", "LookaheadState"):
+        raise ValueError(
+            f"{kind.removesuffix('State')} averages the params, which destroys exact zeros: use the proximal"
+            " optimiser without it"
+        )
+    children = list(state.values()) if isinstance(state, dict) else list(state)
+    if type(state) is tuple and any(map(_holds, children[:-1])):
+        raise ValueError(
+            "a link stands after the proximal step and would destroy its zeros: put the proximal step last"
+        )
+    for child in children:
+        require_last(child)
+
+
+def _holds(state: Any) -> bool:
+    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ProximalState))
+    return any(isinstance(leaf, ProximalState) for leaf in leaves)
+
+
+def at(value: Any, count: Any) -> Any:
+    """A number or penalty as it is at this step: the schedule's value, or itself."""
+    return value(count) if callable(value) else value
+
+
+def checked(penalty: Any, metric: str | None = None) -> None:
+    """TypeError for what is no penalty nor a schedule of one, or has no prox in the metric that is named."""
+    if isinstance(penalty, type) or not (isinstance(penalty, Penalty) or callable(penalty)):
+        what = penalty.__name__ if isinstance(penalty, type) else type(penalty).__name__
+        raise TypeError(
+            f"wanted a penalty such as jaxreg.L1(0.1), or a function of the step count that returns one, got {what}"
+        )
+    if metric and isinstance(penalty, Penalty) and not penalty.metric:
+        raise TypeError(
+            f"{type(penalty).__name__} has no exact prox with one step per coordinate, which {metric} needs: use"
+            " proximal_sgd"
+        )
+
+
+def landing(params: Any, updates: Any, penalty: Penalty, step: Any) -> Any:
+    """The updates that lead from the params to the prox of where the given ones lead.
+
+    Their dtype is no narrower than that of the params: else w + (0 − w) would not be 0.
+    """
+    _needs(params, "proximal step")
+    moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
+    if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
+        return updates  # the part of a partition that no leaf belongs to
+    steps = jax.tree.leaves(step)
+    new = penalty.prox(
+        moved, step if jnp.ndim(steps[0]) == 0 == len(steps) - 1 else weights_of(moved)[1](steps)
+    )
+
+    def difference(w: Any, u: Any, n: Any) -> Any:
+        if u is None or not is_weight(w):
+            return u
+        return (n - w.astype(n.dtype)).astype(jnp.promote_types(w.dtype, u.dtype))
+
+    return jax.tree.map(difference, params, updates, new, is_leaf=_is_none)
+
+
+def wide(x: Array) -> Array:
+    """At least single precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _moved(w: Any, u: Any) -> Any:
+    if u is None or not is_weight(w):
+        return w
+    dtype = jnp.promote_types(jnp.promote_types(w.dtype, u.dtype), jnp.float32)
+    return w.astype(dtype) + u.astype(dtype)
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _needs(params: Any, what: str) -> None:
+    if params is None:
+        raise ValueError(f"the {what} needs the params: call update(updates, state, params)")
