@@ -42,8 +42,8 @@ def train(
     - `loss_fn(model, batch)` is the mean loss of a batch, a scalar; `batch` has the structure of `data`, with
       `batch_size` entries along the leading axis of every array. With `stochastic=True` it is called as
       `loss_fn(model, batch, key)`, a fresh key at every step, for dropout and the like.
-    - `model` is any pytree: an Equinox module, or plain params that `loss_fn` applies. Its arrays of floats are
-      trained, all else is left alone.
+    - `model` is any pytree: an Equinox module, or plain params that `loss_fn` applies. Its arrays of floats
+      are trained, all else is left alone.
     - `batch_size=None` takes all data at every step. Otherwise batches are drawn without replacement: each
       epoch is a fresh permutation of the n samples by `key`, cut into n // batch_size batches; the
       n % batch_size samples left over sit out that epoch.
@@ -53,12 +53,12 @@ def train(
       break ties or bounds.
 
     The history holds one entry for every `every` steps (which must divide `steps`; default: one entry, at the
-    end), R in all: `step` (R,); `loss` (R,), the mean of the batch losses since the entry before; with a penalty
-    `penalty` (R,), its value, and `zeros` (R,), the fraction of exact zeros in the leaves that it covers; and
-    every `metrics[name](model)`, stacked.
+    end), R in all: `step` (R,); `loss` (R,), the mean of the batch losses since the entry before; with a
+    penalty `penalty` (R,), its value, and `zeros` (R,), the fraction of exact zeros in the leaves that it
+    covers; and every `metrics[name](model)`, stacked.
 
-    ValueError for sizes that do not fit and for an optimiser whose state shows a link after the proximal step;
-    TypeError for a loss that is not a scalar.
+    ValueError for sizes that do not fit and for an optimiser whose state shows a link after the proximal
+    step; TypeError for a loss that is not a scalar.
 
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (200, 5))
@@ -88,8 +88,8 @@ def train(
             value = loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch)
             if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
                 raise TypeError(
-                    f"loss_fn must return one float, the mean loss of the batch; got shape {jnp.shape(value)} and"
-                    f" dtype {jnp.result_type(value)}"
+                    "loss_fn must return one float, the mean loss of the batch; got shape"
+                    f" {jnp.shape(value)} and dtype {jnp.result_type(value)}"
                 )
             return value
 

@@ -6,12 +6,12 @@ loss f, a penalty g and weights w:
 | transform | ends at | the L2 it stands for |
 |---|---|---|
 | `chain(l2_decay(lam), adam(η))` | ∇f(w) + λw = 0 | `SquaredL2(lam)` in the cost |
-| `chain(adam(η), decoupled_l2_decay(lam, η))` | min f(w) over ‖w‖∞ ≤ 1/λ, without noise | AdamW's decay: no term of the cost |
+| `chain(adam(η), decoupled_l2_decay(lam, η))` | min f(w) over ‖w‖∞ ≤ 1/λ | none: AdamW's decay |
 | `chain(sgd(η), decoupled_l2_decay(lam, η))` | ∇f(w) + λw = 0 | `SquaredL2(lam)` in the cost |
 | `proximal_sgd(η, g)`, `proximal_adam(η, g)`, … | min f(w) + g(w) | whatever g is, `SquaredL2(lam)` too |
 
-The second row: at rest Adam's direction is the sign of the gradient, so that sign(∇f) = −λw or ∇f = 0 (Xie and
-Li 2024, "Implicit bias of AdamW").
+The second row, without noise: at rest Adam's direction is the sign of the gradient, so that sign(∇f) = −λw or
+∇f = 0 (Xie and Li 2024, "Implicit bias of AdamW").
 """
 
 from jaxreg.training.transforms.links import (

@@ -60,11 +60,11 @@ def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraAr
     mask that does not fit, and where `update` is called without params.
 
     >>> import optax
-    >>> link = optax.chain(l2_decay(0.5), optax.sgd(0.1))
+    >>> link = optax.chain(l2_decay(0.5), optax.sgd(0.25))
     >>> w = jnp.array([2.0])
     >>> updates, _ = link.update(jnp.zeros(1), link.init(w), w)
     >>> updates.tolist()
-    [-0.10000000149011612]
+    [-0.25]
     """
     return _decay(lam, 1.0, mask)
 
@@ -78,11 +78,11 @@ def decoupled_l2_decay(
     of the loss over ‖w‖∞ ≤ 1/λ (Loshchilov and Hutter 2019; Xie and Li 2024). Errors as for `l2_decay`.
 
     >>> import optax
-    >>> link = optax.chain(optax.adam(0.1), decoupled_l2_decay(0.5, 0.1))
+    >>> link = optax.chain(optax.adam(0.25), decoupled_l2_decay(0.5, 0.25))
     >>> w = jnp.array([2.0])
     >>> updates, _ = link.update(jnp.zeros(1), link.init(w), w)
     >>> updates.tolist()
-    [-0.10000000149011612]
+    [-0.25]
     """
     return _decay(lam, lambda count: -at(learning_rate, count), mask)
 
@@ -120,23 +120,24 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
     """The last link of a chain: turns the step u into prox(w + u, η·penalty) − w, which lands on exact zeros.
 
     Right after plain gradient steps, `chain(sgd(η), proximal(penalty, η))`: then the chain ends at a minimum
-    of loss + penalty. With momentum or an adaptive scaling take `proximal_sgd`, `proximal_adam`, ...: the same
-    link after `sgd(η, momentum=0.9)` solves the problem with λ/10, after `adam(η)` that of another metric.
+    of loss + penalty. With momentum or an adaptive scaling take `proximal_sgd`, `proximal_adam`, ...: the
+    same link after `sgd(η, momentum=0.9)` solves the problem with λ/10, after `adam(η)` that of another
+    metric.
 
     w + u' is exactly 0 where the prox is, in every float type and under jit, as long as nothing comes after:
-    a link that scales or averages destroys the zeros (`require_last` sees it, and `jaxreg.train` asks it), and
-    so do averages of the params such as schedule-free training. Equal weights (total variation) and bounds may
-    be off by a rounding, because the step is added: `apply_prox` assigns instead.
+    a link that scales or averages destroys the zeros (`require_last` sees it, and `jaxreg.train` asks it),
+    and so do averages of the params such as schedule-free training. Equal weights (total variation) and
+    bounds may be off by a rounding, because the step is added: `apply_prox` assigns instead.
 
     `penalty` is a penalty or a function of the step count that returns one; give a λ that
-    `optax.inject_hyperparams` should hold to a function of your own that makes the chain, since it takes every
-    callable argument for a schedule. TypeError where `penalty` is neither; ValueError without params.
+    `optax.inject_hyperparams` should hold to a function of your own that makes the chain, since it takes
+    every callable argument for a schedule. TypeError where `penalty` is neither; ValueError without params.
 
     >>> import jaxreg as jr, optax
-    >>> w, chain = jnp.array([1.0, 0.05]), optax.chain(optax.sgd(0.1), proximal(jr.L1(1.0), 0.1))
+    >>> w, chain = jnp.array([1.0, 0.05]), optax.chain(optax.sgd(0.25), proximal(jr.L1(1.0), 0.25))
     >>> updates, _ = chain.update(jnp.zeros(2), chain.init(w), w)
     >>> optax.apply_updates(w, updates).tolist()
-    [0.8999999761581421, 0.0]
+    [0.75, 0.0]
     """
     checked(penalty)
 
@@ -156,13 +157,13 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
 def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Params:
     """The params after an update and a prox: prox(params + updates, step), assigned in the params' dtypes.
 
-    In place of `optax.apply_updates`, for penalties whose ties (total variation, SLOPE) or bounds (Box, balls)
-    an addition would break. `updates` may hold None where a leaf has none; `step` is the rate of the updates,
-    or a tree of one step per coordinate where the penalty has a prox in a metric.
+    In place of `optax.apply_updates`, for penalties whose ties (total variation, SLOPE) or bounds (Box,
+    balls) an addition would break. `updates` may hold None where a leaf has none; `step` is the rate of the
+    updates, or a tree of one step per coordinate where the penalty has a prox in a metric.
 
     >>> import jaxreg as jr
-    >>> apply_prox(jnp.array([0.3, -0.2]), jnp.array([0.9, 0.9]), jr.Box(0.0, 1.0), 0.1).tolist()
-    [1.0, 0.699999988079071]
+    >>> apply_prox(jnp.array([0.5, -0.25]), jnp.array([0.75, 0.75]), jr.Box(0.0, 1.0), 0.1).tolist()
+    [1.0, 0.5]
     """
     checked(penalty)
     new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
@@ -213,12 +214,13 @@ def checked(penalty: Any, metric: str | None = None) -> None:
     if isinstance(penalty, type) or not (isinstance(penalty, Penalty) or callable(penalty)):
         what = penalty.__name__ if isinstance(penalty, type) else type(penalty).__name__
         raise TypeError(
-            f"wanted a penalty such as jaxreg.L1(0.1), or a function of the step count that returns one, got {what}"
+            "wanted a penalty such as jaxreg.L1(0.1), or a function of the step count that returns one, got"
+            f" {what}"
         )
     if metric and isinstance(penalty, Penalty) and not penalty.metric:
         raise TypeError(
-            f"{type(penalty).__name__} has no exact prox with one step per coordinate, which {metric} needs: use"
-            " proximal_sgd"
+            f"{type(penalty).__name__} has no exact prox with one step per coordinate, which {metric} needs:"
+            " use proximal_sgd"
         )
 
 

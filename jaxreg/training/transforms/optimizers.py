@@ -1,9 +1,9 @@
 """Optimisers that end at a minimum of loss + penalty, with exact zeros.
 
-Each takes the direction d of a known optimiser and the diagonal metric D in which that direction is a gradient
-step, d = D·gradient at rest, and applies the prox in that same metric: w ← prox(w − η·d, η·D). At a fixed
-point the metric cancels and what is left is 0 ∈ ∇f(w) + ∂g(w), whatever D is. With a penalty of 0 each is the
-optimiser it is named after. To add one, write its direction and its metric.
+Each takes the direction d of a known optimiser and the diagonal metric D in which that direction is a
+gradient step, d = D·gradient at rest, and applies the prox in that same metric: w ← prox(w − η·d, η·D). At a
+fixed point the metric cancels and what is left is 0 ∈ ∇f(w) + ∂g(w), whatever D is. With a penalty of 0 each
+is the optimiser it is named after. To add one, write its direction and its metric.
 
 Weights in bfloat16 or float16 get exact zeros too, but a step below half a unit in the last place of a weight
 is lost, as with any optimiser: keep the weights in float32 where λ·η is small.
@@ -43,8 +43,8 @@ def proximal_sgd(
     does the penalty: prox-SGD (Yang et al. 2020) with the scale of optax's momentum. A run without noise
     converges for η below 2(1 − β)/L, L the curvature of the loss; often well above.
 
-    `learning_rate` is a number or schedule, `penalty` a penalty or a function of the step count. TypeError for
-    what is no penalty, ValueError for a momentum outside [0, 1).
+    `learning_rate` is a number or schedule, `penalty` a penalty or a function of the step count. TypeError
+    for what is no penalty, ValueError for a momentum outside [0, 1).
 
     >>> import jaxreg as jr, optax
     >>> w, tx = jnp.array([1.0, 0.2]), proximal_sgd(0.5, jr.L1(0.5))
@@ -78,8 +78,8 @@ def proximal_adam(
 ) -> optax.GradientTransformationExtraArgs:
     """`optax.adam` whose steps end at a minimum of loss + penalty, by the prox in Adam's own metric.
 
-    The threshold of a coordinate is η·λ/(√v̂ + ε), that of its own gradient step (Duchi et al. 2011, eq. 4, for
-    the metric; Yun et al. 2021 for Adam). The penalty is not part of the moments: under plain Adam an L1
+    The threshold of a coordinate is η·λ/(√v̂ + ε), that of its own gradient step (Duchi et al. 2011, eq. 4,
+    for the metric; Yun et al. 2021 for Adam). The penalty is not part of the moments: under plain Adam an L1
     subgradient is normalised away and never gives a zero. With a penalty that is not convex let the rate fall
     to 0: where the gradient vanishes the metric grows, and a prox with a long step may take a weight to 0.
 
@@ -147,12 +147,12 @@ def proximal_lion(
     Lion steps along sign(c), c an average of gradients (Chen et al. 2023). That is the gradient step c in the
     metric 1/|c|, so the prox takes η/|c| per coordinate: at rest c is the gradient and the stated problem is
     solved, while the prox with a uniform step would solve another. |c| counts as at least `eps`. Let the rate
-    fall to 0: at a constant one, weights without a penalty step to and fro by η. Errors as for `proximal_adam`,
-    and TypeError for a penalty that is not convex: where the gradient vanishes the metric grows without bound,
-    and the prox would take any weight to 0.
+    fall to 0: at a constant one, weights without a penalty step to and fro by η. Errors as for
+    `proximal_adam`, and TypeError for a penalty that is not convex: where the gradient vanishes the metric
+    grows without bound, and the prox would take any weight to 0.
 
     >>> import jaxreg as jr, optax
-    >>> w, tx = jnp.array([1.0, 0.2]), proximal_lion(optax.exponential_decay(0.05, 10, 0.8), jr.L1(0.5))
+    >>> w, tx = jnp.array([1.0, 0.2]), proximal_lion(optax.exponential_decay(0.05, 50, 0.6), jr.L1(0.5), b2=0.9)
     >>> state = tx.init(w)
     >>> for _ in range(300):
     ...     updates, state = tx.update(w - jnp.array([1.0, 0.2]), state, w)
@@ -163,8 +163,8 @@ def proximal_lion(
     checked(penalty, "Lion")
     if isinstance(penalty, Penalty) and not penalty.convex:
         raise TypeError(
-            f"{type(penalty).__name__} is not convex, and Lion's metric grows without bound where the gradient"
-            " vanishes: use proximal_sgd or proximal_adam"
+            f"{type(penalty).__name__} is not convex, and Lion's metric grows without bound where the"
+            " gradient vanishes: use proximal_sgd or proximal_adam"
         )
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
