@@ -1,6 +1,6 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, projections, thresholds, training
+from jaxreg import conventions, linear, losses, metrics, penalties, projections, sweeps, thresholds, training
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.grid import lambda_grid, lambda_max
@@ -25,6 +25,7 @@ from jaxreg.penalties import (
     adaptive_weights,
     masks,
 )
+from jaxreg.sweeps import sweep
 from jaxreg.training import train, transforms
 
 __version__ = "0.1.0"

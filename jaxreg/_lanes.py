@@ -1,14 +1,19 @@
-"""A batched pure function on the devices of a mesh: no labels, no files."""
+"""A batched pure function on the devices of a mesh: no labels, no files.
 
+`lanes` runs any number of lanes in one computation; `compile_lanes` compiles a fixed number once, for a host
+that feeds it chunk after chunk.
+"""
+
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["lanes"]
+__all__ = ["compile_lanes", "flat", "free_bytes", "lanes", "needed_bytes", "replicated", "spread"]
 
 
 def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
@@ -25,8 +30,68 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
         return batch(shared, each)
     count = jax.tree.leaves(each)[0].shape[0]
     rows = np.minimum(np.arange(count + -count % mesh.size), count - 1)
-    flat = Mesh(mesh.devices.ravel(), ("lanes",))
     split, same = PartitionSpec("lanes"), PartitionSpec()
-    run = jax.shard_map(batch, mesh=flat, in_specs=(same, split), out_specs=split, check_vma=False)
+    run = jax.shard_map(batch, mesh=flat(mesh), in_specs=(same, split), out_specs=split, check_vma=False)
     out = run(shared, jax.tree.map(lambda x: jnp.asarray(x)[rows], each))
     return jax.tree.map(lambda x: x[:count], out)
+
+
+def compile_lanes(
+    function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh
+) -> jax.stages.Compiled:
+    """`lanes` compiled for lanes like `each` (arrays, or their shapes), whose number is a multiple of the
+    mesh.
+
+    Call it with `shared` from `replicated` and lanes from `spread`.
+    """
+    run = jax.jit(lambda shared, each: lanes(function, shared, each, mesh))
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(flat(mesh), _ROWS)), each
+    )
+    return run.lower(shared, shapes).compile()
+
+
+_ROWS = PartitionSpec("lanes")
+
+
+def flat(mesh: Mesh) -> Mesh:
+    """The devices of a mesh in one row."""
+    return Mesh(mesh.devices.ravel(), ("lanes",))
+
+
+def replicated(tree: Any, mesh: Mesh) -> Any:
+    """A copy of every array on each device."""
+    return jax.device_put(tree, NamedSharding(flat(mesh), PartitionSpec()))
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Lanes, the leading axis, divided among the devices."""
+    return jax.device_put(tree, NamedSharding(flat(mesh), _ROWS))
+
+
+def needed_bytes(program: jax.stages.Compiled) -> int:
+    """What a compiled program holds on one device while it runs, by XLA's own account; 0 where it gives
+    none."""
+    stats = program.memory_analysis()
+    if stats is None:
+        return 0
+    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """Memory that is free on a device, in bytes; for CPU devices each one's share of the machine's."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    if device.platform != "cpu":
+        return None
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            table = dict(line.split(":") for line in file)
+        free = int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        try:
+            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        except (AttributeError, OSError, ValueError):
+            return None
+    return free // len(jax.local_devices(backend="cpu"))

@@ -152,7 +152,8 @@ def proximal_lion(
     grows without bound, and the prox would take any weight to 0.
 
     >>> import jaxreg as jr, optax
-    >>> w, tx = jnp.array([1.0, 0.2]), proximal_lion(optax.exponential_decay(0.05, 50, 0.6), jr.L1(0.5), b2=0.9)
+    >>> rate = optax.exponential_decay(0.05, 50, 0.6)
+    >>> w, tx = jnp.array([1.0, 0.2]), proximal_lion(rate, jr.L1(0.5), b2=0.9)
     >>> state = tx.init(w)
     >>> for _ in range(300):
     ...     updates, state = tx.update(w - jnp.array([1.0, 0.2]), state, w)

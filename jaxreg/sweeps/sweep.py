@@ -1,0 +1,185 @@
+"""`sweep`: a pure function over the product of labelled axes, as batched lanes in chunks of one program."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxreg._lanes import compile_lanes, free_bytes, needed_bytes, replicated, spread
+from jaxreg.sweeps._blocks import Blocks
+from jaxreg.sweeps._program import Program, axis
+from jaxreg.sweeps._progress import bar
+from jaxreg.sweeps.store import Memory, Plan, Zarr, locked
+
+__all__ = ["sweep"]
+
+#: Lanes of one device at once where memory sets no lower limit: on a CPU more of them gain nothing.
+_MOST = {"cpu": 128}
+_MOST_ELSEWHERE = 4096
+
+
+def sweep(
+    fn: Callable[..., Any],
+    *,
+    store: str | Path | None = None,
+    mesh: Mesh | None = None,
+    max_lanes: int | None = None,
+    progress: bool = True,
+    **axes: Any,
+) -> Any:
+    """Run `fn` for every combination of the axes, batched; returns a labelled `xarray.Dataset`.
+
+    `fn(lam, seed, …)` is a pure JAX function of one number per axis that returns a pytree of arrays. Every
+    other keyword is an axis, a row of numbers, and becomes a dimension with these labels. Every leaf of the
+    result is a variable named by its key path (`/` between; `value` for a bare array), with dimensions
+    `NAME_0`, `NAME_1`, … for its own shape. Arrays that `fn` closes over are passed to the compiled program,
+    not built in.
+
+    Lanes run in chunks of one compiled program: `max_lanes` on each device at most, by default what the
+    program's own need and the device's free memory allow. Lanes that share integer axes (seeds) and
+    neighbouring floats (λ) share a chunk. They are spread over the devices of `mesh`, by default all local
+    ones.
+
+    With `store`, a folder, every finished chunk is written to it (zarr), and the Dataset reads from there
+    when it is used. The same call again computes what is missing and nothing else, and ends with the same
+    bytes, whatever the number of devices; a store of other axes, another computation (by a hash of its jaxpr
+    and constants) or other settings is refused. The size of a chunk is kept in the store; a different
+    `max_lanes` is then refused. Without a store another `max_lanes` may change the last bits, since XLA may
+    order sums in another way for another number of lanes.
+
+    A lane that becomes non-finite leaves the others alone. The coordinate `lane_status` is 1 for finite lanes
+    and 2 for the others; `attrs` count them. `progress` draws a bar where standard error is a terminal.
+
+    TypeError for a function that does not take the axes, cannot be traced, or returns what is no array, and
+    for axes that hold no numbers; ValueError for axes of another shape and for a store that does not fit;
+    OSError for a disk that is full; RuntimeError where another process works on the store.
+
+    >>> import jaxreg as jr
+    >>> def shrunk(lam, w):
+    ...     return {"l1": jr.L1(lam).prox(w, 1.0), "l2": jr.SquaredL2(lam).prox(w, 1.0)}
+    >>> found = sweep(shrunk, lam=[0.0, 1.0, 3.0], w=[-2.0, 1.0, 4.0])
+    >>> found.l1.sel(lam=1.0).values.tolist(), found.l2.dims
+    ([-1.0, 0.0, 3.0], ('lam', 'w'))
+    """
+    if not axes:
+        raise ValueError("sweep needs at least one axis, such as lam=jnp.geomspace(1e-3, 1.0, 20)")
+    if max_lanes is not None and (
+        isinstance(max_lanes, bool) or not isinstance(max_lanes, int) or max_lanes < 1
+    ):
+        raise ValueError(f"max_lanes must be a whole number ≥ 1, got {max_lanes!r}")
+    both = {name: axis(name, values) for name, values in axes.items()}
+    program = Program(fn, {name: lane for name, (_, lane) in both.items()})
+    mesh = mesh if mesh is not None else Mesh(np.array(jax.local_devices()), ("lanes",))
+    plan = Plan(
+        {name: label for name, (label, _) in both.items()},
+        dict(zip(program.names, program.shapes, strict=True)),
+        _identity(program, [lane for _, lane in both.values()], list(axes), max_lanes, mesh),
+    )
+    runner = _Runner(program, [lane for _, lane in both.values()], mesh)
+    if store is None:
+        memory = Memory(plan, runner.fit(plan, max_lanes))
+        _run(runner, memory, progress)
+        return _told(memory.dataset())
+    with locked(Path(store)):
+        kept = Zarr(Path(store), plan)
+        if not kept.existing():
+            kept.create(runner.fit(plan, max_lanes))
+        _run(runner, kept, progress)
+        return _told(kept.dataset())
+
+
+def _identity(
+    program: Program, lanes: list[np.ndarray], names: list[str], max_lanes: int | None, mesh: Mesh
+) -> dict[str, Any]:
+    """What two calls must share to be the same sweep, beside its axes' values and results."""
+    return {
+        "axes": {name: lane.dtype.str for name, lane in zip(names, lanes, strict=True)},
+        "computation": program.fingerprint(),
+        "max_lanes": max_lanes,
+        "platform": mesh.devices.flat[0].platform,
+        "jax_version": jax.__version__,
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+    }
+
+
+class _Runner:
+    """A program and the devices it runs on."""
+
+    def __init__(self, program: Program, lanes: list[np.ndarray], mesh: Mesh) -> None:
+        self.program, self.lanes, self.mesh = program, lanes, mesh
+        self.constants = replicated(program.closed.consts, mesh)
+        self.compiled: dict[int, jax.stages.Compiled] = {}
+
+    def compile(self, width: int) -> jax.stages.Compiled:
+        """The program for `width` lanes on each device, compiled once."""
+        if width not in self.compiled:
+            each = [jax.ShapeDtypeStruct((width * self.mesh.size,), lane.dtype) for lane in self.lanes]
+            self.compiled = {width: compile_lanes(self.program.run, self.constants, each, self.mesh)}
+        return self.compiled[width]
+
+    def fit(self, plan: Plan, max_lanes: int | None) -> Blocks:
+        """Boxes as large as wanted, or as memory allows."""
+        total = int(np.prod(plan.sizes))
+        device = self.mesh.devices.flat[0]
+        limit = max_lanes or min(-(-total // self.mesh.size), _MOST.get(device.platform, _MOST_ELSEWHERE))
+        blocks = plan.blocks(limit)
+        free = free_bytes(device) if max_lanes is None else None
+        while free is not None and blocks.lanes > 1:
+            # Half of it: the results of one chunk are read back while the next one runs.
+            needed = needed_bytes(self.compile(blocks.lanes))
+            if needed <= free // 2:
+                break
+            limit = max(1, min(blocks.lanes * (free // 2) // needed, blocks.lanes - 1))
+            blocks = plan.blocks(limit)
+        return blocks
+
+    def start(self, blocks: Blocks, chosen: list[int]) -> list[jax.Array]:
+        """Begin one box on each device; with fewer boxes than devices the last one is repeated."""
+        full = chosen + chosen[-1:] * (self.mesh.size - len(chosen))
+        places = [blocks.index(k) for k in full]
+        each = [lane[np.concatenate([place[a] for place in places])] for a, lane in enumerate(self.lanes)]
+        return self.compile(blocks.lanes)(self.constants, spread(each, self.mesh))
+
+
+def _run(runner: _Runner, store: Memory | Zarr, progress: bool) -> None:
+    """Compute what is missing; a chunk is written while the next one runs."""
+    blocks, missing = store.blocks, store.missing()
+    total = int(np.prod(blocks.sizes))
+    sizes = [int(np.prod([part.stop - part.start for part in blocks.region(k)])) for k in range(len(blocks))]
+    rounds = [missing[i : i + runner.mesh.size] for i in range(0, len(missing), runner.mesh.size)]
+    done = total - sum(sizes[k] for k in missing)
+    running: tuple[list[int], list[jax.Array]] | None = None
+    try:
+        with bar(total, done, progress) as advance:
+            for chosen in [*rounds, None]:
+                begun = None if chosen is None else (chosen, runner.start(blocks, chosen))
+                if running is not None:
+                    values = [np.asarray(value) for value in running[1]]
+                    for j, k in enumerate(running[0]):
+                        store.write(k, [v[j * blocks.lanes : (j + 1) * blocks.lanes] for v in values])
+                        done += sizes[k]
+                        advance(sizes[k])
+                running = begun
+    except KeyboardInterrupt:
+        kept = (
+            f"kept in {store.path}: the same call goes on from there" if isinstance(store, Zarr) else "lost"
+        )
+        raise KeyboardInterrupt(f"stopped with {done} of {total} lanes done, {kept}") from None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(
+            f"{blocks.lanes} lanes on each device do not fit its memory: give a smaller max_lanes"
+        ) from error
+
+
+def _told(data: Any) -> Any:
+    """The Dataset, after a word on lanes that are not finite."""
+    if data.attrs["not_finite"]:
+        counts = f"{data.attrs['not_finite']} of {data.attrs['lanes']}"
+        warnings.warn(f"{counts} lanes are not finite: lane_status is 2 there", stacklevel=3)
+    return data
