@@ -15,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = ["compile_lanes", "flat", "free_bytes", "lanes", "needed_bytes", "replicated", "spread"]
 
+_ROWS, _ALL = PartitionSpec("lanes"), PartitionSpec()
+
 
 def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
     """function(shared, lane) for every lane, the leading axis of every leaf of `each`, in one computation.
@@ -30,8 +32,7 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
         return batch(shared, each)
     count = jax.tree.leaves(each)[0].shape[0]
     rows = np.minimum(np.arange(count + -count % mesh.size), count - 1)
-    split, same = PartitionSpec("lanes"), PartitionSpec()
-    run = jax.shard_map(batch, mesh=flat(mesh), in_specs=(same, split), out_specs=split, check_vma=False)
+    run = jax.shard_map(batch, mesh=flat(mesh), in_specs=(_ALL, _ROWS), out_specs=_ROWS, check_vma=False)
     out = run(shared, jax.tree.map(lambda x: jnp.asarray(x)[rows], each))
     return jax.tree.map(lambda x: x[:count], out)
 
@@ -51,9 +52,6 @@ def compile_lanes(
     return run.lower(shared, shapes).compile()
 
 
-_ROWS = PartitionSpec("lanes")
-
-
 def flat(mesh: Mesh) -> Mesh:
     """The devices of a mesh in one row."""
     return Mesh(mesh.devices.ravel(), ("lanes",))
@@ -61,7 +59,7 @@ def flat(mesh: Mesh) -> Mesh:
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
     """A copy of every array on each device."""
-    return jax.device_put(tree, NamedSharding(flat(mesh), PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(flat(mesh), _ALL))
 
 
 def spread(tree: Any, mesh: Mesh) -> Any:
@@ -78,7 +76,7 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
     return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
-def free_bytes(device: jax.Device) -> int | None:
+def free_bytes(device: Any) -> int | None:
     """Memory that is free on a device, in bytes; for CPU devices each one's share of the machine's."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:

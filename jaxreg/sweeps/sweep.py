@@ -1,7 +1,10 @@
 """`sweep`: a pure function over the product of labelled axes, as batched lanes in chunks of one program."""
 
+import os
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from jaxreg.sweeps.store import Memory, Plan, Zarr, locked
 
 __all__ = ["sweep"]
 
-#: Lanes of one device at once where memory sets no lower limit: on a CPU more of them gain nothing.
+#: Lanes of one chunk where memory sets no lower limit: on a CPU more of them gain nothing.
 _MOST = {"cpu": 128}
 _MOST_ELSEWHERE = 4096
 
@@ -39,10 +42,9 @@ def sweep(
     `NAME_0`, `NAME_1`, … for its own shape. Arrays that `fn` closes over are passed to the compiled program,
     not built in.
 
-    Lanes run in chunks of one compiled program: `max_lanes` on each device at most, by default what the
-    program's own need and the device's free memory allow. Lanes that share integer axes (seeds) and
-    neighbouring floats (λ) share a chunk. They are spread over the devices of `mesh`, by default all local
-    ones.
+    Lanes run in chunks of one compiled program, a few at once: `max_lanes` in a chunk at most, by default what
+    the program's own need and the device's free memory allow. Lanes with neighbouring floats (λ) share a
+    chunk. Chunks are spread over the devices of `mesh`, by default all local ones.
 
     With `store`, a folder, every finished chunk is written to it (zarr), and the Dataset reads from there
     when it is used. The same call again computes what is missing and nothing else, and ends with the same
@@ -113,6 +115,10 @@ class _Runner:
         self.program, self.lanes, self.mesh = program, lanes, mesh
         self.constants = replicated(program.closed.consts, mesh)
         self.compiled: dict[int, jax.stages.Compiled] = {}
+        # Two chunks at once, so that one is read back while the other runs. A chunk of small arrays keeps
+        # only one core of a CPU busy, so there it is one chunk per core.
+        cores = (os.cpu_count() or 1) // mesh.size if mesh.devices.flat[0].platform == "cpu" else 0
+        self.at_once = max(2, cores)
 
     def compile(self, width: int) -> jax.stages.Compiled:
         """The program for `width` lanes on each device, compiled once."""
@@ -125,45 +131,58 @@ class _Runner:
         """Boxes as large as wanted, or as memory allows."""
         total = int(np.prod(plan.sizes))
         device = self.mesh.devices.flat[0]
-        limit = max_lanes or min(-(-total // self.mesh.size), _MOST.get(device.platform, _MOST_ELSEWHERE))
+        most = _MOST.get(device.platform, _MOST_ELSEWHERE)
+        shares = self.mesh.size * (self.at_once if device.platform == "cpu" else 1)
+        limit = max_lanes or min(-(-total // shares), most)
         blocks = plan.blocks(limit)
         free = free_bytes(device) if max_lanes is None else None
         while free is not None and blocks.lanes > 1:
-            # Half of it: the results of one chunk are read back while the next one runs.
+            share = free // (self.at_once + 1)
             needed = needed_bytes(self.compile(blocks.lanes))
-            if needed <= free // 2:
+            if needed <= share:
                 break
-            limit = max(1, min(blocks.lanes * (free // 2) // needed, blocks.lanes - 1))
-            blocks = plan.blocks(limit)
+            blocks = plan.blocks(max(1, min(blocks.lanes * share // needed, blocks.lanes - 1)))
         return blocks
 
-    def start(self, blocks: Blocks, chosen: list[int]) -> list[jax.Array]:
-        """Begin one box on each device; with fewer boxes than devices the last one is repeated."""
-        full = chosen + chosen[-1:] * (self.mesh.size - len(chosen))
-        places = [blocks.index(k) for k in full]
-        each = [lane[np.concatenate([place[a] for place in places])] for a, lane in enumerate(self.lanes)]
-        return self.compile(blocks.lanes)(self.constants, spread(each, self.mesh))
+    def results(self, blocks: Blocks, rounds: Iterable[list[int]]) -> Iterator[list[np.ndarray]]:
+        """The results of each round in turn, one box on each device; later rounds run meanwhile."""
+        program, waiting = self.compile(blocks.lanes), deque()
+        workers = ThreadPoolExecutor(self.at_once)
+        try:
+            for boxes in rounds:
+                # With fewer boxes than devices the last one is repeated.
+                full = boxes + boxes[-1:] * (self.mesh.size - len(boxes))
+                places = [blocks.index(k) for k in full]
+                each = [lane[np.concatenate([p[a] for p in places])] for a, lane in enumerate(self.lanes)]
+                waiting.append(workers.submit(_called, program, self.constants, spread(each, self.mesh)))
+                if len(waiting) > self.at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _called(program: jax.stages.Compiled, constants: Any, each: Any) -> list[np.ndarray]:
+    return [np.asarray(value) for value in program(constants, each)]
 
 
 def _run(runner: _Runner, store: Memory | Zarr, progress: bool) -> None:
-    """Compute what is missing; a chunk is written while the next one runs."""
+    """Compute what is missing; each chunk is written as soon as it and those before are done."""
     blocks, missing = store.blocks, store.missing()
     total = int(np.prod(blocks.sizes))
     sizes = [int(np.prod([part.stop - part.start for part in blocks.region(k)])) for k in range(len(blocks))]
     rounds = [missing[i : i + runner.mesh.size] for i in range(0, len(missing), runner.mesh.size)]
     done = total - sum(sizes[k] for k in missing)
-    running: tuple[list[int], list[jax.Array]] | None = None
+    if not rounds:
+        return
     try:
         with bar(total, done, progress) as advance:
-            for chosen in [*rounds, None]:
-                begun = None if chosen is None else (chosen, runner.start(blocks, chosen))
-                if running is not None:
-                    values = [np.asarray(value) for value in running[1]]
-                    for j, k in enumerate(running[0]):
-                        store.write(k, [v[j * blocks.lanes : (j + 1) * blocks.lanes] for v in values])
-                        done += sizes[k]
-                        advance(sizes[k])
-                running = begun
+            for boxes, values in zip(rounds, runner.results(blocks, rounds), strict=True):
+                for j, k in enumerate(boxes):
+                    store.write(k, [v[j * blocks.lanes : (j + 1) * blocks.lanes] for v in values])
+                    done += sizes[k]
+                    advance(sizes[k])
     except KeyboardInterrupt:
         kept = (
             f"kept in {store.path}: the same call goes on from there" if isinstance(store, Zarr) else "lost"
