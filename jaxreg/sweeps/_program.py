@@ -77,6 +77,7 @@ class Program:
             ):
                 raise TypeError(_untraceable(self.name, error)) from error
             raise
+        self._fingerprint = ""
         self.shapes = [(aval.shape, np.dtype(aval.dtype)) for aval in self.closed.out_avals]
         if not self.names:
             raise TypeError(f"{self.name} returns no array: return what the sweep should keep")
@@ -93,13 +94,16 @@ class Program:
 
     def fingerprint(self) -> str:
         """A hash of the computation and of every constant in it, the same in every process."""
+        if self._fingerprint:
+            return self._fingerprint
         digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "0x", str(self.closed.jaxpr)).encode())
         for constant in [*self.closed.consts, *_constants(self.closed.jaxpr)]:
             if isinstance(constant, jax.Array) and jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
                 constant = jax.random.key_data(constant)
             array = np.asarray(constant)
             digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-        return digest.hexdigest()
+        self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
 
 def _name(path: Any) -> str:

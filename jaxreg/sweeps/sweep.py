@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +23,9 @@ __all__ = ["sweep"]
 #: Lanes of one chunk where memory sets no lower limit: on a CPU more of them gain nothing.
 _MOST = {"cpu": 128}
 _MOST_ELSEWHERE = 4096
+#: The programs of the last few sweeps: another grid for the same function does not compile again.
+_COMPILED: OrderedDict[Any, jax.stages.Compiled] = OrderedDict()
+_KEPT = 8
 
 
 def sweep(
@@ -42,8 +45,8 @@ def sweep(
     `NAME_0`, `NAME_1`, … for its own shape. Arrays that `fn` closes over are passed to the compiled program,
     not built in.
 
-    Lanes run in chunks of one compiled program, a few at once: `max_lanes` in a chunk at most, by default what
-    the program's own need and the device's free memory allow. Lanes with neighbouring floats (λ) share a
+    Lanes run in chunks of one compiled program, a few at once: `max_lanes` in a chunk at most, by default
+    what the program's own need and the device's free memory allow. Lanes with neighbouring floats (λ) share a
     chunk. Chunks are spread over the devices of `mesh`, by default all local ones.
 
     With `store`, a folder, every finished chunk is written to it (zarr), and the Dataset reads from there
@@ -114,18 +117,22 @@ class _Runner:
     def __init__(self, program: Program, lanes: list[np.ndarray], mesh: Mesh) -> None:
         self.program, self.lanes, self.mesh = program, lanes, mesh
         self.constants = replicated(program.closed.consts, mesh)
-        self.compiled: dict[int, jax.stages.Compiled] = {}
         # Two chunks at once, so that one is read back while the other runs. A chunk of small arrays keeps
         # only one core of a CPU busy, so there it is one chunk per core.
         cores = (os.cpu_count() or 1) // mesh.size if mesh.devices.flat[0].platform == "cpu" else 0
         self.at_once = max(2, cores)
 
     def compile(self, width: int) -> jax.stages.Compiled:
-        """The program for `width` lanes on each device, compiled once."""
-        if width not in self.compiled:
-            each = [jax.ShapeDtypeStruct((width * self.mesh.size,), lane.dtype) for lane in self.lanes]
-            self.compiled = {width: compile_lanes(self.program.run, self.constants, each, self.mesh)}
-        return self.compiled[width]
+        """The program for `width` lanes on each device, compiled once for sweeps of the same function."""
+        each = [jax.ShapeDtypeStruct((width * self.mesh.size,), lane.dtype) for lane in self.lanes]
+        precision = jax.config.jax_default_matmul_precision
+        key = (self.program.fingerprint(), str(each), precision, tuple(self.mesh.devices.flat))
+        if key not in _COMPILED:
+            _COMPILED[key] = compile_lanes(self.program.run, self.constants, each, self.mesh)
+        _COMPILED.move_to_end(key)
+        while len(_COMPILED) > _KEPT:
+            _COMPILED.popitem(last=False)
+        return _COMPILED[key]
 
     def fit(self, plan: Plan, max_lanes: int | None) -> Blocks:
         """Boxes as large as wanted, or as memory allows."""

@@ -1,0 +1,192 @@
+"""How many trainings per second a sweep reaches, beside the loops that people write.
+
+    python -m experiments.benchmarks.sweeps [--lanes 1 10 100 1000] [--steps 500] [--out FILE.json]
+
+One training is a 64-32-10 network on scikit-learn's digits, mini-batches of 10, with the exact proximal L1
+step. Beside `jaxreg.sweep` over λ stand (a) a Python loop over one compiled training, which does not compile
+again; (b) the usual loop that builds the optimiser with each λ as a constant and compiles anew; (c) PyTorch
+on the CPU, one training after the other with the same data, sizes and proximal step, where it is installed.
+All are taken in one run, the parties in turn; the loops are timed over a few trainings, since each costs the
+same. `sweep` is warm: its first call, compilation included, is in the column `cold`. Memory is XLA's own
+account of one batch, per lane.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxreg as jr
+
+HIDDEN, BATCH, RATE = 32, 10, 0.5
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images and one-hot labels."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return (X / 16).astype(np.float32), np.eye(10, dtype=np.float32)[y]
+
+
+def start(key: jax.Array) -> dict[str, jax.Array]:
+    """Initial weights."""
+    a, b = jax.random.split(key)
+    return {
+        "w1": jax.random.normal(a, (64, HIDDEN)) / 8,
+        "b1": jnp.zeros(HIDDEN),
+        "w2": jax.random.normal(b, (HIDDEN, 10)) / HIDDEN**0.5,
+        "b2": jnp.zeros(10),
+    }
+
+
+def loss(net: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Cross-entropy of the softmax."""
+    X, y = batch
+    z = jax.nn.sigmoid(X @ net["w1"] + net["b1"]) @ net["w2"] + net["b2"]
+    return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
+
+
+def training(steps: int) -> Callable[[Any, Any], dict[str, jax.Array]]:
+    """One training as a function of λ and the seed."""
+    data = tuple(jnp.asarray(part) for part in digits())
+
+    def train(lam: Any, seed: Any) -> dict[str, jax.Array]:
+        first, order = jax.random.split(jax.random.key(seed))
+        penalty = jr.Masked(jr.L1(lam), jr.masks.weights_only)
+        optimizer = jr.transforms.proximal_sgd(RATE, penalty)
+        _, history = jr.train(
+            loss, start(first), optimizer, data, steps=steps, batch_size=BATCH, key=order, penalty=penalty
+        )
+        return history
+
+    return train
+
+
+def torch_training(steps: int) -> Callable[[float, int], Any] | None:
+    """The same training in PyTorch; None where it is not installed."""
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    X, y = (torch.tensor(part) for part in digits())
+    labels = y.argmax(1)
+
+    def train(lam: float, seed: int) -> Any:
+        made = torch.Generator().manual_seed(seed)
+        net = torch.nn.Sequential(
+            torch.nn.Linear(64, HIDDEN), torch.nn.Sigmoid(), torch.nn.Linear(HIDDEN, 10)
+        )
+        optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
+        per_epoch = len(X) // BATCH
+        for step in range(steps):
+            if step % per_epoch == 0:
+                order = torch.randperm(len(X), generator=made)
+            place = (step % per_epoch) * BATCH
+            chosen = order[place : place + BATCH]
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(net(X[chosen]), labels[chosen]).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for w in net.parameters():
+                    if w.ndim == 2:
+                        w.copy_(torch.sign(w) * torch.clamp(w.abs() - RATE * lam, min=0.0))
+        return net
+
+    return train
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def per_lane_bytes(train: Callable[..., Any], lanes: int) -> float:
+    """Bytes that XLA allocates for a batch of lanes, per lane, its data left out."""
+    batch = jax.jit(jax.vmap(train)).lower(jnp.zeros(lanes), jnp.zeros(lanes, int)).compile()
+    found = batch.memory_analysis()
+    return (found.temp_size_in_bytes + found.output_size_in_bytes) / lanes
+
+
+def parties(
+    train: Callable[..., Any], torch_train: Any, count: int
+) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Per party a call, and how many trainings it does."""
+    lams = [float(lam) for lam in np.geomspace(1e-5, 1e-1, count)]
+    single, some = jax.jit(train), lams[: min(count, 10)]
+    jax.block_until_ready(single(lams[0], 0))
+    calls = {
+        "sweep": (lambda: jr.sweep(train, lam=lams, seed=[0], progress=False).to_dict(), count),
+        "loop": (lambda: [single(lam, 0) for lam in some], len(some)),
+        "recompiled": (lambda: jax.jit(lambda seed: train(lams[-1], seed))(0), 1),
+    }
+    if torch_train:
+        calls["torch"] = (lambda: [torch_train(lams[0], 0)].clear(), 1)
+    return calls
+
+
+def measure(lanes: list[int], steps: int, repeats: int = 5) -> list[dict[str, Any]]:
+    """One row for each number of lanes."""
+    train, torch_train = training(steps), torch_training(steps)
+    rows = []
+    for count in lanes:
+        calls = parties(train, torch_train, count)
+        cold = seconds(calls["sweep"][0])
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(repeats):
+            for name, (call, trainings) in calls.items():
+                times[name].append(seconds(call) / trainings)
+        middle = {name: float(np.median(found)) for name, found in times.items()}
+        row = {"lanes": count, "cold": cold, "per second": 1 / middle["sweep"]}
+        row |= {f"x {name}": middle[name] / middle["sweep"] for name in middle if name != "sweep"}
+        rows.append({**row, "bytes per lane": per_lane_bytes(train, count)})
+    return rows
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 10, 100, 1000])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)  # a cold call must compile
+    rows = measure(options.lanes, options.steps)
+    names = list(rows[0])
+    print("  ".join(f"{name:>14}" for name in names))
+    for row in rows:
+        print("  ".join(f"{row[name]:14.3g}" for name in names))
+    if options.out:
+        packages = [
+            name for name in ("jaxreg", "jax", "optax", "torch") if "x torch" in rows[0] or name != "torch"
+        ]
+        hardware = {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "device": jax.devices()[0].device_kind,
+        }
+        result = {
+            "date": time.strftime("%Y-%m-%d"),
+            "hardware": hardware,
+            "versions": {name: version(name) for name in packages},
+            "steps": options.steps,
+            "rows": rows,
+        }
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

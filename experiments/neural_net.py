@@ -1,0 +1,275 @@
+"""In networks: L1 empties the weights, L2 shrinks them; both change accuracy, saturation and inertia.
+
+Nielsen's chapter-3 network (one hidden layer of sigmoid units, cross-entropy, mini-batches of 10, rate 0.5)
+on scikit-learn's 8×8 digits, in his conventions: C₀ + (λ/n)Σ|w| or C₀ + (λ/2n)Σw², biases left alone. One
+sweep runs every λ × penalty × seed at once, and trains each network a second time on slightly changed inputs
+with the same seed: inertia is ‖Δw‖/‖ΔX‖, how far the weights follow. For linear least squares the same is
+∂w*/∂X, by autodiff.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxreg as jr
+from experiments._report import COLOURS, band, figure, save
+
+PENALTIES = ("L1", "L2")
+
+
+def option(default: Any, text: str) -> Any:
+    """A setting with its line of help."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes and settings; the defaults take less than a minute on two cores."""
+
+    images: int = option(600, "images to train on; the rest of the 1,797 are for testing")
+    hidden: int = option(30, "hidden units")
+    lams: int = option(24, "values of λ, the first of them 0")
+    largest: float = option(100.0, "the largest λ, in Nielsen's convention")
+    seeds: int = option(8, "networks for each λ")
+    epochs: int = option(30, "passes over the images")
+    batch: int = option(10, "images in a mini-batch")
+    rate: float = option(0.5, "learning rate")
+    change: float = option(0.05, "standard deviation of the change of each pixel, whose range is 1")
+    device: str = option("", "cpu, gpu or tpu; default: what JAX chooses")
+    store: str = option("", "folder that keeps the sweep, so that a killed run goes on")
+    max_lanes: int = option(0, "networks in one chunk; default: what memory allows")
+
+
+def main(config: Config, out: Path) -> None:
+    """Run the sweep, draw the figures, write the numbers."""
+    split = data(config)
+    found = sweep(config, split)
+    linear = linear_sweep(config, split)
+    figures = {
+        "curves": curves(found, linear),
+        "histogram": histogram(found),
+        "first_layer": first_layer(found),
+    }
+    save(out, figures, rows(found), config)
+
+
+# ---------------------------------------------------------------- the network
+
+
+def data(config: Config) -> dict[str, jax.Array]:
+    """Images and labels to train on and to test with, in an order of their own."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    if not config.batch <= config.images < len(y):
+        raise ValueError(
+            f"images must be from the batch size {config.batch} to {len(y) - 1}, got {config.images}"
+        )
+    order = np.random.default_rng(0).permutation(len(y))
+    X, y = jnp.asarray(X[order] / 16, jnp.float32), jnp.asarray(y[order])
+    n = config.images
+    return {"X": X[:n], "y": y[:n], "X_test": X[n:], "y_test": y[n:]}
+
+
+def start(key: jax.Array, sizes: tuple[int, int, int]) -> dict[str, jax.Array]:
+    """Nielsen's initial weights: standard normal, those of the weights divided by √(inputs)."""
+    keys = jax.random.split(key, 4)
+    inputs, hidden, outputs = sizes
+    return {
+        "w1": jax.random.normal(keys[0], (inputs, hidden)) / inputs**0.5,
+        "b1": jax.random.normal(keys[1], (hidden,)),
+        "w2": jax.random.normal(keys[2], (hidden, outputs)) / hidden**0.5,
+        "b2": jax.random.normal(keys[3], (outputs,)),
+    }
+
+
+def hidden_units(net: dict[str, jax.Array], X: jax.Array) -> jax.Array:
+    """Activations of the hidden layer."""
+    return jax.nn.sigmoid(X @ net["w1"] + net["b1"])
+
+
+def scores(net: dict[str, jax.Array], X: jax.Array) -> jax.Array:
+    """The outputs before their sigmoid."""
+    return hidden_units(net, X) @ net["w2"] + net["b2"]
+
+
+def cross_entropy(net: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Nielsen's cost C₀: summed over outputs, averaged over images."""
+    X, y = batch
+    z = scores(net, X)
+    return jnp.mean(jnp.sum(jnp.logaddexp(0.0, z) - jax.nn.one_hot(y, z.shape[1]) * z, axis=1))
+
+
+def sweep(config: Config, split: dict[str, jax.Array]) -> Any:
+    """Both trainings for every penalty, λ and seed."""
+    n, steps = config.images, config.epochs * (config.images // config.batch)
+
+    def run(kind: jax.Array, lam: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+        ours = jr.conventions.from_nielsen(n, l1=lam * (kind == 0), l2=lam * (kind == 1))
+        penalty = jr.Masked(jr.L1(ours.l1) + jr.SquaredL2(ours.l2), jr.masks.weights_only)
+        optimizer = jr.transforms.proximal_sgd(config.rate, penalty)
+        first, order, noise = jax.random.split(jax.random.key(seed), 3)
+        net = start(first, (split["X"].shape[1], config.hidden, 10))
+        change = config.change * jax.random.normal(noise, split["X"].shape)
+
+        def trained(X: jax.Array) -> dict[str, jax.Array]:
+            done, _ = jr.train(
+                cross_entropy,
+                net,
+                optimizer,
+                (X, split["y"]),
+                steps=steps,
+                batch_size=config.batch,
+                key=order,
+            )
+            return done
+
+        one, other = trained(split["X"]), trained(split["X"] + change)
+        return {**described(one, split), "inertia": distance(one, other) / jnp.linalg.norm(change)}
+
+    lams = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, config.lams - 1) * config.largest])
+    devices = jax.devices(config.device or None)
+    mesh = jax.sharding.Mesh(np.array(devices), ("lanes",))
+    return jr.sweep(
+        run, kind=range(len(PENALTIES)), lam=lams, seed=range(config.seeds),
+        store=config.store or None, mesh=mesh, max_lanes=config.max_lanes or None,
+    )  # fmt: skip
+
+
+def described(net: dict[str, jax.Array], split: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What is shown of one network."""
+    weights = [net["w1"], net["w2"]]
+    active = hidden_units(net, split["X_test"])
+    slopes = jax.vmap(jax.jacrev(lambda x: scores(net, x)))(split["X_test"][:50])
+    return {
+        "accuracy": jnp.mean(jnp.argmax(scores(net, split["X_test"]), axis=1) == split["y_test"]),
+        "training_accuracy": jnp.mean(jnp.argmax(scores(net, split["X"]), axis=1) == split["y"]),
+        "zeros": sum(jnp.sum(w == 0) for w in weights) / sum(w.size for w in weights),
+        "mean_size": sum(jnp.sum(jnp.abs(w)) for w in weights) / sum(w.size for w in weights),
+        "saturation": jnp.mean((active < 0.05) | (active > 0.95)),
+        "output_slope": jnp.mean(jnp.linalg.norm(slopes, axis=(1, 2))),
+        **net,
+    }
+
+
+def distance(one: dict[str, jax.Array], other: dict[str, jax.Array]) -> jax.Array:
+    """‖Δw‖ over all parameters."""
+    return jnp.sqrt(sum(jnp.sum((one[name] - other[name]) ** 2) for name in one))
+
+
+# ---------------------------------------------------------------- the linear model beside it
+
+
+def linear_sweep(config: Config, split: dict[str, jax.Array]) -> Any:
+    """‖∂w*/∂X·Δ‖/‖Δ‖ of least squares on the one-hot labels, by forward-mode autodiff through the
+    solution."""
+    target = jax.nn.one_hot(split["y"], 10)
+    change = config.change * jax.random.normal(jax.random.key(0), split["X"].shape)
+
+    def run(kind: jax.Array, lam: jax.Array) -> jax.Array:
+        penalty = jr.L1(lam * (kind == 0)) + jr.SquaredL2(lam * (kind == 1))
+
+        def coef(t: jax.Array) -> jax.Array:
+            problem = jr.Problem(jr.losses.SquaredError(), split["X"] + t * change, target)
+            return jr.solve(problem, penalty, tol=1e-5, throw=False).coef
+
+        _, moved = jax.jvp(coef, (0.0,), (1.0,))
+        return jnp.linalg.norm(moved) / jnp.linalg.norm(change)
+
+    return jr.sweep(run, kind=range(len(PENALTIES)), lam=np.geomspace(1e-3, 1e-1, 9))
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def strongest(found: Any, kind: int) -> int:
+    """The largest λ whose mean accuracy is within one standard deviation, between seeds, of the best."""
+    accuracy = found["accuracy"].isel(kind=kind).transpose("lam", "seed").values
+    mean = accuracy.mean(axis=1)
+    top = int(np.argmax(mean))
+    return int(np.flatnonzero(mean >= mean[top] - accuracy[top].std()).max())
+
+
+def cases(found: Any) -> dict[str, Any]:
+    """Networks without a penalty, and those of each penalty at the largest λ that costs no accuracy."""
+    shown = {"none": found.isel(kind=0, lam=0)}
+    return shown | {name: found.isel(kind=k, lam=strongest(found, k)) for k, name in enumerate(PENALTIES)}
+
+
+def rows(found: Any) -> list[dict[str, Any]]:
+    """The table: means over seeds, with the standard deviation between them."""
+    out = []
+    for name, part in cases(found).items():
+        row: dict[str, Any] = {"penalty": name, "λ": float(part["lam"])}
+        for key in ("accuracy", "zeros", "mean_size", "saturation", "inertia", "output_slope"):
+            row[key] = f"{float(part[key].mean()):.3f} ± {float(part[key].std()):.3f}"
+        out.append(row)
+    return out
+
+
+def curves(found: Any, linear: Any) -> Any:
+    """Accuracy, zeros, size, saturation and inertia against λ, with bands over the seeds."""
+    shown = {
+        "accuracy": "accuracy on the test images",
+        "zeros": "weights that are exactly 0",
+        "mean_size": "mean |w|",
+        "saturation": "hidden activations beyond 0.05 or 0.95",
+        "inertia": "network: ‖Δw‖ / ‖ΔX‖ between two trainings",
+        "output_slope": "network: ‖∂output/∂input‖",
+    }
+    made, axes = figure(2, 4, (15.0, 6.4))
+    panels = axes.ravel()
+    part = found.isel(lam=slice(1, None))
+    for ax, (key, title) in zip(panels, shown.items(), strict=False):
+        for k, name in enumerate(PENALTIES):
+            band(ax, part["lam"], part[key].isel(kind=k).transpose("lam", "seed"), name)
+        free = float(found[key].isel(kind=0, lam=0).mean())
+        ax.axhline(free, color=COLOURS["none"], linestyle=":", label="no penalty")
+        ax.set(title=title, xscale="log", xlabel="λ (Nielsen)")
+    for k, name in enumerate(PENALTIES):
+        values = linear["value"].isel(kind=k).values[:, None]
+        band(panels[6], linear["lam"], values, name)
+    panels[6].set(title="least squares: ‖∂w*/∂X‖ along ΔX", xscale="log", yscale="log", xlabel="λ (jaxreg)")
+    panels[4].set(yscale="log")
+    panels[7].axis("off")
+    panels[7].legend(
+        *panels[0].get_legend_handles_labels(), loc="center", title="line: mean, band: all seeds"
+    )
+    return made
+
+
+def histogram(found: Any) -> Any:
+    """All weights without a penalty, and at the largest λ of each that costs no accuracy."""
+    made, axes = figure(1, 3, (12.0, 3.6), sharex=True, sharey=True)
+    parts = cases(found)
+    every = {
+        name: np.concatenate([part[w].values.ravel() for w in ("w1", "w2")]) for name, part in parts.items()
+    }
+    largest = max(np.abs(weights).max() for weights in every.values())
+    edges = np.linspace(-largest, largest, 81)
+    for ax, (name, weights) in zip(axes, every.items(), strict=True):
+        zero = float(np.mean(weights == 0))
+        rest = weights[weights != 0]
+        ax.hist(rest, edges, color=COLOURS[name], weights=np.full(rest.size, 1 / weights.size))
+        ax.set(title=f"{name}: {100 * zero:.0f} % exactly 0", xlabel="weight (not 0)", yscale="log")
+    axes[0].set_ylabel("share of all weights")
+    return made
+
+
+def first_layer(found: Any, units: int = 10) -> Any:
+    """Weights into the first hidden units as 8×8 images: blue negative, red positive, white exactly 0."""
+    units = min(units, found.sizes["w1_1"])
+    made, axes = figure(3, units, (1.15 * units, 4.2), squeeze=False)
+    for row, (name, part) in zip(axes, cases(found).items(), strict=True):
+        images = part["w1"].isel(seed=0).values.T.reshape(-1, 8, 8)[:units]
+        largest = np.abs(images).max() or 1.0
+        for ax, image in zip(row, images, strict=True):
+            ax.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    made.suptitle("Weights into ten hidden units (white: 0; each row has its own scale)")
+    return made
