@@ -1,0 +1,63 @@
+"""The experiments, at small sizes: what they claim holds, and what they leave behind can be read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as runner
+from experiments import neural_net
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A sweep of small networks."""
+    config = neural_net.Config(images=100, lams=4, largest=20.0, seeds=2, epochs=4)
+    return config, neural_net.sweep(config, neural_net.data(config))
+
+
+def test_l1_empties_and_l2_shrinks(small):
+    _, found = small
+    zeros, size = (
+        found[name].mean("seed").transpose("kind", "lam").values for name in ("zeros", "mean_size")
+    )
+    assert (zeros[0, 1:] > 0).all() and (np.diff(zeros[0]) > 0).all()
+    assert (zeros[1] == 0).all()
+    assert (np.diff(size, axis=1) < 0).all()
+
+
+def test_without_a_penalty_both_kinds_are_one(small):
+    _, found = small
+    free = found.isel(lam=0)
+    assert (free["accuracy"].isel(kind=0) == free["accuracy"].isel(kind=1)).all()
+
+
+def test_the_command_leaves_figures_and_numbers(tmp_path, capsys):
+    small = ["--images", "60", "--lams", "3", "--seeds", "2", "--epochs", "1"]
+    assert runner.main(["neural_net", *small, "--out", str(tmp_path)]) == 0
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "curves.png", "histogram.png", "first_layer.png", "numbers.json",
+    }  # fmt: skip
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["settings"]["images"] == 60
+    assert [row["penalty"] for row in numbers["table"]] == ["none", "L1", "L2"]
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_every_experiment_has_settings_and_a_first_line(capsys):
+    assert runner.main(["--list"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(runner.names())
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (["neural_nets"], "NAME one of"),
+        ([], "NAME one of"),
+        (["neural_net", "--images", "5"], "images must be"),
+    ],
+)
+def test_refusals_are_one_line(given, said, capsys):
+    assert runner.main(given) != 0
+    shown = capsys.readouterr()
+    assert said in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
