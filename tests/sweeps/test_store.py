@@ -1,4 +1,4 @@
-"""A sweep's store: the numbers of a sweep in memory, the same bytes after a death, nothing that is not ours."""
+"""A sweep's store: the same numbers as in memory, the same bytes after a death, others' files untouched."""
 
 import errno
 import hashlib

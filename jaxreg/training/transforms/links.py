@@ -190,8 +190,13 @@ def require_last(state: Any) -> None:
             f"{kind.removesuffix('State')} averages the params, which destroys exact zeros: use the proximal"
             " optimiser without it"
         )
+    if kind == "PartitionState":  # chains side by side; any other dict is a named chain
+        for child in state.inner_states.values():
+            require_last(child)
+        return
     children = list(state.values()) if isinstance(state, dict) else list(state)
-    if type(state) is tuple and any(map(_holds, children[:-1])):
+    ordered = type(state) is tuple or isinstance(state, dict)
+    if ordered and any(map(_holds, children[:-1])):
         raise ValueError(
             "a link stands after the proximal step and would destroy its zeros: put the proximal step last"
         )
@@ -224,26 +229,27 @@ def checked(penalty: Any, metric: str | None = None) -> None:
         )
 
 
-def landing(params: Any, updates: Any, penalty: Penalty, step: Any) -> Any:
+def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = None) -> Any:
     """The updates that lead from the params to the prox of where the given ones lead.
 
-    Their dtype is no narrower than that of the params: else w + (0 − w) would not be 0.
+    Their dtype is that of `like` (the updates themselves), but no narrower than that of the params: else
+    w + (0 − w) would not be 0.
     """
+    like = updates if like is None else like
     _needs(params, "proximal step")
     moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
     if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
-        return updates  # the part of a partition that no leaf belongs to
-    steps = jax.tree.leaves(step)
-    new = penalty.prox(
-        moved, step if jnp.ndim(steps[0]) == 0 == len(steps) - 1 else weights_of(moved)[1](steps)
-    )
+        return like  # the part of a partition that no leaf belongs to
+    steps = [s for s in jax.tree.leaves(step) if jnp.size(s)]
+    common = len(steps) == 1 and jnp.ndim(steps[0]) == 0
+    new = penalty.prox(moved, steps[0] if common else weights_of(moved)[1](steps))
 
     def difference(w: Any, u: Any, n: Any) -> Any:
         if u is None or not is_weight(w):
             return u
         return (n - w.astype(n.dtype)).astype(jnp.promote_types(w.dtype, u.dtype))
 
-    return jax.tree.map(difference, params, updates, new, is_leaf=_is_none)
+    return jax.tree.map(difference, params, like, new, is_leaf=_is_none)
 
 
 def wide(x: Array) -> Array:

@@ -101,7 +101,12 @@ def proximal_adam(
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = adam.update(gradient, inner, params)
         known = 1 - jnp.asarray(b2) ** inner.count
-        return inner, direction, jax.tree.map(lambda v: 1 / (jnp.sqrt(wide(v) / known) + eps), inner.nu)
+
+        def metric(v: jax.Array) -> jax.Array:
+            v = wide(v)
+            return 1 / (jnp.sqrt(v / known.astype(v.dtype)) + jnp.asarray(eps, v.dtype))
+
+        return inner, direction, jax.tree.map(metric, inner.nu)
 
     return _optimiser(adam.init, step, learning_rate, penalty)
 
@@ -193,10 +198,10 @@ def _optimiser(
     ) -> tuple[Any, ProximalState]:
         rate = at(learning_rate, state.count)
         inner, direction, metric = step(gradient, state.inner, state.count, params)
-        moves = jax.tree.map(lambda d: (-rate * wide(d)).astype(d.dtype), direction)
+        moves = jax.tree.map(lambda d: (-rate * wide(d)).astype(wide(d).dtype), direction)
         # Finite, so that a step of inf times a λ of 0 is no NaN.
         steps = jax.tree.map(lambda m: jnp.minimum(rate * m, jnp.finfo(jnp.result_type(m)).max), metric)
-        new = landing(params, moves, at(penalty, state.count), steps)
+        new = landing(params, moves, at(penalty, state.count), steps, like=gradient)
         return new, ProximalState(optax.safe_increment(state.count), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
