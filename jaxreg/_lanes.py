@@ -11,11 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
-__all__ = ["compile_lanes", "flat", "free_bytes", "lanes", "needed_bytes", "replicated", "spread"]
-
-_ROWS, _ALL = PartitionSpec("lanes"), PartitionSpec()
+__all__ = ["compile_lanes", "free_bytes", "lanes", "needed_bytes"]
 
 
 def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
@@ -32,39 +30,24 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
         return batch(shared, each)
     count = jax.tree.leaves(each)[0].shape[0]
     rows = np.minimum(np.arange(count + -count % mesh.size), count - 1)
-    run = jax.shard_map(batch, mesh=flat(mesh), in_specs=(_ALL, _ROWS), out_specs=_ROWS, check_vma=False)
+    flat = Mesh(mesh.devices.ravel(), ("lanes",))
+    split, same = PartitionSpec("lanes"), PartitionSpec()
+    run = jax.shard_map(batch, mesh=flat, in_specs=(same, split), out_specs=split, check_vma=False)
     out = run(shared, jax.tree.map(lambda x: jnp.asarray(x)[rows], each))
     return jax.tree.map(lambda x: x[:count], out)
 
 
 def compile_lanes(
-    function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh
+    function: Callable[[Any, Any], Any], shared: Any, each: Any, device: Any
 ) -> jax.stages.Compiled:
-    """`lanes` compiled for lanes like `each` (arrays, or their shapes), whose number is a multiple of the
-    mesh.
+    """`lanes` compiled for one device and for as many lanes as `each` (arrays, or their shapes) has.
 
-    Call it with `shared` from `replicated` and lanes from `spread`.
+    Call it with `shared` and lanes that are on that device.
     """
-    run = jax.jit(lambda shared, each: lanes(function, shared, each, mesh))
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(flat(mesh), _ROWS)), each
-    )
-    return run.lower(shared, shapes).compile()
-
-
-def flat(mesh: Mesh) -> Mesh:
-    """The devices of a mesh in one row."""
-    return Mesh(mesh.devices.ravel(), ("lanes",))
-
-
-def replicated(tree: Any, mesh: Mesh) -> Any:
-    """A copy of every array on each device."""
-    return jax.device_put(tree, NamedSharding(flat(mesh), _ALL))
-
-
-def spread(tree: Any, mesh: Mesh) -> Any:
-    """Lanes, the leading axis, divided among the devices."""
-    return jax.device_put(tree, NamedSharding(flat(mesh), _ROWS))
+    here = SingleDeviceSharding(device)
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
+    run = jax.jit(lambda shared, each: lanes(function, shared, each, None))
+    return run.lower(shared, jax.tree.map(place, each)).compile()
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:

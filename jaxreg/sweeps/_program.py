@@ -1,6 +1,7 @@
 """The function of a sweep, traced once: its results with their names, and a fingerprint of what it
 computes."""
 
+import functools
 import hashlib
 import inspect
 import re
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-__all__ = ["Program", "axis"]
+__all__ = ["Program", "axis", "dims_of"]
 
 
 def axis(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -23,14 +24,13 @@ def axis(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
     ValueError for what is not one row of at least one value, TypeError for values that are not numbers.
     """
     if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
-        raise TypeError(
-            f"axis {name} holds PRNG keys, wanted numbers: sweep integer seeds and make the key inside the"
-            " function, jax.random.key(seed)"
-        )
+        raise TypeError(f"axis {name} holds PRNG keys, wanted numbers: {_KEYS}")
     try:
         label = np.asarray(list(values) if isinstance(values, range) else values)
     except ValueError as error:
         raise ValueError(f"axis {name} is ragged, wanted one row of numbers") from error
+    except TypeError as error:
+        raise TypeError(f"axis {name} holds what are no numbers ({error}): {_KEYS}") from error
     kinds = sorted({type(v).__name__ for v in values}) if isinstance(values, list | tuple) else []
     if label.dtype.kind not in "fiub" or ("bool" in kinds and len(kinds) > 1):
         held = " and ".join(kinds) or f"dtype {label.dtype}"
@@ -44,7 +44,8 @@ def axis(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
             f"axis {name} has {what}, wanted one row of at least one number such as [0.1, 1.0]; fix a value"
             " with functools.partial"
         )
-    lane = label.astype(jax.dtypes.canonicalize_dtype(label.dtype))
+    with np.errstate(over="ignore"):
+        lane = label.astype(jax.dtypes.canonicalize_dtype(label.dtype))
     lost = label != lane if label.dtype.kind in "iu" else np.isfinite(label) & ~np.isfinite(lane)
     if np.any(lost):
         raise ValueError(
@@ -52,6 +53,9 @@ def axis(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
             ' jax.config.update("jax_enable_x64", True), or take smaller numbers'
         )
     return label, lane
+
+
+_KEYS = "sweep integer seeds and make the key inside the function, jax.random.key(seed)"
 
 
 class Program:
@@ -64,9 +68,9 @@ class Program:
 
         def flat(lane: list[Any]) -> list[jax.Array]:
             out = fn(**dict(zip(axes, lane, strict=True)))
-            named = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]}
-            self.names = list(named)
-            return [_result(self.name, name, leaf) for name, leaf in named.items()]
+            named = [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]]
+            self.names = [name for name, _ in named]
+            return [_result(self.name, name, leaf) for name, leaf in named]
 
         lane = [jax.ShapeDtypeStruct((), values.dtype) for values in axes.values()]
         try:
@@ -77,14 +81,19 @@ class Program:
             ):
                 raise TypeError(_untraceable(self.name, error)) from error
             raise
-        self._fingerprint = ""
         self.shapes = [(aval.shape, np.dtype(aval.dtype)) for aval in self.closed.out_avals]
         if not self.names:
             raise TypeError(f"{self.name} returns no array: return what the sweep should keep")
-        taken = [name for name in self.names if name in axes or name == "lane_status"]
-        if taken:
+        dims = [
+            dim
+            for name, (shape, _) in zip(self.names, self.shapes, strict=True)
+            for dim in dims_of(name, shape)
+        ]
+        every = [*axes, "lane_status", *dims, *self.names]
+        if twice := [name for name in every if every.count(name) > 1]:
             raise ValueError(
-                f"{self.name} returns {taken[0]!r}, which names an axis or the lanes' status: rename it"
+                f"{twice[0]!r} would name two things among the axes, the results of {self.name}, their"
+                " dimensions and the lanes' status: rename one"
             )
 
     def run(self, constants: list[Any], lane: list[Any]) -> list[jax.Array]:
@@ -92,18 +101,29 @@ class Program:
         program."""
         return core.jaxpr_as_fun(core.ClosedJaxpr(self.closed.jaxpr, constants))(*lane)
 
+    @functools.cached_property
+    def text(self) -> str:
+        """The jaxpr in words; within one process also with the identity of functions that it calls back."""
+        return str(self.closed.jaxpr)
+
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the computation and of every constant in it, the same in every process."""
-        if self._fingerprint:
-            return self._fingerprint
-        digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "0x", str(self.closed.jaxpr)).encode())
+        """A hash of the computation and of every constant in it, the same in every process.
+
+        Python functions that it calls back are told apart by their names only.
+        """
+        digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "0x", self.text).encode())
         for constant in [*self.closed.consts, *_constants(self.closed.jaxpr)]:
             if isinstance(constant, jax.Array) and jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
                 constant = jax.random.key_data(constant)
             array = np.asarray(constant)
             digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-        self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        return digest.hexdigest()
+
+
+def dims_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of a result's own dimensions."""
+    return tuple(f"{name}_{d}" for d in range(len(shape)))
 
 
 def _name(path: Any) -> str:

@@ -8,6 +8,8 @@ stored readable.
 
 import contextlib
 import errno
+import glob
+import hashlib
 import json
 import os
 import shutil
@@ -15,11 +17,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 
 from jaxreg.sweeps._blocks import Blocks, cut
+from jaxreg.sweeps._program import dims_of
 
 __all__ = ["Memory", "Plan", "Zarr", "locked", "open_store"]
 
@@ -48,7 +51,7 @@ class Plan:
 
     def dims(self, name: str) -> tuple[str, ...]:
         """The dimensions of a result: the axes, then its own."""
-        return (*self.axes, *(f"{name}_{d}" for d in range(len(self.results[name][0]))))
+        return (*self.axes, *dims_of(name, self.results[name][0]))
 
     def blocks(self, limit: int) -> Blocks:
         """The boxes of at most `limit` lanes."""
@@ -99,44 +102,48 @@ class Zarr:
         sweep."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return False
-        self.group = _ours(self.path, "r+")
-        kept = json.loads(self.group.attrs["jaxreg_sweep"])
-        if differing := self._differing(kept):
+        with _intact(self.path):
+            self.group, kept = _ours(self.path, "r+")
+            differing, block = self._differing(kept), [int(width) for width in kept["block"]]
+            self.group["lane_status"][...]
+        if differing:
             raise ValueError(
                 f"{self.path} holds another sweep: {'; '.join(differing)}. Give this one another store, or"
                 " remove that folder"
             )
         for leftover in self.path.rglob("*.partial"):
             leftover.unlink(missing_ok=True)  # of a process that died while it wrote
-        self.blocks = Blocks(self.plan.sizes, kept["block"], self.plan.slow_first)
+        self.blocks = Blocks(self.plan.sizes, block, self.plan.slow_first)
         return True
 
     def create(self, blocks: Blocks) -> None:
         """An empty store, made beside its place and moved there whole."""
-        import zarr
-
+        zarr = _needs("zarr")
         self.blocks = blocks
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         with _disk(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(beside, ignore_errors=True)
+            for leftover in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.new"):
+                shutil.rmtree(leftover, ignore_errors=True)  # of a process that died while it made one
             try:
                 group = zarr.create_group(beside, attributes=self._attributes())
                 for name, values in self.plan.axes.items():
-                    group.create_array(
-                        quote(name, safe=""), data=values, chunks=values.shape, dimension_names=[name]
-                    )
+                    file = _file(name)
+                    group.create_array(file, data=values, chunks=values.shape, dimension_names=[file])
                 for name, (shape, dtype) in self.plan.results.items():
-                    self._array(group, name, shape, dtype, self.plan.dims(name), {})
-                self._array(group, "lane_status", (), np.dtype(np.uint8), tuple(self.plan.axes), _STATUS)
+                    dims = (*map(_file, self.plan.axes), *dims_of(name, shape))
+                    self._array(group, name, shape, dtype, dims, {})
+                marks = tuple(map(_file, self.plan.axes))
+                self._array(group, "lane_status", (), np.dtype(np.uint8), marks, _STATUS)
                 with warnings.catch_warnings():
                     warnings.simplefilter(
                         "ignore"
                     )  # that the table of contents is not in zarr's specification
                     zarr.consolidate_metadata(beside)
-                if self.path.exists():
-                    self.path.rmdir()
-                beside.rename(self.path)
+                if self.path.exists():  # an empty folder, perhaps the one that the process is in
+                    for child in sorted(beside.iterdir(), key=lambda child: child.name == "zarr.json"):
+                        child.rename(self.path / child.name)
+                else:
+                    beside.rename(self.path)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
         self.group = zarr.open_group(self.path, mode="r+")
@@ -152,7 +159,7 @@ class Zarr:
         boxes = [self.blocks.inside(k, value) for value in values]
         with _disk(self.path):
             for name, box in zip(self.plan.results, boxes, strict=True):
-                self.group[quote(name, safe="")][region] = box
+                self.group[_file(name)][region] = box
             self.group["lane_status"][region] = _status_of(boxes, len(self.plan.sizes))
 
     def dataset(self) -> Any:
@@ -169,7 +176,7 @@ class Zarr:
         attrs: dict,
     ) -> None:
         group.create_array(
-            quote(name, safe=""),
+            _file(name),
             shape=self.plan.sizes + shape,
             dtype=dtype,
             chunks=self.blocks.block + tuple(max(n, 1) for n in shape),
@@ -185,7 +192,7 @@ class Zarr:
             "results": self._results(),
             **self.plan.identity,
         }
-        return {"jaxreg_sweep": json.dumps(kept, sort_keys=True), "coordinates": "lane_status"}
+        return {"jaxreg_sweep": json.dumps(kept), "coordinates": "lane_status"}
 
     def _results(self) -> dict[str, Any]:
         return {name: [list(shape), dtype.str] for name, (shape, dtype) in self.plan.results.items()}
@@ -197,7 +204,7 @@ class Zarr:
         if stored != list(self.plan.axes):
             return [f"its axes are {', '.join(stored)}, here they are {', '.join(self.plan.axes)}"]
         for name, values in self.plan.axes.items():
-            there = self.group[quote(name, safe="")][...]
+            there = self.group[_file(name)][...]
             if there.dtype != values.dtype or not np.array_equal(
                 there, values, equal_nan=values.dtype.kind == "f"
             ):
@@ -223,11 +230,12 @@ def open_store(path: str | Path) -> Any:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no store {path}: give the folder that jaxreg.sweep(..., store=...) wrote")
-    _ours(path, "r")
-    data = xarray.open_zarr(path, chunks=None)
-    data = data.rename({name: unquote(name) for name in data.variables if unquote(name) != name})
-    order = list(json.loads(data.attrs.pop("jaxreg_sweep"))["results"])
-    return _counted(data[order])
+    with _intact(path):
+        _, kept = _ours(path, "r")
+        data = xarray.open_zarr(path, chunks=None)
+        data = data.rename({_file(name): name for name in (*kept["axes"], *kept["results"])})
+        del data.attrs["jaxreg_sweep"]
+        return _counted(data[list(kept["results"])])
 
 
 @contextlib.contextmanager
@@ -248,27 +256,50 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        lock.unlink(missing_ok=True)  # while it is held, so that it is never the next holder's
         holder.release()
-        lock.unlink(missing_ok=True)
 
 
-def _ours(path: Path, mode: str) -> Any:
-    """The zarr group of a store of ours."""
+def _file(name: str) -> str:
+    """The name of an array in a store: any text becomes the name of one folder."""
+    plain = quote(name, safe="").replace(".", "%2E")
+    if len(plain) <= 200:
+        return plain
+    return f"{plain[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+@contextlib.contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a store is read, in one sentence."""
+    try:
+        yield
+    except _Refusal:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is damaged and cannot be read ({error}): give another folder") from error
+
+
+class _Refusal(ValueError):
+    """A store that is read well enough to say why it is not taken."""
+
+
+def _ours(path: Path, mode: str) -> tuple[Any, dict[str, Any]]:
+    """The zarr group of a store of ours, and what it says of its sweep."""
     zarr = _needs("zarr")
     try:
         group = zarr.open_group(path, mode=mode)
         kept = json.loads(group.attrs["jaxreg_sweep"])
         made = kept["format"]
     except Exception as error:
-        raise ValueError(
+        raise _Refusal(
             f"{path} is there and is not the store of a sweep: give a folder that does not exist yet"
         ) from error
     if made > FORMAT:
-        raise ValueError(
+        raise _Refusal(
             f"{path} was written by a newer jaxreg (format {made}, this one reads up to {FORMAT}): upgrade"
             " jaxreg"
         )
-    return group
+    return group, kept
 
 
 @contextlib.contextmanager

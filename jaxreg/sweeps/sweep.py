@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxreg._lanes import compile_lanes, free_bytes, needed_bytes, replicated, spread
+from jaxreg._lanes import compile_lanes, free_bytes, needed_bytes
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._program import Program, axis
 from jaxreg.sweeps._progress import bar
@@ -24,7 +24,7 @@ __all__ = ["sweep"]
 _MOST = {"cpu": 128}
 _MOST_ELSEWHERE = 4096
 #: The programs of the last few sweeps: another grid for the same function does not compile again.
-_COMPILED: OrderedDict[Any, jax.stages.Compiled] = OrderedDict()
+_COMPILED: OrderedDict[Any, tuple[Program, jax.stages.Compiled]] = OrderedDict()
 _KEPT = 8
 
 
@@ -43,7 +43,7 @@ def sweep(
     other keyword is an axis, a row of numbers, and becomes a dimension with these labels. Every leaf of the
     result is a variable named by its key path (`/` between; `value` for a bare array), with dimensions
     `NAME_0`, `NAME_1`, … for its own shape. Arrays that `fn` closes over are passed to the compiled program,
-    not built in.
+    not built in, unless a function inside is jitted on its own.
 
     Lanes run in chunks of one compiled program, a few at once: `max_lanes` in a chunk at most, by default
     what the program's own need and the device's free memory allow. Lanes with neighbouring floats (λ) share a
@@ -89,8 +89,9 @@ def sweep(
         memory = Memory(plan, runner.fit(plan, max_lanes))
         _run(runner, memory, progress)
         return _told(memory.dataset())
-    with locked(Path(store)):
-        kept = Zarr(Path(store), plan)
+    folder = Path(os.path.abspath(store))
+    with locked(folder):
+        kept = Zarr(folder, plan)
         if not kept.existing():
             kept.create(runner.fit(plan, max_lanes))
         _run(runner, kept, progress)
@@ -103,65 +104,82 @@ def _identity(
     """What two calls must share to be the same sweep, beside its axes' values and results."""
     return {
         "axes": {name: lane.dtype.str for name, lane in zip(names, lanes, strict=True)},
-        "computation": program.fingerprint(),
+        "computation": program.fingerprint,
         "max_lanes": max_lanes,
         "platform": mesh.devices.flat[0].platform,
         "jax_version": jax.__version__,
+        **_settings(),
+    }
+
+
+def _settings() -> dict[str, Any]:
+    """Settings of JAX that change what a program computes and do not show in its jaxpr."""
+    return {
         "matmul_precision": jax.config.jax_default_matmul_precision,
+        "threefry_partitionable": jax.config.jax_threefry_partitionable,
     }
 
 
 class _Runner:
-    """A program and the devices it runs on."""
+    """A program and the devices it runs on.
+
+    Each device runs boxes of its own by a program compiled for one device, so that no bit depends on how many
+    there are: XLA would compile another one for all of them together.
+    """
 
     def __init__(self, program: Program, lanes: list[np.ndarray], mesh: Mesh) -> None:
-        self.program, self.lanes, self.mesh = program, lanes, mesh
-        self.constants = replicated(program.closed.consts, mesh)
-        # Two chunks at once, so that one is read back while the other runs. A chunk of small arrays keeps
-        # only one core of a CPU busy, so there it is one chunk per core.
-        cores = (os.cpu_count() or 1) // mesh.size if mesh.devices.flat[0].platform == "cpu" else 0
-        self.at_once = max(2, cores)
+        self.program, self.lanes, self.devices = program, lanes, list(mesh.devices.flat)
+        self.constants = [jax.device_put(program.closed.consts, device) for device in self.devices]
+        # Two chunks at once on each device: one is read back while the other runs. On a CPU a chunk of small
+        # arrays keeps one core busy, so there it is one for every two cores. Not for each: where XLA's own
+        # threads are all taken by chunks, a factorisation that asks for more of them waits for ever.
+        on_cpu = self.devices[0].platform == "cpu"
+        self.at_once = max(1, (os.cpu_count() or 1) // 2) if on_cpu else 2 * len(self.devices)
 
-    def compile(self, width: int) -> jax.stages.Compiled:
-        """The program for `width` lanes on each device, compiled once for sweeps of the same function."""
-        each = [jax.ShapeDtypeStruct((width * self.mesh.size,), lane.dtype) for lane in self.lanes]
-        precision = jax.config.jax_default_matmul_precision
-        key = (self.program.fingerprint(), str(each), precision, tuple(self.mesh.devices.flat))
+    def compile(self, width: int, d: int = 0) -> jax.stages.Compiled:
+        """The program for `width` lanes on the d-th device, compiled once for sweeps of the same function."""
+        each = [jax.ShapeDtypeStruct((width,), lane.dtype) for lane in self.lanes]
+        settings = (*_settings().values(), self.devices[d])
+        # What is called back, and batching rules, do not show in the jaxpr: never taken for another's.
+        hidden = any(word in self.program.text for word in ("callback", "custom_vmap"))
+        own = id(self.program) if hidden else None
+        key = (own, self.program.text, self.program.fingerprint, str(each), *settings)
         if key not in _COMPILED:
-            _COMPILED[key] = compile_lanes(self.program.run, self.constants, each, self.mesh)
+            # The program is kept with it, so that no later one gets its identity.
+            made = compile_lanes(self.program.run, self.constants[d], each, self.devices[d])
+            _COMPILED[key] = self.program, made
         _COMPILED.move_to_end(key)
-        while len(_COMPILED) > _KEPT:
+        while len(_COMPILED) > _KEPT * len(self.devices):
             _COMPILED.popitem(last=False)
-        return _COMPILED[key]
+        return _COMPILED[key][1]
 
     def fit(self, plan: Plan, max_lanes: int | None) -> Blocks:
         """Boxes as large as wanted, or as memory allows."""
         total = int(np.prod(plan.sizes))
-        device = self.mesh.devices.flat[0]
-        most = _MOST.get(device.platform, _MOST_ELSEWHERE)
-        shares = self.mesh.size * (self.at_once if device.platform == "cpu" else 1)
-        limit = max_lanes or min(-(-total // shares), most)
+        device = self.devices[0]
+        shares = self.at_once if device.platform == "cpu" else len(self.devices)
+        limit = max_lanes or min(-(-total // shares), _MOST.get(device.platform, _MOST_ELSEWHERE))
         blocks = plan.blocks(limit)
         free = free_bytes(device) if max_lanes is None else None
         while free is not None and blocks.lanes > 1:
-            share = free // (self.at_once + 1)
+            share = free // (self.at_once // len(self.devices) + 1)
             needed = needed_bytes(self.compile(blocks.lanes))
             if needed <= share:
                 break
             blocks = plan.blocks(max(1, min(blocks.lanes * share // needed, blocks.lanes - 1)))
         return blocks
 
-    def results(self, blocks: Blocks, rounds: Iterable[list[int]]) -> Iterator[list[np.ndarray]]:
-        """The results of each round in turn, one box on each device; later rounds run meanwhile."""
-        program, waiting = self.compile(blocks.lanes), deque()
+    def results(self, blocks: Blocks, boxes: list[int]) -> Iterator[list[np.ndarray]]:
+        """The results of each box in turn; those after it run meanwhile."""
+        waiting = deque()
+        programs = [self.compile(blocks.lanes, d) for d in range(min(len(self.devices), len(boxes)))]
         workers = ThreadPoolExecutor(self.at_once)
         try:
-            for boxes in rounds:
-                # With fewer boxes than devices the last one is repeated.
-                full = boxes + boxes[-1:] * (self.mesh.size - len(boxes))
-                places = [blocks.index(k) for k in full]
-                each = [lane[np.concatenate([p[a] for p in places])] for a, lane in enumerate(self.lanes)]
-                waiting.append(workers.submit(_called, program, self.constants, spread(each, self.mesh)))
+            for turn, k in enumerate(boxes):
+                d = turn % len(self.devices)
+                each = [lane[index] for lane, index in zip(self.lanes, blocks.index(k), strict=True)]
+                each = jax.device_put(each, self.devices[d])
+                waiting.append(workers.submit(_called, programs[d], self.constants[d], each))
                 if len(waiting) > self.at_once:
                     yield waiting.popleft().result()
             while waiting:
@@ -179,17 +197,15 @@ def _run(runner: _Runner, store: Memory | Zarr, progress: bool) -> None:
     blocks, missing = store.blocks, store.missing()
     total = int(np.prod(blocks.sizes))
     sizes = [int(np.prod([part.stop - part.start for part in blocks.region(k)])) for k in range(len(blocks))]
-    rounds = [missing[i : i + runner.mesh.size] for i in range(0, len(missing), runner.mesh.size)]
     done = total - sum(sizes[k] for k in missing)
-    if not rounds:
+    if not missing:
         return
     try:
         with bar(total, done, progress) as advance:
-            for boxes, values in zip(rounds, runner.results(blocks, rounds), strict=True):
-                for j, k in enumerate(boxes):
-                    store.write(k, [v[j * blocks.lanes : (j + 1) * blocks.lanes] for v in values])
-                    done += sizes[k]
-                    advance(sizes[k])
+            for k, values in zip(missing, runner.results(blocks, missing), strict=True):
+                store.write(k, values)
+                done += sizes[k]
+                advance(sizes[k])
     except KeyboardInterrupt:
         kept = (
             f"kept in {store.path}: the same call goes on from there" if isinstance(store, Zarr) else "lost"

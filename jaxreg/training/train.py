@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -58,7 +59,7 @@ def train(
     covers; and every `metrics[name](model)`, stacked.
 
     ValueError for sizes that do not fit and for an optimiser whose state shows a link after the proximal
-    step; TypeError for a loss that is not a scalar.
+    step; TypeError for a loss that is not a scalar and for a model without an array of floats.
 
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (200, 5))
@@ -75,6 +76,7 @@ def train(
     every = steps if every is None else every
     batches = _Batches(data, batch_size, key, steps, every)
     weights, static = eqx.partition(model, eqx.is_inexact_array)
+    weights_of(weights)  # refuses a model with nothing to train
     optimizer = optax.with_extra_args_support(optimizer)
     reported = {**_report(penalty), **(metrics or {})}
     if clash := sorted({"step", "loss"} & set(reported) | ({"penalty", "zeros"} & set(metrics or {}))):
@@ -86,6 +88,10 @@ def train(
         def objective(weights: Params) -> Any:
             whole = eqx.combine(weights, static)
             value = loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch)
+            if not isinstance(value, jax.Array | np.ndarray | float):
+                raise TypeError(
+                    f"loss_fn must return one float, the mean loss of the batch; got {type(value).__name__}"
+                )
             if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
                 raise TypeError(
                     "loss_fn must return one float, the mean loss of the batch; got shape"
@@ -99,9 +105,13 @@ def train(
         )
         new = optax.apply_updates(carry.weights, updates)
         if after_step is not None:
-            new, rest = eqx.partition(after_step(eqx.combine(new, static), count), eqx.is_inexact_array)
-            if not eqx.tree_equal(jax.tree.structure(rest), jax.tree.structure(static)):
-                raise ValueError("after_step must return a model of the same structure as it was given")
+            before = new
+            new = eqx.filter(after_step(eqx.combine(new, static), count), eqx.is_inexact_array)
+            if _form(new) != _form(before):
+                raise ValueError(
+                    "after_step must return a model of the structure, shapes and dtypes it was given; it was"
+                    f" given {_form(before)} and returned {_form(new)}"
+                )
         return _Carry(new, state, order), value
 
     def record(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, Any]]:
@@ -117,6 +127,11 @@ def train(
     return eqx.combine(carry.weights, static), history
 
 
+def _form(tree: Params) -> tuple[Any, list[str]]:
+    """Structure, and shape and dtype of every leaf."""
+    return jax.tree.structure(tree), [f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree)]
+
+
 class _Carry(NamedTuple):
     """What one step hands to the next: the trained weights, the optimiser's state, this epoch's order."""
 
@@ -130,7 +145,7 @@ class _Batches:
 
     def __init__(self, data: Any, size: int | None, key: Array | None, steps: int, every: int) -> None:
         for name, number in (("steps", steps), ("every", every), ("batch_size", 1 if size is None else size)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
                 raise ValueError(f"{name} must be a whole number ≥ 1, got {number!r}")
         if steps % every:
             raise ValueError(f"every must divide steps, got every={every} and steps={steps}")
@@ -173,8 +188,8 @@ def _report(penalty: Penalty | None) -> dict[str, Callable[[Params], Any]]:
 
     def zeros(model: Params) -> Array:
         leaves = [w for w, on in zip(weights_of(model)[0], penalty.covers(model), strict=True) if on]
-        return sum((jnp.sum(w == 0) for w in leaves), jnp.zeros((), int)) / max(
-            sum(w.size for w in leaves), 1
-        )
+        count = sum((jnp.sum(w == 0) for w in leaves), jnp.zeros((), int))
+        dtype = jnp.result_type(jnp.float32, *(w.dtype for w in leaves))
+        return count.astype(dtype) / max(sum(w.size for w in leaves), 1)
 
     return {"penalty": penalty.value, "zeros": zeros}

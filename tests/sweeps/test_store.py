@@ -243,7 +243,7 @@ def test_the_fingerprint_sees_every_constant(nested):
         return inner
 
     prints = [
-        _program.Program(made(np.array([1.0, last])), {"x": np.array([1.0])}).fingerprint()
+        _program.Program(made(np.array([1.0, last])), {"x": np.array([1.0])}).fingerprint
         for last in (2.0, 2.0, 3.0)
     ]
     assert prints[0] == prints[1] != prints[2]

@@ -231,8 +231,8 @@ BAD_RESULTS = {
     r"returns function at f.*equinox.filter": lambda lam: {"f": branches, "w": lam},
     "returns PRNG keys at value": lambda lam: jax.random.key(0),
     "returns no array": lambda lam: None,
-    "returns 'lam', which names an axis": lambda lam: {"lam": lam},
-    "returns 'lane_status'": lambda lam: {"lane_status": lam},
+    "'lam' would name two things": lambda lam: {"lam": lam},
+    "'lane_status' would name two things": lambda lam: {"lane_status": lam},
 }
 
 

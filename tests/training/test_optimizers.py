@@ -254,3 +254,17 @@ def test_params_are_needed(name):
     optimizer = OPTIMIZERS[name](jr.L1(0.1))
     with pytest.raises(ValueError, match="needs the params"):
         optimizer.update(START, optimizer.init(START))
+
+
+@pytest.mark.parametrize(
+    "make, scheduled, said",
+    [
+        (jr.transforms.proximal_lion, lambda count: jr.MCP(0.1), "not convex"),
+        (jr.transforms.proximal_adam, lambda count: jr.penalties.LInf(0.1), "one step per coordinate"),
+        (jr.transforms.proximal_sgd, lambda count: 0.1, "wanted a penalty"),
+    ],
+)
+def test_a_schedule_of_the_wrong_penalty_is_refused_at_the_first_step(make, scheduled, said):
+    optimizer, w = make(0.1, scheduled), jnp.ones(3)
+    with pytest.raises(TypeError, match=said):
+        optimizer.update(w, optimizer.init(w), w)

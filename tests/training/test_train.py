@@ -529,7 +529,7 @@ WRONG = {
         {"optimizer": optax.chain(T.proximal(WEIGHTED, 0.1), optax.scale(0.5))},
     ),
     "average": (ValueError, "averages", {"optimizer": optax.contrib.schedule_free(OPTIMIZERS["link"], 0.1)}),
-    "after_step forgets": (ValueError, "same structure", {"after_step": lambda m, count: {"w": m["w"]}}),
+    "after_step forgets": (ValueError, "of the structure", {"after_step": lambda m, count: {"w": m["w"]}}),
 }
 
 
@@ -537,3 +537,19 @@ WRONG = {
 def test_refusals(name):
     error, match, options = WRONG[name]
     refused(error, match, **options)
+
+
+def test_a_model_without_floats_is_refused():
+    with pytest.raises(TypeError, match="no array of floats"):
+        jr.train(lambda m, b: jnp.mean(b), {"n": jnp.arange(3)}, optax.sgd(0.1), jnp.ones(4), steps=1)
+
+
+def test_a_loss_that_returns_more_is_named():
+    with pytest.raises(TypeError, match=r"loss_fn must return one float.* got tuple"):
+        jr.train(lambda w, b: (jnp.sum(w), w), jnp.ones(2), optax.sgd(0.1), jnp.ones(4), steps=1)
+
+
+@pytest.mark.parametrize("after", [lambda w, _: None, lambda w, _: w.astype("float16"), lambda w, _: w[:1]])
+def test_after_step_keeps_the_form_of_the_model(after):
+    with pytest.raises(ValueError, match="after_step must return a model of the structure"):
+        jr.train(lambda w, b: jnp.sum(w), jnp.ones(2), optax.sgd(0.1), jnp.ones(4), steps=1, after_step=after)

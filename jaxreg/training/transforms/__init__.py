@@ -10,8 +10,8 @@ loss f, a penalty g and weights w:
 | `chain(sgd(η), decoupled_l2_decay(lam, η))` | ∇f(w) + λw = 0 | `SquaredL2(lam)` in the cost |
 | `proximal_sgd(η, g)`, `proximal_adam(η, g)`, … | min f(w) + g(w) | whatever g is, `SquaredL2(lam)` too |
 
-The second row, without noise: at rest Adam's direction is the sign of the gradient, so that sign(∇f) = −λw or
-∇f = 0 (Xie and Li 2024, "Implicit bias of AdamW").
+The second row, without noise and with b2 short against the run: at rest Adam's direction is the sign of the
+gradient, so that sign(∇f) = −λw or ∇f = 0 (Xie and Li 2024, "Implicit bias of AdamW").
 """
 
 from jaxreg.training.transforms.links import (

@@ -148,7 +148,7 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
         updates: Any, state: ProximalState, params: Any = None, **extra: Any
     ) -> tuple[Any, ProximalState]:
         step = at(learning_rate, state.count)
-        new = landing(params, updates, at(penalty, state.count), step)
+        new = landing(params, updates, checked(at(penalty, state.count)), step)
         return new, ProximalState(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -214,19 +214,27 @@ def at(value: Any, count: Any) -> Any:
     return value(count) if callable(value) else value
 
 
-def checked(penalty: Any, metric: str | None = None) -> None:
-    """TypeError for what is no penalty nor a schedule of one, or has no prox in the metric that is named."""
+def checked(penalty: Any, metric: str | None = None, convex: bool = False) -> Any:
+    """The penalty, or schedule of one, itself; TypeError for anything else, and where it lacks what is asked.
+
+    `metric` names an optimiser that needs a prox with one step per coordinate.
+    """
+    name = penalty.__name__ if isinstance(penalty, type) else type(penalty).__name__
     if isinstance(penalty, type) or not (isinstance(penalty, Penalty) or callable(penalty)):
-        what = penalty.__name__ if isinstance(penalty, type) else type(penalty).__name__
         raise TypeError(
             "wanted a penalty such as jaxreg.L1(0.1), or a function of the step count that returns one, got"
-            f" {what}"
+            f" {name}"
         )
     if metric and isinstance(penalty, Penalty) and not penalty.metric:
         raise TypeError(
-            f"{type(penalty).__name__} has no exact prox with one step per coordinate, which {metric} needs:"
-            " use proximal_sgd"
+            f"{name} has no exact prox with one step per coordinate, which {metric} needs: use proximal_sgd"
         )
+    if convex and isinstance(penalty, Penalty) and not penalty.convex:
+        raise TypeError(
+            f"{name} is not convex, and {metric}'s metric grows without bound where the gradient vanishes:"
+            " use proximal_sgd or proximal_adam"
+        )
+    return penalty
 
 
 def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = None) -> Any:
@@ -239,17 +247,24 @@ def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = 
     _needs(params, "proximal step")
     moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
     if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
-        return like  # the part of a partition that no leaf belongs to
-    steps = [s for s in jax.tree.leaves(step) if jnp.size(s)]
-    common = len(steps) == 1 and jnp.ndim(steps[0]) == 0
-    new = penalty.prox(moved, steps[0] if common else weights_of(moved)[1](steps))
+        return jax.tree.map(
+            lambda u, as_: u.astype(as_.dtype), updates, like
+        )  # the part of a partition that no leaf belongs to
+    steps = jax.tree.leaves(step)
+    if len(steps) > 1 or jnp.ndim(steps[0]):
+        pairs = zip(steps, jax.tree.leaves(updates), strict=True)
+        step = weights_of(moved)[1]([s for s, u in pairs if is_weight(u)])
+    else:
+        step = steps[0]
+    new = penalty.prox(moved, step)
 
-    def difference(w: Any, u: Any, n: Any) -> Any:
-        if u is None or not is_weight(w):
-            return u
-        return (n - w.astype(n.dtype)).astype(jnp.promote_types(w.dtype, u.dtype))
+    def difference(w: Any, u: Any, n: Any, as_: Any) -> Any:
+        if u is None:
+            return None
+        moved = n - w.astype(n.dtype) if is_weight(w) else u
+        return moved.astype(jnp.promote_types(w.dtype, as_.dtype))
 
-    return jax.tree.map(difference, params, like, new, is_leaf=_is_none)
+    return jax.tree.map(difference, params, updates, new, like, is_leaf=_is_none)
 
 
 def wide(x: Array) -> Array:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxreg._types import ArrayLike, Params
-from jaxreg.penalties.base import Penalty
 from jaxreg.training.transforms.links import (
     ProximalState,
     Rate,
@@ -55,7 +54,6 @@ def proximal_sgd(
     >>> w.tolist()
     [0.5, 0.0]
     """
-    checked(penalty)
     plain = isinstance(momentum, int | float)
     if plain and not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
@@ -95,7 +93,6 @@ def proximal_adam(
     >>> bool(abs(w[0] - 0.5) < 1e-3), float(w[1])
     (True, 0.0)
     """
-    checked(penalty, "Adam")
     adam = optax.scale_by_adam(b1, b2, eps)
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
@@ -108,7 +105,7 @@ def proximal_adam(
 
         return inner, direction, jax.tree.map(metric, inner.nu)
 
-    return _optimiser(adam.init, step, learning_rate, penalty)
+    return _optimiser(adam.init, step, learning_rate, penalty, metric="Adam")
 
 
 def proximal_adagrad(
@@ -130,14 +127,13 @@ def proximal_adagrad(
     >>> bool(abs(w[0] - 0.5) < 1e-3), float(w[1])
     (True, 0.0)
     """
-    checked(penalty, "Adagrad")
     adagrad = optax.scale_by_rss(initial_accumulator_value, eps)
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = adagrad.update(gradient, inner, params)
         return inner, direction, jax.tree.map(lambda s: jax.lax.rsqrt(wide(s) + eps), inner.sum_of_squares)
 
-    return _optimiser(adagrad.init, step, learning_rate, penalty)
+    return _optimiser(adagrad.init, step, learning_rate, penalty, metric="Adagrad")
 
 
 def proximal_lion(
@@ -166,12 +162,6 @@ def proximal_lion(
     >>> bool(abs(w[0] - 0.5) < 1e-3), float(w[1])
     (True, 0.0)
     """
-    checked(penalty, "Lion")
-    if isinstance(penalty, Penalty) and not penalty.convex:
-        raise TypeError(
-            f"{type(penalty).__name__} is not convex, and Lion's metric grows without bound where the"
-            " gradient vanishes: use proximal_sgd or proximal_adam"
-        )
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         average = jax.tree.map(lambda m, g: wide(b1 * m + (1 - b1) * g), inner, gradient)
@@ -179,7 +169,7 @@ def proximal_lion(
         metric = jax.tree.map(lambda c: 1 / jnp.maximum(jnp.abs(c), eps), average)
         return inner, jax.tree.map(jnp.multiply, metric, average), metric
 
-    return _optimiser(optax.tree.zeros_like, step, learning_rate, penalty)
+    return _optimiser(optax.tree.zeros_like, step, learning_rate, penalty, metric="Lion", convex=True)
 
 
 def _optimiser(
@@ -187,8 +177,10 @@ def _optimiser(
     step: Callable[[Any, Any, Any, Any], Step],
     learning_rate: Rate,
     penalty: ScheduledPenalty,
+    **needs: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """w ← prox(w − η·direction, η·metric), as updates."""
+    """w ← prox(w − η·direction, η·metric), as updates; `needs` is what the penalty must have."""
+    checked(penalty, **needs)
 
     def init(params: Params) -> ProximalState:
         return ProximalState(jnp.zeros((), jnp.int32), init_inner(params))
@@ -201,7 +193,7 @@ def _optimiser(
         moves = jax.tree.map(lambda d: (-rate * wide(d)).astype(wide(d).dtype), direction)
         # Finite, so that a step of inf times a λ of 0 is no NaN.
         steps = jax.tree.map(lambda m: jnp.minimum(rate * m, jnp.finfo(jnp.result_type(m)).max), metric)
-        new = landing(params, moves, at(penalty, state.count), steps, like=gradient)
+        new = landing(params, moves, checked(at(penalty, state.count), **needs), steps, like=gradient)
         return new, ProximalState(optax.safe_increment(state.count), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
