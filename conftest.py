@@ -4,8 +4,7 @@ import itertools
 import os
 import pathlib
 
-cache = pathlib.Path(__file__).parent / ".jax_cache"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Four virtual devices, for what spreads lanes over a mesh; everything else runs on the first.
@@ -32,8 +31,8 @@ _tests = itertools.count(1)
 def _few_programs():
     """Drop compiled programs before they exhaust the process's memory maps.
 
-    Each program that XLA loads maps some ten regions of memory, and Linux allows a process 65,530: thousands of
-    programs end in a crash inside XLA.
+    Each program that XLA loads maps some ten regions of memory, and Linux allows a process 65,530: thousands
+    of programs end in a crash inside XLA.
     """
     yield
     if next(_tests) % 16 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:

@@ -146,7 +146,8 @@ def test_xarray_alone_opens_it(path):
 
 def test_axes_keep_their_order(path):
     """That of the call, not that of the alphabet."""
-    call = lambda store=None: jr.sweep(results, seed=range(3), lam=LAMS, store=store)  # noqa: E731
+    fn = lambda lam, seed: {"w": lam * jnp.arange(2) + seed, "a": seed}  # noqa: E731
+    call = lambda store=None: jr.sweep(fn, seed=range(3), lam=LAMS, store=store)  # noqa: E731
     for _ in range(2):
         stored = call(path)
         xarray.testing.assert_identical(stored, call())

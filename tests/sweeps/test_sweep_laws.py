@@ -102,11 +102,6 @@ def devices(count):
     return Mesh(np.array(jax.devices()[:count]), ("lanes",))
 
 
-def fault(reason, **given):
-    """A law that the library does not keep yet."""
-    return pytest.mark.xfail(strict=False, reason=reason, **given)
-
-
 def same(a, b):
     """Whether two datasets have the same bits and labels; NaN is NaN."""
     xarray.testing.assert_identical(a, b)
@@ -243,11 +238,8 @@ def test_the_same_call_gives_the_same_bits(name):
 
 @pytest.mark.parametrize(
     ("name", "max_lanes"),
-    [
-        ("array", 1), ("array", 4), ("adam", 1), ("adam", 4), ("solved", 4),
-        pytest.param("solved", 1, marks=fault("XLA compiles another program for one device than for many")),
-    ],
-)  # fmt: skip
+    [("array", 1), ("array", 4), ("adam", 1), ("adam", 4), ("solved", 4), ("solved", 1)],
+)
 def test_the_number_of_devices_changes_no_bit(name, max_lanes):
     one = jr.sweep(FUNCTIONS[name], **AXES, max_lanes=max_lanes, mesh=devices(1))
     for mesh in (devices(2), devices(4)) if name == "array" else (None,):
