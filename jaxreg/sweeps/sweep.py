@@ -1,5 +1,6 @@
 """`sweep`: a pure function over the product of labelled axes, as batched lanes in chunks of one program."""
 
+import contextlib
 import os
 import warnings
 from collections import OrderedDict, deque
@@ -73,7 +74,7 @@ def sweep(
     if not axes:
         raise ValueError("sweep needs at least one axis, such as lam=jnp.geomspace(1e-3, 1.0, 20)")
     if max_lanes is not None and (
-        isinstance(max_lanes, bool) or not isinstance(max_lanes, int) or max_lanes < 1
+        isinstance(max_lanes, bool) or not isinstance(max_lanes, int | np.integer) or max_lanes < 1
     ):
         raise ValueError(f"max_lanes must be a whole number ≥ 1, got {max_lanes!r}")
     both = {name: axis(name, values) for name, values in axes.items()}
@@ -105,7 +106,7 @@ def _identity(
     return {
         "axes": {name: lane.dtype.str for name, lane in zip(names, lanes, strict=True)},
         "computation": program.fingerprint,
-        "max_lanes": max_lanes,
+        "max_lanes": None if max_lanes is None else int(max_lanes),
         "platform": mesh.devices.flat[0].platform,
         "jax_version": jax.__version__,
         **_settings(),
@@ -134,7 +135,7 @@ class _Runner:
         # arrays keeps one core busy, so there it is one for every two cores. Not for each: where XLA's own
         # threads are all taken by chunks, a factorisation that asks for more of them waits for ever.
         on_cpu = self.devices[0].platform == "cpu"
-        self.at_once = max(1, (os.cpu_count() or 1) // 2) if on_cpu else 2 * len(self.devices)
+        self.at_once = max(1, _cores() // 2) if on_cpu else 2 * len(self.devices)
 
     def compile(self, width: int, d: int = 0) -> jax.stages.Compiled:
         """The program for `width` lanes on the d-th device, compiled once for sweeps of the same function."""
@@ -188,6 +189,13 @@ class _Runner:
             workers.shutdown(wait=False, cancel_futures=True)
 
 
+def _cores() -> int:
+    """The cores that XLA's threads have: those given to this process, or what the variable NPROC says."""
+    given = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    wanted = os.environ.get("NPROC", "")
+    return int(wanted) if wanted.isdecimal() else len(given)
+
+
 def _called(program: jax.stages.Compiled, constants: Any, each: Any) -> list[np.ndarray]:
     return [np.asarray(value) for value in program(constants, each)]
 
@@ -201,8 +209,9 @@ def _run(runner: _Runner, store: Memory | Zarr, progress: bool) -> None:
     if not missing:
         return
     try:
-        with bar(total, done, progress) as advance:
-            for k, values in zip(missing, runner.results(blocks, missing), strict=True):
+        results = runner.results(blocks, missing)
+        with bar(total, done, progress) as advance, contextlib.closing(results):
+            for k, values in zip(missing, results, strict=True):
                 store.write(k, values)
                 done += sizes[k]
                 advance(sizes[k])

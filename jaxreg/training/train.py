@@ -87,17 +87,7 @@ def train(
 
         def objective(weights: Params) -> Any:
             whole = eqx.combine(weights, static)
-            value = loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch)
-            if not isinstance(value, jax.Array | np.ndarray | float):
-                raise TypeError(
-                    f"loss_fn must return one float, the mean loss of the batch; got {type(value).__name__}"
-                )
-            if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-                raise TypeError(
-                    "loss_fn must return one float, the mean loss of the batch; got shape"
-                    f" {jnp.shape(value)} and dtype {jnp.result_type(value)}"
-                )
-            return value
+            return _scalar(loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch))
 
         value, gradient = jax.value_and_grad(objective)(carry.weights)
         updates, state = optimizer.update(
@@ -105,13 +95,7 @@ def train(
         )
         new = optax.apply_updates(carry.weights, updates)
         if after_step is not None:
-            before = new
-            new = eqx.filter(after_step(eqx.combine(new, static), count), eqx.is_inexact_array)
-            if _form(new) != _form(before):
-                raise ValueError(
-                    "after_step must return a model of the structure, shapes and dtypes it was given; it was"
-                    f" given {_form(before)} and returned {_form(new)}"
-                )
+            new = _alike(eqx.filter(after_step(eqx.combine(new, static), count), eqx.is_inexact_array), new)
         return _Carry(new, state, order), value
 
     def record(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, Any]]:
@@ -125,6 +109,25 @@ def train(
     counts = jnp.arange(steps, dtype=jnp.int32).reshape(-1, every)
     carry, history = jax.lax.scan(record, _Carry(weights, state, batches.start()), counts)
     return eqx.combine(carry.weights, static), history
+
+
+def _scalar(value: Any) -> Any:
+    """The loss of a batch; TypeError where it is not one float."""
+    array = isinstance(value, jax.Array | np.ndarray | float)
+    if not array or jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        got = f"shape {jnp.shape(value)}, dtype {jnp.result_type(value)}" if array else type(value).__name__
+        raise TypeError(f"loss_fn must return one float, the mean loss of the batch; got {got}")
+    return value
+
+
+def _alike(new: Params, before: Params) -> Params:
+    """What `after_step` returned; ValueError where its form is another."""
+    if _form(new) != _form(before):
+        raise ValueError(
+            "after_step must return a model of the structure, shapes and dtypes it was given; it was given"
+            f" {_form(before)} and returned {_form(new)}"
+        )
+    return new
 
 
 def _form(tree: Params) -> tuple[Any, list[str]]:

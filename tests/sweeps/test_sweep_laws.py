@@ -468,7 +468,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     seen = Terminal()
     monkeypatch.setattr(sys, "stderr", seen)
-    jr.sweep(number, **AXES, max_lanes=4)
+    jr.sweep(number, **AXES, max_lanes=2)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.getvalue())
     assert "lanes" in shown and "15/15" in shown
 
@@ -662,19 +662,19 @@ def test_wrong_max_lanes(max_lanes):
 
 
 def test_stopped_by_hand(monkeypatch):
-    """The message says how far it was, and that nothing is kept."""
+    """The message says how far it was, in lanes of the grid, and that nothing is kept."""
     write, seen = Memory.write, []
 
     def stop(self, k, values):
-        if k == 2:
+        if k == 3:
             raise KeyboardInterrupt
         seen.append(k)
         write(self, k, values)
 
     monkeypatch.setattr(Memory, "write", stop)
-    with pytest.raises(KeyboardInterrupt, match="stopped with 6 of 15 lanes done, lost"):
-        jr.sweep(number, **AXES, max_lanes=3)
-    assert seen == [0, 1]
+    with pytest.raises(KeyboardInterrupt, match="stopped with 5 of 15 lanes done, lost"):
+        jr.sweep(number, **AXES, max_lanes=2)
+    assert seen == [0, 1, 2]
 
 
 def test_lanes_that_do_not_fit_memory(monkeypatch):
