@@ -8,10 +8,10 @@ stored readable.
 
 import contextlib
 import errno
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -98,8 +98,7 @@ class Zarr:
         self.blocks: Blocks | None = None
 
     def existing(self) -> bool:
-        """Open what is there; False where nothing is. ValueError where it is not ours, or of another
-        sweep."""
+        """Open what is there; False where nothing is. ValueError where it is no store of this sweep."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return False
         with _intact(self.path):
@@ -122,7 +121,8 @@ class Zarr:
         self.blocks = blocks
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         with _disk(self.path):
-            for leftover in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.new"):
+            made = re.compile(re.escape(self.path.name) + r"\.\d+\.new")
+            for leftover in filter(lambda child: made.fullmatch(child.name), self.path.parent.iterdir()):
                 shutil.rmtree(leftover, ignore_errors=True)  # of a process that died while it made one
             try:
                 group = zarr.create_group(beside, attributes=self._attributes())
@@ -135,9 +135,8 @@ class Zarr:
                 marks = tuple(map(_file, self.plan.axes))
                 self._array(group, "lane_status", (), np.dtype(np.uint8), marks, _STATUS)
                 with warnings.catch_warnings():
-                    warnings.simplefilter(
-                        "ignore"
-                    )  # that the table of contents is not in zarr's specification
+                    # zarr warns that a table of contents is not in its specification.
+                    warnings.simplefilter("ignore")
                     zarr.consolidate_metadata(beside)
                 if self.path.exists():  # an empty folder, perhaps the one that the process is in
                     for child in sorted(beside.iterdir(), key=lambda child: child.name == "zarr.json"):
@@ -199,7 +198,7 @@ class Zarr:
 
     def _differing(self, kept: dict[str, Any]) -> list[str]:
         """What the stored sweep has otherwise, in words; nothing where it is this one."""
-        stored = [name for name in kept["axes"]]
+        stored = list(kept["axes"])
         out = []
         if stored != list(self.plan.axes):
             return [f"its axes are {', '.join(stored)}, here they are {', '.join(self.plan.axes)}"]

@@ -292,6 +292,16 @@ def test_an_empty_folder_will_do(path):
     assert sweep(path).attrs["done"] == 15
 
 
+def test_folders_beside_it_that_look_alike_are_left_alone(path):
+    theirs = [path.with_name(name) for name in ("run.zarr.backup.new", "run.zarr.1.new.old", "other.1.new")]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    stale = path.with_name("run.zarr.1.new")
+    stale.mkdir()
+    sweep(path)
+    assert all(folder.exists() for folder in theirs) and not stale.exists()
+
+
 def test_a_path_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="there is no store"):
         jr.sweeps.open_store(tmp_path / "nothing")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from jaxreg._fields import number, require_scalar
 from jaxreg._tree import is_weight, weights_of
 from jaxreg._types import ArrayLike, Params
 from jaxreg.penalties.base import Penalty
@@ -90,7 +91,7 @@ def decoupled_l2_decay(
 def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationExtraArgs:
     """Adds factor·λ·w to the updates."""
     if not callable(lam):
-        SquaredL2(lam).value(jnp.zeros(1))  # refuses a λ that is negative or not one number
+        require_scalar("lam", number(lam))
     masked = None if mask is None else Masked(SquaredL2(1.0), mask)
 
     def init(params: Params) -> DecayState:
@@ -247,9 +248,8 @@ def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = 
     _needs(params, "proximal step")
     moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
     if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
-        return jax.tree.map(
-            lambda u, as_: u.astype(as_.dtype), updates, like
-        )  # the part of a partition that no leaf belongs to
+        # The part of a partition that no leaf belongs to.
+        return jax.tree.map(lambda u, as_: u.astype(as_.dtype), updates, like)
     steps = jax.tree.leaves(step)
     if len(steps) > 1 or jnp.ndim(steps[0]):
         pairs = zip(steps, jax.tree.leaves(updates), strict=True)
