@@ -1,0 +1,338 @@
+"""Time and gap of each solver at each tolerance: one process per solver, taking turns.
+
+jaxreg runs first at each of its tolerances, which sets the pace; then each peer is tightened by 10 until its
+gap meets the last target, it stops improving, or it passes ten times jaxreg's time; jaxreg's repeats take
+their turn among them. Every measurement goes to the journal at once, and what is there is not measured again.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.benchmarks.paths.adapters import SOLVERS
+from experiments.benchmarks.paths.gaps import gaps
+from experiments.benchmarks.paths.tasks import Task, load
+
+__all__ = ["OURS", "TARGETS", "Journal", "Run", "Settings", "Worker", "cpu", "measure", "warm_seconds"]
+
+ROOT = Path(__file__).parents[3]
+TARGETS = (1e-2, 1e-4, 1e-6, 1e-8)
+OURS = (1e-4, 1e-6, 1e-8)
+COLD = 1e-6  # jaxreg's own default, at which its first calls are taken
+TIGHTEST = 1e-19  # glmnet and adelie square what they compare with it
+LONG = 1 / 12  # of the longest call that is allowed: what takes longer is not repeated
+COMPILING = 60.0  # seconds that a call which compiles may take, whatever the cap
+OURS_CAP = 20.0  # seconds that every call of jaxreg may take, whatever the cap
+FLOOR = 1.0  # seconds that every call may take, however fast jaxreg is
+SHORT = 0.1  # seconds; warm calls that take less are repeated until that has gone, and the median counts
+REPEATS = 3
+
+
+class Settings(NamedTuple):
+    """The work folder, the interpreter of the peers, seconds at most of a call and of a workload's turns."""
+
+    work: Path
+    peer_python: str = sys.executable
+    cap: float = 120.0
+    budget: float = np.inf
+
+
+class Journal:
+    """Rows of JSON, appended as they come; the last row of a key counts."""
+
+    KEY = ("host", "workload", "data", "solver", "version", "tolerance", "call", "cache")
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if text and not text.endswith("\n"):  # killed while it wrote
+            file.write_text(text + "\n", encoding="utf-8")
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                self.rows[tuple(row[k] for k in self.KEY)] = row
+            except (ValueError, KeyError):
+                continue
+
+    def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of a key, None where it was never measured."""
+        return self.rows.get(tuple(key[k] for k in self.KEY))
+
+    def add(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Keep a row."""
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows[tuple(row[k] for k in self.KEY)] = row
+        return row
+
+
+class Worker:
+    """A solver's process. `hello` is its first answer: the version, or an error."""
+
+    def __init__(self, solver: str, folder: Path, settings: Settings, cache: Path | None = None) -> None:
+        if SOLVERS[solver].package == "glmnet":
+            command = [shutil.which("Rscript") or "", str(Path(__file__).with_name("glmnet.R")), str(folder)]
+        else:
+            python = sys.executable if SOLVERS[solver].kind == "ours" else settings.peer_python
+            module = "experiments.benchmarks.paths.worker"
+            command = [python, "-m", module, solver, str(folder)]
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "JAX_ENABLE_X64": "1"}
+        env.setdefault("JAX_PLATFORMS", "cpu")
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            env |= {
+                "JAX_COMPILATION_CACHE_DIR": str(cache),
+                "JAX_ENABLE_COMPILATION_CACHE": "true",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.hello: dict[str, Any] = {"error": "Rscript is not installed"}
+        if command[0]:
+            try:
+                self.process = subprocess.Popen(
+                    command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL, bufsize=0,
+                )  # fmt: skip
+                self.hello = self._answer(300.0)
+            except OSError as error:
+                self.hello = {"error": f"{command[0]} does not start: {error}"}
+
+    def _answer(self, limit: float) -> dict[str, Any]:
+        process = self.process
+        if process is None:
+            return {"error": "the process has ended"}
+        if not select.select([process.stdout], [], [], limit)[0]:
+            self.close(kill=True)
+            return {"over": limit}
+        line = process.stdout.readline()
+        if not line:
+            self.close(kill=True)
+            return {"error": f"the process ended with code {process.returncode}"}
+        return json.loads(line)
+
+    def ask(self, tolerance: float, out: str, limit: float, least: float = 0.0) -> dict[str, Any]:
+        """Solve, again until `least` seconds have gone; {"over": limit} where that took longer.
+
+        The process is gone then.
+        """
+        if self.process is None:
+            return {"error": "the process has ended"}
+        try:
+            self.process.stdin.write(
+                json.dumps({"tol": tolerance, "out": out, "least": least}).encode() + b"\n"
+            )
+        except OSError:
+            self.close(kill=True)
+            return {"error": "the process has ended"}
+        return self._answer(limit)
+
+    def close(self, kill: bool = False) -> None:
+        """End the process."""
+        if self.process is not None:
+            if kill:
+                self.process.kill()
+            self.process.stdin.close()
+            try:
+                self.process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdout.close()
+        self.process = None
+
+
+def cpu() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def warm_seconds(rows: list[dict[str, Any]], compiles: bool) -> float:
+    """The median of the calls after the first; the first alone counts where the solver does not compile."""
+    done = [r for r in rows if "seconds" in r and r["cache"] == "empty"]
+    warm = [r["seconds"] for r in done if r["call"] or (not compiles and len(done) == 1)]
+    return float(np.median(warm)) if warm else np.inf
+
+
+class Run:
+    """One solver on one workload. `steps` measures once per `next`, so that runs can take turns."""
+
+    def __init__(
+        self, solver: str, place: tuple[Path, str], task: Task, journal: Journal, settings: Settings
+    ) -> None:
+        self.solver, self.adapter = solver, SOLVERS[solver]
+        self.folder, self.digest = place
+        self.task, self.journal, self.settings = task, journal, settings
+        self.pace: Run | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.known: dict[bytes, float | None] = {}  # gaps by digest of the solution
+        self.caches = settings.work / "caches"
+        self.caches.mkdir(exist_ok=True)
+        self.cache = None
+        if self.adapter.kind == "ours":
+            self.cache = Path(tempfile.mkdtemp(prefix="jax-", dir=self.caches))
+        self.worker = Worker(solver, self.folder, settings, self.cache)
+        self.fresh = True
+        self.version = self.worker.hello.get("version", "")
+        self.missing = "" if self.version else self.worker.hello.get("error", "it does not start")
+
+    def seconds(self, tolerance: float) -> float:
+        """The warm time at a tolerance, inf where there is none."""
+        rows = [r for r in self.rows if r["tolerance"] == tolerance]
+        return warm_seconds(rows, self.adapter.compiles)
+
+    def slowest(self) -> float:
+        """The longest of the warm times over tolerances, inf where nothing was measured."""
+        found = [self.seconds(t) for t in {r["tolerance"] for r in self.rows}]
+        return max((t for t in found if np.isfinite(t)), default=np.inf)
+
+    def limit(self) -> float:
+        """Seconds after which a call is ended."""
+        cap = self.settings.cap
+        if self.pace is None:
+            return max(cap, OURS_CAP) if self.adapter.kind == "ours" else cap
+        return min(cap, max(10 * self.pace.slowest(), FLOOR))
+
+    def measure(self, tolerance: float, call: int, cache: str = "empty") -> dict[str, Any]:
+        """One call, or its row from the journal."""
+        compiling = self.adapter.compiles and call == 0
+        limit = max(self.settings.cap, COMPILING) if compiling else self.limit()
+        key = self.key(tolerance, call, cache)
+        row = self.journal.get(key)
+        if row is None or row.get("over", np.inf) < 0.9 * limit:
+            row = self.journal.add(key | self._called(tolerance, call, limit))
+        self.rows.append(row)
+        return row
+
+    def key(self, tolerance: float, call: int, cache: str) -> dict[str, Any]:
+        """What a row of the journal is known by."""
+        return {
+            "host": f"{cpu()} x {_cores()}",
+            "workload": self.folder.name,
+            "data": self.digest,
+            "solver": self.solver,
+            "version": self.version,
+            "tolerance": tolerance,
+            "call": call,
+            "cache": cache,
+        }
+
+    def _called(self, tolerance: float, call: int, limit: float) -> dict[str, Any]:
+        """What came of one call, its gap included."""
+        out = str(self.folder / f"{self.solver}-solution")
+        if self.worker.process is None:  # ended at its limit before
+            self.worker = Worker(self.solver, self.folder, self.settings, self.cache)
+            self.fresh = True
+        if call and self.fresh:  # resumed: the first call of this process is no warm one
+            self.worker.ask(tolerance, out, max(limit, COMPILING))
+        self.fresh = False
+        found = self.worker.ask(tolerance, out, limit, SHORT if call else 0.0)
+        found["date"] = time.strftime("%Y-%m-%d")
+        if "seconds" in found:
+            parts = [Path(f"{out}.{part}.npy") for part in ("coef", "intercept")]
+            digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).digest()
+            if digest not in self.known:  # most solvers give the same numbers again
+                measured = gaps(self.task, *(np.load(part) for part in parts))
+                # JSON has no infinity.
+                self.known[digest] = float(measured.max()) if np.isfinite(measured).all() else None
+            found["gap"] = self.known[digest]
+            for part in parts:
+                part.unlink()
+        return found
+
+    def first(self) -> None:
+        """jaxreg's cold call and one warm call of each tolerance: the pace for the others."""
+        if "seconds" in self.measure(COLD, 0):
+            for tolerance in OURS:
+                if "seconds" not in self.measure(tolerance, 1):
+                    return
+
+    def steps(self) -> Iterator[None]:
+        """Measure, one call at a time."""
+        if self.adapter.kind == "ours":
+            yield from self._repeats()
+            return
+        tolerance, best = self.adapter.start, []
+        call = 0
+        while tolerance == 0 or tolerance >= TIGHTEST:
+            while call < REPEATS:
+                row = self.measure(tolerance, call)
+                yield
+                if "seconds" not in row:
+                    return
+                call += 1
+                if row["seconds"] > LONG * self.settings.cap and np.isfinite(self.seconds(tolerance)):
+                    break
+            gap = row["gap"] if row["gap"] is not None else np.inf
+            best.append(gap)
+            slow = self.pace is not None and self.seconds(tolerance) > 10 * self.pace.slowest()
+            stuck = len(best) > 4 and min(best[-4:]) >= best[-5]
+            if tolerance == 0 or gap <= TARGETS[-1] or slow or stuck:
+                return
+            tolerance, call = tolerance / 10, 1
+
+    def _repeats(self) -> Iterator[None]:
+        for call in range(2, REPEATS + 1):
+            for tolerance in OURS:
+                if self.seconds(tolerance) <= LONG * self.settings.cap:
+                    self.measure(tolerance, call)
+                    yield
+        if np.isfinite(self.seconds(COLD)):
+            if self.journal.get(self.key(COLD, 0, "filled")) is None:
+                if self.fresh:  # resumed: the cache of this process is still empty
+                    self._called(COLD, 1, self.settings.cap)
+                self.worker.close()
+            self.measure(COLD, 0, "filled")
+            yield
+
+    def close(self) -> None:
+        """End the process and drop its cache."""
+        self.worker.close()
+        if self.cache is not None:
+            shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def measure(
+    place: tuple[Path, str], solvers: list[str], journal: Journal, settings: Settings
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """All rows of one workload, and why a solver that could have run did not."""
+    task = load(place[0])
+    runs = [Run(s, place, task, journal, settings) for s in solvers if SOLVERS[s].fits(task)]
+    absent = {run.solver: run.missing for run in runs if run.missing}
+    present = [run for run in runs if not run.missing]
+    try:
+        ours = next((run for run in present if run.adapter.kind == "ours"), None)
+        if ours is not None:
+            ours.first()
+            for run in present:
+                run.pace = None if run is ours or not np.isfinite(ours.slowest()) else ours
+        turns = [run.steps() for run in present]
+        end = time.monotonic() + settings.budget
+        while turns and time.monotonic() < end:
+            turns = [turn for turn in turns if next(turn, turn) is not turn]
+    finally:
+        for run in runs:
+            run.close()
+    return [row for run in present for row in run.rows], absent
