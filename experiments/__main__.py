@@ -1,24 +1,39 @@
 """Run an experiment: `python -m experiments --list`, then `python -m experiments NAME --out DIR`.
 
 An experiment is a module of this folder with a dataclass `Config`, whose fields become options, and a
-function `main(config, out)` that writes its figures and numbers to the folder `out`.
+function `main(config, out)` that writes its figures and numbers to the folder `out`. `all` runs every one
+with its defaults, each in a process of its own, and writes an index page.
 """
 
 import argparse
 import dataclasses
+import html
 import importlib
+import json
 import pkgutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import jax
 
 import experiments
+
+USAGE = "usage: python -m experiments NAME [--out DIR], with NAME one of: all"
 
 
 def names() -> list[str]:
     """The experiments there are."""
     found = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
     return sorted(name for name in found if not name.startswith("_"))
+
+
+def claim(name: str) -> str:
+    """What an experiment shows: the first line of its docstring."""
+    return importlib.import_module(f"experiments.{name}").__doc__.splitlines()[0]
 
 
 def configured(module: ModuleType, given: list[str]) -> tuple[object, Path]:
@@ -30,25 +45,80 @@ def configured(module: ModuleType, given: list[str]) -> tuple[object, Path]:
     parser.add_argument("--out", type=Path, default=Path("results") / module.__name__.split(".")[-1])
     for field in dataclasses.fields(module.Config):
         option = "--" + field.name.replace("_", "-")
-        help_text = f"{field.metadata['help']} (default: {field.default or 'none'})"
+        shown = "none" if field.default == "" else field.default
+        help_text = f"{field.metadata['help']} (default: {shown})".replace("%", "%%")
         parser.add_argument(option, type=type(field.default), default=field.default, help=help_text)
     options = vars(parser.parse_args(given))
     out = options.pop("out")
     return module.Config(**options), out
 
 
+# ---------------------------------------------------------------- all of them
+
+
+def launch(name: str, out: Path) -> int:
+    """Run one experiment with its defaults in a process of its own, so that its end is not that of others."""
+    return subprocess.run([sys.executable, "-m", "experiments", name, "--out", str(out)]).returncode
+
+
+def every(out: Path) -> int:
+    """Run every experiment into a folder of its own, write the index page; 1 where one failed."""
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for name in names():
+        print(f"\n=== {name}: {claim(name)}", flush=True)
+        (out / name / "numbers.json").unlink(missing_ok=True)
+        begun = time.perf_counter()
+        code = launch(name, out / name)
+        outcomes.append({"name": name, "code": code, "seconds": time.perf_counter() - begun})
+        (out / "index.html").write_text(page(out, outcomes), encoding="utf-8")
+    failed = [outcome["name"] for outcome in outcomes if outcome["code"]]
+    total = sum(outcome["seconds"] for outcome in outcomes)
+    done = f"{len(outcomes) - len(failed)} of {len(outcomes)}"
+    print(f"\n{done} experiments in {total:.0f} s, see {out}/index.html")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def page(out: Path, outcomes: list[dict[str, Any]]) -> str:
+    """The index page: claim, number and figures of each experiment."""
+    parts = []
+    for outcome in outcomes:
+        name, title = outcome["name"], html.escape(claim(outcome["name"]))
+        parts.append(
+            f"<h2>{title}</h2>\n<p><code>python -m experiments {name}</code>, {outcome['seconds']:.0f} s</p>"
+        )
+        file = out / name / "numbers.json"
+        if outcome["code"] or not file.exists():
+            parts.append(f"<p><strong>This experiment failed with exit code {outcome['code']}.</strong></p>")
+            continue
+        found = json.loads(file.read_text(encoding="utf-8"))
+        parts.append(f'<p>{html.escape(found["number"])} <a href="{name}/numbers.json">All numbers</a></p>')
+        parts += [f'<img src="{name}/{shown}" alt="{title}">' for shown in found["figures"]]
+    style = "body{max-width:1100px;margin:auto;padding:1em;font-family:sans-serif}img{max-width:100%}"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>jaxreg: experiments</title>'
+        f"<style>{style}</style></head>\n<body>\n<h1>What regularisation does, shown and counted</h1>\n"
+        + "\n".join(parts) + "\n</body></html>\n"
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the command
+
+
 def main(given: list[str]) -> int:
     """What the command line asks for; the exit code."""
     if given[:1] == ["--list"]:
         for name in names():
-            module = importlib.import_module(f"experiments.{name}")
-            print(f"{name:20} {module.__doc__.splitlines()[0]}")
+            print(f"{name:20} {claim(name)}")
         return 0
+    if given[:1] == ["all"]:
+        parser = argparse.ArgumentParser(prog="python -m experiments all")
+        parser.add_argument("--out", type=Path, default=Path("results"))
+        return every(parser.parse_args(given[1:]).out)
     if not given or given[0] not in names():
-        print(
-            f"usage: python -m experiments NAME [--out DIR], with NAME one of: {', '.join(names())}",
-            file=sys.stderr,
-        )
+        print(f"{USAGE}, {', '.join(names())}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"experiments.{given[0]}")
     config, out = configured(module, given[1:])
@@ -61,4 +131,5 @@ def main(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
     sys.exit(main(sys.argv[1:]))

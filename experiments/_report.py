@@ -10,11 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["COLOURS", "band", "figure", "save", "table"]
+__all__ = ["COLOURS", "LINES", "MARKERS", "band", "figure", "option", "save", "table"]
 
-#: Okabe and Ito's, safe for the colour-blind; each penalty has its own line as well.
-COLOURS = {"none": "#666666", "L1": "#0072B2", "L2": "#D55E00"}
-LINES = {"none": ":", "L1": "-", "L2": "--"}
+#: Okabe and Ito's, safe for the colour-blind; each penalty has its own line and marker as well.
+COLOURS = {"none": "#666666", "L1": "#0072B2", "L2": "#D55E00", "elastic net": "#009E73", "MCP": "#CC79A7"}
+LINES = {"none": ":", "L1": "-", "L2": "--", "elastic net": "-.", "MCP": (0, (6, 1, 1, 1, 1, 1))}
+MARKERS = {"none": ".", "L1": "o", "L2": "s", "elastic net": "^", "MCP": "D"}
+
+
+def option(default: Any, text: str) -> Any:
+    """A setting with its line of help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 def figure(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
@@ -41,21 +47,29 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def save(out: Path, figures: dict[str, Any], rows: list[dict[str, Any]], config: Any, **more: Any) -> None:
-    """Write every figure as PNG and the numbers as `numbers.json`; print the table and where all is."""
+def save(
+    out: Path, figures: dict[str, Any], rows: list[dict[str, Any]], config: Any, number: str, **more: Any
+) -> None:
+    """Write every figure as PNG and the numbers as `numbers.json`; print the table and where all is.
+
+    `number` is one sentence: what was counted or measured, and what came out. The first figure is the one
+    that the index shows first.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name, made in figures.items():
-        made.savefig(out / f"{name}.png", dpi=150)
+        made.savefig(out / f"{name}.png", dpi=150, pil_kwargs={"optimize": True})
     numbers = {
+        "number": number,
+        "figures": [f"{name}.png" for name in figures],
         "settings": dataclasses.asdict(config),
-        "versions": {name: version(name) for name in ("jaxreg", "jax", "optax", "numpy")},
+        "versions": {name: version(name) for name in ("jaxreg", "jax", "optax", "numpy", "scikit-learn")},
         "machine": {"python": platform.python_version(), "device": jax.devices()[0].device_kind},
         "table": rows,
         **more,
     }
     (out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
-    print(f"\n{', '.join(f'{name}.png' for name in figures)} and numbers.json are in {out}")
+    print(f"{table(rows)}\n\n{number}")
+    print(f"{', '.join(f'{name}.png' for name in figures)} and numbers.json are in {out}")
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The experiments, at small sizes: what they claim holds, and what they leave behind can be read."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -47,6 +48,35 @@ def test_the_command_leaves_figures_and_numbers(tmp_path, capsys):
 def test_every_experiment_has_settings_and_a_first_line(capsys):
     assert runner.main(["--list"]) == 0
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(runner.names())
+
+
+def test_all_writes_an_index_and_one_failure_loses_nothing(tmp_path, monkeypatch, capsys):
+    def launch(name, out):
+        if name == "geometry":
+            return 3
+        out.mkdir()
+        (out / "numbers.json").write_text(json.dumps({"number": f"{name} < 1.", "figures": ["a.png"]}))
+        return 0
+
+    monkeypatch.setattr(runner, "names", lambda: ["geometry", "orthonormal"])
+    monkeypatch.setattr(runner, "launch", launch)
+    (tmp_path / "geometry").mkdir()
+    (tmp_path / "geometry" / "numbers.json").write_text("of an earlier run")
+    assert runner.main(["all", "--out", str(tmp_path)]) == 1
+    page = (tmp_path / "index.html").read_text()
+    assert "exit code 3" in page and "of an earlier run" not in page
+    assert "orthonormal &lt; 1." in page and 'src="orthonormal/a.png"' in page
+    assert "failed: geometry" in capsys.readouterr().err
+    monkeypatch.setattr(runner, "names", lambda: ["orthonormal"])
+    assert runner.main(["all", "--out", str(tmp_path / "again")]) == 0
+
+
+def test_each_experiment_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+    assert runner.launch("gradient_pull", tmp_path) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["settings"]["seed"] == 0 and set(numbers["versions"]) >= {"jaxreg", "jax"}
+    assert all((tmp_path / name).exists() for name in numbers["figures"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,184 @@
+"""What each experiment claims, asserted on small sizes, against what is known in another way."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from experiments import (
+    conversion_rate,
+    coupled_decoupled,
+    geometry,
+    gradient_pull,
+    orthonormal,
+    phase_transition,
+    sparsity_map,
+)
+
+
+def left(module, folder, **settings):
+    """Run an experiment; what it wrote to numbers.json, its figures being there."""
+    module.main(module.Config(**settings), folder)
+    found = json.loads((folder / "numbers.json").read_text())
+    assert found["settings"].items() >= settings.items() and found["number"].endswith(".")
+    assert found["figures"] and all((folder / name).stat().st_size > 1000 for name in found["figures"])
+    return found
+
+
+# ---------------------------------------------------------------- λ as a conversion rate
+
+
+def test_the_slope_of_loss_against_complexity_is_minus_lambda(tmp_path):
+    rows = left(conversion_rate, tmp_path, data="diabetes", lams=5, ratio=0.1)["table"]
+    assert [row["penalty"] for row in rows] == ["L1", "L2"]
+    for row in rows:
+        assert row["worst |slope/λ + 1|, autodiff"] < 1e-4
+        assert row["worst |slope/λ + 1|, differences"] < 1e-4
+        assert row["convex"]
+
+
+def test_data_with_classes_are_refused():
+    with pytest.raises(ValueError, match="one output"):
+        conversion_rate.sweep(conversion_rate.Config(), "wine")
+
+
+# ---------------------------------------------------------------- the map
+
+
+def test_l1_gives_zeros_and_l2_gives_none(tmp_path):
+    small = {"data": "diabetes", "lams": 12, "smallest": 0.01, "n": 60, "p": 80, "k": 4, "seeds": 2}
+    found = left(sparsity_map, tmp_path, **small)
+    rows = {(row["data"], row["penalty"]): row for row in found["table"]}
+    for data in ("diabetes", "synthetic"):
+        zeros = {name: rows[data, name]["zeros at half the norm [%]"] for name in sparsity_map.RATIOS}
+        assert zeros["L1"] >= zeros["elastic net"] > zeros["L2"] == 0
+    assert (
+        rows["synthetic", "L1"]["largest tenth holds [%]"]
+        > rows["synthetic", "L2"]["largest tenth holds [%]"]
+    )
+    support = found["support"]
+    assert support["L1"]["recall"] == 1 and support["L2"]["precision"] == 4 / 80
+    assert support["L1"]["precision"] > 3 * support["L2"]["precision"]
+
+
+def test_kurtosis_is_that_of_the_normal_and_of_two_points():
+    assert abs(sparsity_map.kurtosis(np.random.default_rng(0).normal(size=100_000)) - 3) < 0.1
+    assert sparsity_map.kurtosis(np.array([-1.0, 1.0, -1.0, 1.0])) == 1
+    assert sparsity_map.kurtosis(np.zeros(3)) is None
+
+
+# ---------------------------------------------------------------- diamond against circle
+
+
+def test_the_optimum_over_the_diamond_lies_on_corners_and_edges(tmp_path, monkeypatch):
+    monkeypatch.setattr(geometry, "FAMILIES", {name: geometry.FAMILIES[name] for name in ("ℓ1", "ℓ2")})
+    rows = left(geometry, tmp_path, problems=3200, others=160, max_lanes=4096)["table"]
+    for row in rows:
+        assert row["ℓ2: a zero"] == 0 and row["converged"] == 1
+        if row["p"] == 2:
+            error = np.sqrt(row["ℓ1: by KKT"] * (1 - row["ℓ1: by KKT"]) / 200)
+            assert abs(row["ℓ1: a zero"] - row["ℓ1: by KKT"]) < 4 * error
+        assert row["ℓ1: a zero"] >= row["ℓ1: a corner"] and row["ℓ1: zeros"] > 0
+
+
+def test_the_share_of_corners_has_a_closed_form_without_correlation():
+    # The projection on a diamond of radius (a + b)/2 is a corner where a − b ≥ (a + b)/2: b ≤ a/3.
+    assert abs(geometry.by_kkt(0.0, 0.5) - np.arctan(1 / 3) / (np.pi / 4)) < 1e-4
+
+
+def test_the_balls_touch_where_they_should():
+    for name, zeros in {"ℓ1": 2, "ℓ2": 0}.items():
+        w, loss, free, root = geometry.touching(geometry.FAMILIES[name], 3)
+        assert np.sum(w == 0) == zeros
+        penalty = geometry.FAMILIES[name](1.0)
+        ball = geometry.boundary(geometry.FAMILIES[name], w, geometry.faces(9))
+        np.testing.assert_allclose(jax.vmap(penalty.value)(ball.reshape(-1, 3)), penalty.value(w), rtol=1e-9)
+        # No point of the ball has less loss than the solution.
+        off = np.linalg.solve(root, (ball - free).reshape(-1, 3).T)
+        assert 0.5 * np.sum(off**2, axis=0).min() >= loss * (1 - 1e-4)
+
+
+# ---------------------------------------------------------------- the pull on one weight
+
+
+def test_l1_arrives_on_time_and_l2_never(tmp_path):
+    rows = left(gradient_pull, tmp_path, weights=20, steps=200)["table"]
+    found = {row["what"]: row["value"] for row in rows}
+    assert found["L1: weights that are exactly 0 at the end"] == 20
+    assert found["L1: steps at which a weight leaves 0 again"] == 0
+    assert found["L1: smallest delay, in steps"] > -1e-9 and found["L1: largest delay, in steps"] == 1
+    assert found["L1 by subgradients: zeros"] == found["L2: zeros"] == 0
+    assert found["L1 by subgradients: largest error of the two-cycle"] < 1e-12
+    assert found["L2 in the notes' form: largest |pull − 2λw|"] == 0
+
+
+def test_both_kinds_of_steps_enclose_the_exponential():
+    config = gradient_pull.Config(weights=5, steps=100)
+    starts = gradient_pull.first(config)
+    runs = gradient_pull.flows(config, starts, config.steps)
+    t = config.time / config.steps * np.arange(config.steps + 1)[:, None]
+    flow = np.abs(starts) * np.exp(-config.lam * t)
+    assert (np.abs(runs["L2 gradient"][1:]) < flow[1:]).all()
+    assert (np.abs(runs["L2 prox"][1:]) > flow[1:]).all()
+
+
+def test_a_time_too_short_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="time must be beyond"):
+        gradient_pull.main(gradient_pull.Config(time=1.0), tmp_path)
+
+
+# ---------------------------------------------------------------- orthonormal designs
+
+
+def test_estimates_on_an_orthonormal_design_are_the_closed_forms(tmp_path):
+    rows = left(orthonormal, tmp_path, weights=51)["table"]
+    assert len(rows) == 6
+    for row in rows:
+        assert row["largest difference"] < 1e-7
+        assert row["zeros"] == row["zeros of the closed form"]
+    assert {row["penalty"] for row in rows if row["zeros"] == 0} == {"ridge"}
+
+
+# ---------------------------------------------------------------- phase transitions
+
+
+def test_the_statistical_dimension_is_the_weak_threshold():
+    # Donoho, Maleki and Montanari (2009) write the same curve with the threshold as its parameter.
+    tau = jnp.linspace(0.3, 3.0, 20)
+    density, tail = jax.scipy.stats.norm.pdf(tau), jax.scipy.stats.norm.cdf(-tau)
+    delta = 2 * density / (tau + 2 * (density - tau * tail))
+    rho = 1 - tau * tail / density
+    np.testing.assert_allclose(phase_transition.statistical_dimension(rho * delta), delta, rtol=1e-6)
+    np.testing.assert_allclose(
+        phase_transition.statistical_dimension(np.array([0.0, 1.0])), [0, 1], atol=1e-9
+    )
+
+
+def test_recovery_breaks_down_where_theory_says(tmp_path):
+    found = left(phase_transition, tmp_path, p=32, rows=8, columns=3, seeds=10, largest_k=0.3, max_lanes=1000)
+    for row in found["table"]:
+        assert row["k"] == 1 or 0.75 < row["measured/theory"] < 1.25
+    assert {row["panel"] for row in found["table"]} == {"noiseless", "noisy"}
+
+
+# ---------------------------------------------------------------- penalties inside Adam
+
+
+def test_only_the_prox_in_adams_metric_has_the_zeros_of_the_cost(tmp_path):
+    rows = left(coupled_decoupled, tmp_path, steps=4000, every=100)["table"]
+    by = {row["optimiser"]: row for row in rows}
+    own = by["prox in Adam's metric"]
+    assert own["zeros"] == own["zeros of the minimum"] > 0 and own["KKT"] < 1e-6
+    assert by["Adam + L1 subgradient"]["zeros"] == 0
+    assert by["Adam + uniform prox"]["KKT"] > 0.1 > 0.02 > by["Adam + uniform prox"]["from its own limit"]
+    assert by["Adam + L2"]["KKT"] < 1e-6
+    assert by["AdamW"]["KKT"] > 0.5 and by["AdamW"]["from its own limit"] < 0.02
+
+
+def test_the_stated_penalties_are_those_of_the_library():
+    config = coupled_decoupled.Config()
+    assert isinstance(coupled_decoupled.stated(config, "AdamW"), jr.SquaredL2)
+    assert isinstance(coupled_decoupled.stated(config, "Adam + uniform prox"), jr.L1)
