@@ -7,6 +7,8 @@ import pathlib
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Two workers whose LAPACK threads wait for each other take many times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Four virtual devices, for what spreads lanes over a mesh; everything else runs on the first.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 

@@ -7,7 +7,7 @@ from jaxreg.linear.grid import lambda_grid, lambda_max
 from jaxreg.linear.path import Path, path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve, unpenalized
-from jaxreg.linear.solvers import ProximalGradient, Status
+from jaxreg.linear.solvers import Newton, ProximalGradient, Status
 from jaxreg.penalties import (
     L1,
     MCP,
@@ -38,6 +38,7 @@ __all__ = [
     "ElasticNet",
     "GroupL2",
     "Masked",
+    "Newton",
     "NonNegative",
     "Partition",
     "Path",

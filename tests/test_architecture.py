@@ -21,7 +21,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 FOUNDATION = ("penalties",)  # the folders of the foundation; modules directly in jaxreg/ belong to it too
 WINGS = ("linear", "training", "sweeps")
-LINEAR = ("design", "problem", "certificate", "solvers", "solve", "grid", "path", "selection")
+LINEAR = (
+    "design",
+    "problem",
+    "certificate",
+    "solvers",
+    "solve",
+    "grid",
+    "buffer",
+    "working_set",
+    "path",
+    "selection",
+)
 HEAVY = ("xarray", "zarr", "rich", "typer", "matplotlib", "pandas", "sklearn", "lineax", "pyarrow")
 MODULE_LINES = 400
 FUNCTION_LINES = 60
@@ -40,11 +51,13 @@ TOGETHER = {
     "jaxreg.penalties.separable": "tests/penalties/test_laws.py",
     "jaxreg.penalties.sets": "tests/penalties/test_laws.py",
     "jaxreg.cost": "tests/penalties/test_models.py",
+    "jaxreg.linear.buffer": "tests/linear/test_working_set.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design": "tests/linear/test_solve.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",
     "jaxreg.linear.grid": "tests/linear/test_path.py",
     "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",
+    "jaxreg.linear.solvers.newton": "tests/linear/test_newton.py",
     "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",
     "jaxreg.metrics": "tests/linear/test_path.py",
     "jaxreg.training.transforms.links": "tests/training/test_transforms.py",

@@ -20,11 +20,14 @@ from jaxreg.penalties import Penalty
 
 __all__ = [
     "Certificate",
+    "Point",
     "Reference",
     "certify",
     "curvature",
     "fit_free",
+    "judge",
     "kkt_residual",
+    "look",
     "measure",
     "reference",
 ]
@@ -136,19 +139,36 @@ def _free(penalty: Penalty) -> Callable[[Array], Array]:
     return penalty.free if penalty.has_conjugate else jnp.zeros_like
 
 
+#: Lanczos steps: more than enough for the largest eigenvalue to a percent.
+_LANCZOS = 12
+
+
 def _spectrum(problem: Problem) -> Scalar:
-    """Largest eigenvalue of XᵀWX by power iteration, a little above; the solvers guard against the rest."""
+    """Largest eigenvalue of XᵀWX by Lanczos' method, a little above; the solvers guard against the rest."""
     p = problem.shape[1]
+    tiny = jnp.finfo(problem.dtype).tiny
     v = jnp.cos(jnp.arange(p) * 1.7 + 0.3).astype(problem.dtype)
-    for_all = jnp.max(problem.weight @ problem.design.X**2)
 
-    def body(_: int, v: Array) -> Array:
-        u = problem.design.rmatmul(problem.weight * problem.design.matmul(v))
-        return u / jnp.maximum(jnp.linalg.norm(u), jnp.finfo(u.dtype).tiny)
+    def body(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, tuple[Array, Array]]:
+        before, v, beta = carry
+        u = problem.design.rmatmul(problem.weight * problem.design.matmul(v)) - beta * before
+        alpha = u @ v
+        u = u - alpha * v
+        # A Krylov space that is exhausted leaves rounding: it ends there.
+        size = jnp.linalg.norm(u)
+        beta = jnp.where(size > 1e3 * jnp.finfo(u.dtype).eps * jnp.abs(alpha), size, 0.0)
+        return (v, jnp.where(beta > 0, u / jnp.maximum(beta, tiny), 0.0), beta), (alpha, beta)
 
-    v = jax.lax.fori_loop(0, 30, body, v / jnp.linalg.norm(v))
-    top = jnp.sum(problem.weight * problem.design.matmul(v) ** 2)
-    top = 1.02 * jnp.maximum(top, for_all)
+    start = (jnp.zeros_like(v), v / jnp.linalg.norm(v), jnp.zeros((), v.dtype))
+    alphas, betas = jax.lax.scan(body, start, None, _LANCZOS)[1]
+    small = jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+
+    def square(_: int, power: Array) -> Array:
+        return power @ power / jnp.maximum(jnp.linalg.norm(power @ power), tiny)
+
+    power = jax.lax.fori_loop(0, 10, square, small / jnp.maximum(jnp.linalg.norm(small), tiny))
+    top = jnp.sum(power * small) / jnp.maximum(jnp.trace(power), tiny)
+    top = 1.02 * jnp.maximum(top, jnp.max(problem.design.squares(problem.weight)))
     return jnp.where(top > 0, top, 1.0)
 
 
@@ -160,17 +180,30 @@ def curvature(problem: Problem, z: Array, spectrum: Scalar) -> Scalar:
     return spectrum * jnp.where(jnp.isinf(smoothness), local, smoothness)
 
 
-def kkt_residual(
-    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
-) -> Scalar:
-    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
+class Point(NamedTuple):
+    """Working coefficients and intercept, with what follows from them by one product each way."""
+
+    coef: Array
+    intercept: Array
+    z: Array
+    residual: Array
+    gradient: Array
+
+
+def look(problem: Problem, coef: Array, intercept: Array) -> Point:
+    """The predictor there, its residual, and the gradient in the coefficients."""
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
-    t = 1 / curvature(problem, z, base.spectrum)
-    moved = penalty.prox(coef - t * problem.design.rmatmul(residual), t)
-    top = jnp.max(jnp.abs(coef - moved)) / t
+    return Point(coef, intercept, z, residual, problem.design.rmatmul(residual))
+
+
+def kkt_residual(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scalar:
+    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
+    t = 1 / curvature(problem, at.z, base.spectrum)
+    moved = penalty.prox(at.coef - t * at.gradient, t)
+    top = jnp.max(jnp.abs(at.coef - moved)) / t
     if problem.intercept:
-        top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(residual, axis=0))))
+        top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(at.residual, axis=0))))
     return top / base.gradient
 
 
@@ -204,50 +237,110 @@ def measure(
 ) -> Certificate:
     """Both numbers for working coefficients, in the highest matrix-product precision there is."""
     with jax.default_matmul_precision("highest"):
-        kkt = kkt_residual(problem, penalty, base, coef, intercept)
+        return judge(problem, penalty, base, look(problem, coef, intercept))
+
+
+def judge(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Certificate:
+    """Both numbers for a point that was looked at."""
+    with jax.default_matmul_precision("highest"):
+        kkt = kkt_residual(problem, penalty, base, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
-        gap = _gap(problem, penalty, base, coef, intercept) / base.loss_range
+        gap = _gap(problem, penalty, base, at) / base.loss_range
         return Certificate(jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
 
-def _gap(problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array) -> Scalar:
-    """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
-    z = problem.predictor(coef, intercept)
-    v, dual = _dual_point(problem, penalty, coef, intercept)
-    theta = problem.weight * v.T
-    eps = jnp.finfo(problem.dtype).eps
-    leak = penalty.free(dual, coef)
-    # Orthogonal up to rounding, which is relative to the size of the terms that cancel.
-    terms = jnp.sqrt(jnp.sum(theta * v.T))
-    closed = jnp.max(jnp.abs(leak)) <= 1e3 * eps * (base.gradient + terms * jnp.sqrt(base.spectrum))
-    if problem.intercept:
-        closed &= jnp.max(jnp.abs(jnp.sum(theta, axis=-1))) <= 1e3 * eps * (base.gradient + terms)
-    # Where the penalty sees nothing the dual is 0 up to rounding; an exact 0 keeps it in the domain.
-    dual = jnp.where(leak == dual, 0.0, dual - leak)
+class _Dual(NamedTuple):
+    """v per sample, without weights; −Xᵀ(weight·v) less what the penalty does not see; whether that is 0."""
 
-    def at(s: Scalar) -> Scalar:
-        loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(z, problem.y, s * v))
-        return loss + penalty.conjugate(s * dual) - jnp.sum(s * dual * coef)
+    v: Array
+    dual: Array
+    closed: Array
+
+
+def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scalar:
+    """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
+    eps = jnp.finfo(problem.dtype).eps
+    v, dual, closed = _dual_point(problem, penalty, base, at)
+
+    def value(s: Scalar) -> Scalar:
+        loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * v))
+        return loss + penalty.conjugate(s * dual) - jnp.sum(s * dual * at.coef)
 
     top = penalty.dual_scale(dual)
     # The largest s is one rounding inside the domain, so that the conjugate is finite there.
     top = jnp.where(top < 1, top * (1 - 4 * eps), top)
-    slope = jax.grad(at)
+    primal, rough = penalty.value(at.coef), 1e-5 * base.loss_range
 
-    def newton(_: int, s: Scalar) -> Scalar:
-        first, second = jax.jvp(slope, (s,), (jnp.ones_like(s),))
+    def refine(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
+        """A Newton step on the dual in s, kept where it helps."""
+        s, best, k = carry
+        first, second = jax.jvp(jax.grad(value), (s,), (jnp.ones_like(s),))
         moved = jnp.clip(s - first / jnp.where(second > 0, second, 1.0), 0.0, top)
-        return jnp.where(jnp.isfinite(moved) & (second > 0), moved, s)
+        sound = jnp.isfinite(moved) & (second > 0) & (k < 3)
+        moved = jnp.where(sound, moved, 0.0)
+        return moved, jnp.minimum(best, value(moved)), k + 1
 
-    best = jnp.minimum(at(top), at(jax.lax.fori_loop(0, 3, newton, top)))
-    best = jnp.minimum(best, at(jnp.zeros_like(top)))
-    return jnp.where(closed, best + penalty.value(coef), jnp.inf)
+    # Near the optimum s = top is as good as any, and this is most of a certificate's time.
+    far = lambda c: (c[1] + primal > rough) & (c[2] < 4)  # noqa: E731
+    best = jax.lax.while_loop(far, refine, (top, value(top), jnp.array(0)))[1]
+    return jnp.where(closed, best + primal, jnp.inf)
 
 
-def _dual_point(problem: Problem, penalty: Penalty, coef: Array, intercept: Array) -> tuple[Array, Array]:
-    """v (per sample, without weights) and −Xᵀ(weight·v), orthogonal to intercept and free directions."""
-    coef, intercept = fit_free(problem, coef, intercept, lambda d: penalty.free(d, coef), steps=10)
-    z = problem.predictor(coef, intercept)
-    v = problem.loss.gradient(z, problem.y)
-    return v, -problem.design.rmatmul((problem.weight * v.T).T)
+def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
+    """The gradient at the point, made orthogonal to the intercept and to the directions that are free there.
+
+    Refitting the intercept costs no product with the design; the free directions are refitted where that is
+    not enough.
+    """
+    eps = jnp.finfo(problem.dtype).eps
+
+    def dual_at(z: Array, gradient: Array) -> _Dual:
+        v = problem.loss.gradient(z, problem.y)
+        theta = problem.weight * v.T
+        leak = penalty.free(-gradient, at.coef)
+        # Orthogonal up to rounding, which is relative to the size of the terms that cancel.
+        terms = jnp.sqrt(jnp.sum(theta * v.T))
+        closed = jnp.max(jnp.abs(leak)) <= 1e3 * eps * (base.gradient + terms * jnp.sqrt(base.spectrum))
+        if problem.intercept:
+            closed &= jnp.max(jnp.abs(jnp.sum(theta, axis=-1))) <= 1e3 * eps * (base.gradient + terms)
+        # Where the penalty sees nothing the dual is 0 up to rounding; an exact 0 keeps it in the domain.
+        return _Dual(v, jnp.where(leak == -gradient, 0.0, -gradient - leak), closed)
+
+    def refit(carry: tuple[_Dual, Array, Array, Array]) -> tuple[_Dual, Array, Array, Array]:
+        _, coef, intercept, k = carry
+        fitted = fit_free(problem, coef, intercept, lambda d: penalty.free(d, at.coef), steps=10)
+        z = problem.predictor(*fitted)
+        return dual_at(z, problem.design.rmatmul(problem.residual(z))), *fitted, k + 1
+
+    if problem.intercept:
+        z = _fit_intercept(problem, at.z)
+        first = dual_at(z, problem.design.rmatmul(problem.residual(z)))
+    else:
+        first = dual_at(at.z, at.gradient)
+    # A loop and not a branch: under vmap it is skipped where no lane needs it. What it starts from is
+    # carried, or XLA would move it out of the loop.
+    start = (first, at.coef, at.intercept, jnp.array(0))
+    return jax.lax.while_loop(lambda c: ~c[0].closed & (c[3] < 1), refit, start)[0]
+
+
+def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> Array:
+    """The predictor with the intercept that is best for it, by Newton steps while they help."""
+
+    def tilt(z: Array) -> Array:
+        return jnp.sum(problem.residual(z), axis=0)
+
+    def going(carry: tuple[Array, Array, Array, Array]) -> Array:
+        _, slope, better, k = carry
+        return better & (k < steps) & (jnp.max(jnp.abs(slope)) > 0)
+
+    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        z, slope, _, k = carry
+        bend = jnp.sum(problem.curvatures(z), axis=0)
+        new = z - (jnp.linalg.pinv(bend) @ slope if z.ndim == 2 else slope / jnp.where(bend > 0, bend, 1.0))
+        left = tilt(new)
+        before, after = jnp.max(jnp.abs(slope)), jnp.max(jnp.abs(left))
+        kept, least = jnp.where(after < before, new, z), jnp.where(after < before, left, slope)
+        return kept, least, after < 0.1 * before, k + 1
+
+    return jax.lax.while_loop(going, body, (z, tilt(z), jnp.array(True), jnp.array(0)))[0]

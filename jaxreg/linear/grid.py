@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, curvature, kkt_residual, reference
+from jaxreg.linear.certificate import Reference, curvature, kkt_residual, look, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
@@ -53,15 +53,15 @@ def _gradient(
     problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
 ) -> tuple[Array, Array, Array]:
     """The gradient that the penalty sees at a null fit, its rounding error, and the kkt residual there."""
-    z = problem.predictor(coef, intercept)
-    gradient = problem.design.rmatmul(problem.residual(z))
+    at = look(problem, coef, intercept)
+    gradient = at.gradient
     if penalty.has_conjugate:
         unseen = penalty.free(gradient)
         gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
     at_zero = problem.residual(problem.predictor(*problem.zeros()))
-    sums = jnp.abs(at_zero).T @ jnp.abs(problem.design.X)
+    sums = problem.design.magnitudes(at_zero)
     noise = jnp.finfo(problem.dtype).eps * jnp.max(sums)
-    return gradient, noise, kkt_residual(problem, penalty, base, coef, intercept)
+    return gradient, noise, kkt_residual(problem, penalty, base, at)
 
 
 @eqx.filter_jit

@@ -6,16 +6,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg import metrics
 from jaxreg._lanes import lanes
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature, reference
+from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
-from jaxreg.linear.solvers import ProximalGradient, Solver, Status
+from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
+from jaxreg.linear.solvers.newton import accepts
+from jaxreg.linear.working_set import Found, follow
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, PenaltyGrid
 
@@ -28,7 +32,7 @@ class Path(eqx.Module):
     """Solutions along a falling grid of λ, on the scale of the data.
 
     lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps, status (L,).
-    `mode` says how they were computed.
+    `mode` says how they were computed, `reason` by what and why.
     """
 
     lambdas: Array
@@ -41,6 +45,7 @@ class Path(eqx.Module):
     status: Status
     loss: Loss
     mode: str = eqx.field(static=True)
+    reason: str = eqx.field(static=True)
 
     @property
     def converged(self) -> Array:
@@ -58,10 +63,11 @@ class Path(eqx.Module):
 
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
-        X = jnp.asarray(X, self.coef.dtype)
+        X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
-        z = jnp.einsum("np,lp...->ln...", X, self.coef, precision="highest")
+        with jax.default_matmul_precision("highest"):
+            z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef)
         z = z + self.intercept[:, None]
         return z if offset is None else z + jnp.asarray(offset, z.dtype)
 
@@ -123,13 +129,15 @@ def _status_names() -> tuple[str, ...]:
 
 
 @eqx.filter_jit
-def _warm(problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any) -> Solution:
+def _warm(
+    problem: Any, grid: PenaltyGrid, part: Any, base: Any, solver: Any, start: Any, tol: Any, max_steps: Any
+) -> Solution:
     """Scan down the grid, each solution the start of the next."""
 
     def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
         return run(problem, grid.row(part), base, solver, point, tol, max_steps)
 
-    return jax.lax.scan(body, (base.coef, base.intercept), grid.carried)[1]
+    return jax.lax.scan(body, start, part)[1]
 
 
 @eqx.filter_jit
@@ -157,19 +165,9 @@ def _degrees(problem: Any, grid: PenaltyGrid, base: Any, coef: Array, intercept:
         v = w - t * problem.design.rmatmul(problem.residual(z))
         _, slope = jax.jvp(lambda v: penalty.prox(v, t), (v,), (jnp.ones_like(v),))
         slope = jnp.where(problem.constant if v.ndim == 1 else problem.constant[:, None], 0.0, slope)
-        return metrics.degrees_of_freedom(problem.design.X, _curvatures(problem, z), slope, t)
+        return metrics.degrees_of_freedom(problem.design.dense(), problem.curvatures(z), slope, t)
 
     return jax.lax.map(one, (grid.carried, coef, intercept))
-
-
-def _curvatures(problem: Problem, z: Array) -> Array:
-    """The loss's second derivative per sample, weights included: (n,) or (n, K, K)."""
-
-    def gradient(z: Array, y: Array) -> Array:
-        return problem.loss.gradient(z[None], y[None])[0]
-
-    bend = jax.vmap(jax.jacfwd(gradient))(z, problem.y)
-    return bend * problem.weight.reshape((-1,) + (1,) * (bend.ndim - 1))
 
 
 def path(
@@ -187,11 +185,13 @@ def path(
 ) -> Path:
     """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`, None as in `solve`.
 
-    Without `lambdas` the grid has `num` values from λ_max to ratio·λ_max; `ratio` None is glmnet's: 1e-4 for
-    n > p, else 1e-2. `mode`: "warm" starts each λ from the last solution, "batched" solves all in one vmapped
-    computation, "auto" takes warm on one CPU device and batched elsewhere. With a `mesh` the batch is spread
-    over its devices. Never raises for a λ that did not converge: read `status`. Raises ValueError for a bad
-    grid, an unknown mode, warm with a mesh, or λ_max = 0.
+    Without `lambdas` the grid has `num` values from λ_max to ratio·λ_max; `ratio` None is glmnet's: 1e-4
+    for n > p, else 1e-2. `mode`: "warm" starts each λ from the last solution, "batched" solves all in one
+    vmapped computation, "auto" takes warm on one CPU device and batched elsewhere. A warm path takes
+    `Newton` on working sets of columns where the penalty acts on coordinates, groups or rows, else
+    `ProximalGradient`; `reason` tells. With a `mesh` the batch is spread over its devices. Never raises for
+    a λ that did not converge: read `status`. Raises ValueError for a bad grid, an unknown mode, warm with a
+    mesh, or λ_max = 0.
 
     >>> import jaxreg as jr
     >>> X = jnp.eye(4) * 2.0
@@ -201,7 +201,7 @@ def path(
     """
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
-    tol = tolerance(problem, tol)
+    tol_array = tolerance(problem, tol)
     if lambdas is None:
         if isinstance(problem.y, jax.core.Tracer):
             raise ValueError("path under a trace cannot look for λ_max: give lambdas")
@@ -214,16 +214,89 @@ def path(
     if mode == "warm" and mesh is not None:
         raise ValueError('mode "warm" goes from λ to λ on one device: take "batched" to use a mesh')
     grid = problem.working_grid(family, lambdas)
-    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    call = (
-        problem,
-        grid,
-        reference(problem, grid.at(0)),
-        solver or ProximalGradient(),
-        tol,
-        limit,
-    )
-    found = _warm(*call) if mode == "warm" else _batched(*call, mesh)
-    names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "loss")
-    fields = {name: getattr(found, name) for name in names if name != "loss"}
-    return Path(lambdas, **fields, loss=problem.loss, mode=mode)
+    base = reference(problem, grid.at(0))
+    limit = MAX_STEPS if max_steps is None else max_steps
+    screened, reason = _screened((problem, grid), mode, solver)
+    if screened:
+        found = follow(problem, family, lambdas, base, float(tol_array), int(limit))
+        fields, reason = _completed(problem, grid, base, found, tol_array, limit, reason)
+        return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+    call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
+    if mode == "warm":
+        found = _warm(problem, grid, grid.carried, base, *call)
+    else:
+        found = _batched(problem, grid, base, call[0], *call[2:], mesh)
+    fields = {name: getattr(found, name) for name in _FIELDS}
+    return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+
+
+_FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
+#: More outputs times features than this, and the matrices of Newton's method are too large for several
+#: outputs.
+_UNKNOWNS = 1000
+
+
+def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | None) -> tuple[bool, str]:
+    """Whether the path is one of Newton on working sets, and why (not)."""
+    problem, grid = here
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(here))
+    coef = problem.zeros()[0]
+    if solver is not None and not isinstance(solver, Newton):
+        return False, f"{type(solver).__name__}, as asked for"
+    name = "Newton" if solver is not None else "ProximalGradient"
+    if mode == "batched":
+        return False, f"{name} on all columns: all λ in one batch"
+    if traced:
+        return False, f"{name} on all columns: under a trace there is one compiled shape"
+    if not accepts(grid.at(0), coef):
+        return False, f"{name} on all columns: the penalty couples all coordinates"
+    if coef.ndim == 2 and coef.size > _UNKNOWNS and solver is None:
+        return False, f"{name} on all columns: {coef.size} unknowns for {coef.shape[1]} outputs"
+    return True, "Newton on working sets: one CPU device, and a penalty on coordinates, groups or rows"
+
+
+def _completed(
+    problem: Problem, grid: PenaltyGrid, base: Any, found: Found, tol: Array, limit: int, reason: str
+) -> tuple[dict[str, Any], str]:
+    """The path's fields on the scale of the data; what Newton left undone is solved by proximal gradient."""
+    left = [k for k in range(found.coef.shape[0]) if k >= found.done or not found.converged[k]]
+    status = np.ones(found.coef.shape[0], int)
+    steps = found.steps.copy()
+    for k in left:
+        start = (found.coef[max(k - (k >= found.done), 0)], found.intercept[max(k - (k >= found.done), 0)])
+        one = [leaf[k : k + 1] for leaf in grid.carried]
+        more = jnp.asarray(max(limit - int(steps[k]), 0))
+        again = _warm(problem, grid, one, base, ProximalGradient(), _arrays(start), tol, more)
+        working = problem.to_working(again.coef[0], again.intercept[0])
+        for name, value in zip(found._fields[:2], working, strict=True):
+            getattr(found, name)[k] = value
+        for name in ("objective", "gap", "kkt"):
+            getattr(found, name)[k] = getattr(again, name)[0]
+        steps[k] += int(again.steps[0])
+        status[k] = [bool((again.status == getattr(Status, name))[0]) for name in _status_names()].index(True)
+    status[[k for k in range(status.size) if k not in set(left)]] = 0
+    coef, intercept = jax.vmap(problem.to_original)(jnp.asarray(found.coef), jnp.asarray(found.intercept))
+    arrays = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt")}
+    if left:
+        reason += f"; ProximalGradient for {len(left)} of {status.size} λ that it left"
+    return {
+        "coef": coef,
+        "intercept": intercept,
+        **arrays,
+        "steps": jnp.asarray(steps),
+        "status": _status(jnp.asarray(status)),
+    }, reason
+
+
+def _arrays(point: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:
+    return jnp.asarray(point[0]), jnp.asarray(point[1])
+
+
+@jax.jit
+@jax.vmap
+def _status(code: Array) -> Status:
+    """Statuses from their places in `_status_names`."""
+    out = Status.converged
+    for place, name in enumerate(_status_names()):
+        out = Status.where(code == place, getattr(Status, name), out)
+    return out

@@ -11,11 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.design import DenseDesign
+from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
@@ -27,6 +28,7 @@ __all__ = ["Problem"]
 class Problem(eqx.Module):
     """Loss, features X (n, p), targets y, sample weights and offset.
 
+    X is an array or a `scipy.sparse` matrix, which is never made dense as a whole.
     `sample_weight` (n,) is normalised to sum to 1, None weighs all alike. `offset` has the shape of the
     predictor. With `standardize` the penalty sees features divided by their 1/n standard deviation under the
     sample weights, as in glmnet; results are on the original scale and a constant column gets coefficient 0.
@@ -40,7 +42,7 @@ class Problem(eqx.Module):
     """
 
     loss: Loss
-    design: DenseDesign
+    design: Design
     y: Array
     weight: Array
     offset: Array
@@ -62,36 +64,40 @@ class Problem(eqx.Module):
         standardize: bool = False,
     ) -> None:
         _warn_precision(X)
-        X = jnp.asarray(X)
-        X = X if jnp.issubdtype(X.dtype, jnp.floating) else X.astype(jnp.result_type(float))
+        X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
         _check_shapes(X, y)
-        self.loss = jax.tree.map(lambda x: x.astype(X.dtype), loss)
+        raw = design(X)
+        dtype = raw.dtype
+        self.loss = jax.tree.map(lambda x: x.astype(dtype), loss)
         if not isinstance(y, jax.core.Tracer):
             loss.check(np.asarray(y))
         self.outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
-        self.y = loss.encode(y, X.dtype)
+        self.y = loss.encode(y, dtype)
         n = X.shape[0]
         weight = jnp.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
         require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
         require(weight >= 0, "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries")
         require(jnp.sum(weight) > 0, "sample_weight sums to zero: at least one sample must count")
         require(jnp.isfinite(weight), "sample_weight holds infinite entries")
-        self.weight = (weight / jnp.sum(weight)).astype(X.dtype)
+        self.weight = (weight / jnp.sum(weight)).astype(dtype)
         shape = (n, *self.outputs)
-        offset = jnp.zeros(shape, X.dtype) if offset is None else jnp.asarray(offset, X.dtype)
+        offset = jnp.zeros(shape, dtype) if offset is None else jnp.asarray(offset, dtype)
         require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
         require(jnp.isfinite(offset), "offset holds NaN or infinite entries")
         self.offset = offset
         self.intercept = bool(intercept)
-        mean, deviation = DenseDesign(X).moments(self.weight)
-        top = jnp.max(jnp.abs(X), axis=0)
-        constant = deviation <= 8 * jnp.finfo(X.dtype).eps * top
+        mean, deviation, top = _moments(raw, self.weight)
+        _check_finite(X, mean)
+        constant = deviation <= 8 * jnp.finfo(dtype).eps * top
         # Without an intercept a constant column is a feature like any other.
         self.constant = constant if intercept else top == 0
         self.mean = mean if intercept else jnp.zeros_like(mean)
-        usable = jnp.where(constant | ~jnp.asarray(standardize), 1.0, deviation)
-        self.scale = usable.astype(X.dtype)
-        self.design = DenseDesign(jnp.where(self.constant, 0.0, (X - self.mean) / self.scale))
+        self.scale = jnp.where(constant | ~jnp.asarray(standardize), 1.0, deviation).astype(dtype)
+        self.design = raw
+        if intercept or standardize:
+            seen = Standardized(raw, self.mean, self.scale, self.constant)
+            copied = isinstance(raw, DenseDesign) and not _harmless(seen, deviation)
+            self.design = DenseDesign(_standardized(seen)) if copied else seen
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,7 +107,7 @@ class Problem(eqx.Module):
     @property
     def dtype(self) -> Any:
         """The working dtype."""
-        return self.design.X.dtype
+        return self.design.dtype
 
     def zeros(self) -> tuple[Array, Array]:
         """Coefficients (p, …) and intercept (…) that are all 0."""
@@ -119,6 +125,15 @@ class Problem(eqx.Module):
         """The derivative of the empirical loss in z, shaped like z: sample weights included."""
         weight = self.weight if z.ndim == 1 else self.weight[:, None]
         return weight * self.loss.gradient(z, self.y)
+
+    def curvatures(self, z: Array) -> Array:
+        """The loss's second derivative per sample at z, weights included: (n,) or (n, K, K)."""
+
+        def gradient(z: Array, y: Array) -> Array:
+            return self.loss.gradient(z[None], y[None])[0]
+
+        bend = jax.vmap(jax.jacfwd(gradient))(z, self.y)
+        return bend * self.weight.reshape((-1,) + (1,) * (bend.ndim - 1))
 
     def working_penalty(self, penalty: Penalty) -> Penalty:
         """The penalty for working coefficients: bounds converted, numbers in the working dtype.
@@ -168,6 +183,35 @@ class Problem(eqx.Module):
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
 
 
+_moments = jax.jit(lambda design, weight: design.moments(weight))
+_standardized = jax.jit(lambda seen: jnp.where(seen.constant, 0.0, (seen.inner.X - seen.mean) / seen.scale))
+
+
+def _harmless(seen: Standardized, deviation: Array) -> bool:
+    """Whether products with X − mean may be taken as a difference: few digits cancel, in concrete data."""
+    if seen.dtype != jnp.float64 or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(seen)):
+        return False
+    near = np.abs(np.asarray(seen.mean)) <= 100 * np.asarray(deviation)
+    return bool(np.all(near | np.asarray(seen.constant)))
+
+
+def _check_finite(X: Array, mean: Array) -> None:
+    """ValueError where concrete X holds NaN or infinite entries, which its means show."""
+    if (
+        isinstance(X, jax.core.Tracer)
+        or isinstance(mean, jax.core.Tracer)
+        or np.isfinite(np.asarray(mean)).all()
+    ):
+        return
+    wrong = ~np.isfinite(X.tocoo().data if scipy.sparse.issparse(X) else np.asarray(X))
+    bad = np.unique(X.tocoo().col[wrong]) if scipy.sparse.issparse(X) else np.flatnonzero(wrong.any(axis=0))
+    if bad.size:
+        raise ValueError(
+            f"X has {int(np.sum(wrong))} NaN or infinite entries in {bad.size} columns (the first:"
+            f" {bad[:5].tolist()}): fill them or drop those rows"
+        )
+
+
 def _real(x: Any) -> bool:
     """Whether a leaf of a penalty is a real number or an array of them."""
     return isinstance(x, float) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))
@@ -178,7 +222,7 @@ _warned = False
 
 def _warn_precision(X: ArrayLike) -> None:
     global _warned
-    double = isinstance(X, np.ndarray) and X.dtype == np.float64
+    double = (isinstance(X, np.ndarray) or scipy.sparse.issparse(X)) and X.dtype == np.float64
     if double and not jax.config.read("jax_enable_x64") and not _warned:
         _warned = True
         warnings.warn(
@@ -188,7 +232,7 @@ def _warn_precision(X: ArrayLike) -> None:
         )
 
 
-def _check_shapes(X: Array, y: ArrayLike) -> None:
+def _check_shapes(X: Any, y: ArrayLike) -> None:
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, wanted two dimensions: samples by features")
     n, p = X.shape
@@ -199,11 +243,3 @@ def _check_shapes(X: Array, y: ArrayLike) -> None:
     rows = np.shape(y)[0] if np.ndim(y) else None
     if rows != n or np.ndim(y) > 2:
         raise ValueError(f"X has {n} rows but y has shape {np.shape(y)}: wanted one target per row")
-    if not isinstance(X, jax.core.Tracer):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(X)).all(axis=0))
-        if bad.size:
-            total, first = int(np.sum(~np.isfinite(np.asarray(X)))), bad[:5].tolist()
-            raise ValueError(
-                f"X has {total} NaN or infinite entries in {bad.size} columns (the first: {first}):"
-                " fill them or drop those rows"
-            )

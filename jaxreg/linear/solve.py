@@ -5,11 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import Reference, fit_free, reference
+from jaxreg.linear.design import design
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
 from jaxreg.losses import Loss
@@ -60,10 +62,11 @@ class Solution(eqx.Module):
 
 
 def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
-    X = jnp.asarray(X, coef.dtype)
+    X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
     if X.ndim != 2 or X.shape[1] != coef.shape[0]:
         raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
-    return X @ coef + intercept + (0.0 if offset is None else jnp.asarray(offset, coef.dtype))
+    z = design(X, coef.dtype).matmul(coef)
+    return z + intercept + (0.0 if offset is None else jnp.asarray(offset, coef.dtype))
 
 
 def run(
@@ -156,7 +159,7 @@ def _free_fit(problem: Problem, base: Reference) -> tuple[Array, Array, Array]:
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
     top = jnp.max(jnp.abs(problem.design.rmatmul(residual))) / base.gradient
-    rank = jnp.linalg.matrix_rank(problem.design.X)
+    rank = jnp.linalg.matrix_rank(problem.design.dense())
     # Separable data push the loss to its infimum with weights that grow without end.
     saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
     at_infimum = problem.value(z) - saturated <= 1e-6 * base.loss_range

@@ -14,7 +14,7 @@ What a combination such as `2.0 * p` or `p + q` can do depends on its parts, so 
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,6 +24,14 @@ from jaxreg._tree import along, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 
 __all__ = ["ConvexSeparablePenalty", "Penalty", "SeparablePenalty"]
+
+
+class Blocks(NamedTuple):
+    """A label 0 … count − 1 per coordinate of a single array of params; no block is larger than `size`."""
+
+    labels: Array
+    count: int
+    size: int
 
 
 class Penalty(eqx.Module):
@@ -102,6 +110,14 @@ class Penalty(eqx.Module):
         """
         leaves, put = weights_of(direction)
         return put([jnp.zeros_like(leaf) for leaf in leaves])
+
+    def blocks(self, params: Params) -> "Blocks | None":
+        """Which coordinates its prox couples, where they are blocks on whose support the prox can be
+        inverted.
+
+        None where it couples all of them, or is separable.
+        """
+        return None
 
     def covers(self, params: Params) -> list[bool]:
         """Per weight leaf, whether the penalty may depend on it."""

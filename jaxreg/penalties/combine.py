@@ -25,7 +25,7 @@ from jaxreg._tree import along, weights_of
 from jaxreg._types import Params, Scalar
 from jaxreg.penalties import _rows
 from jaxreg.penalties._beside import Beside
-from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
+from jaxreg.penalties.base import Blocks, Penalty, Rows, SeparablePenalty
 from jaxreg.penalties.separable import Elementary, ElementaryPenalty
 
 __all__ = ["Combined", "Named", "Scaled", "Sum"]
@@ -63,6 +63,11 @@ class Combined(Penalty):
     def keeps_signs(self) -> bool:
         """Whether every part does."""
         return all(part.keeps_signs for part in self.inner)
+
+    def blocks(self, params: Params) -> Blocks | None:
+        """Those of the only part that is not separable."""
+        found = [part.blocks(params) for part in self.inner if not part.separable]
+        return found[0] if len(found) == 1 else None
 
     def prox(self, params: Params, step: Any) -> Params:
         """Exact where the maths has a closed form (see the top of this file); TypeError otherwise."""
@@ -315,6 +320,10 @@ class Named(Penalty):
     def terms(self) -> tuple[Penalty, ...]:
         """Of what it is made of."""
         return self.made_of().terms()
+
+    def blocks(self, params: Params) -> Blocks | None:
+        """As composed."""
+        return self.made_of().blocks(params)
 
     def covers(self, params: Params) -> list[bool]:
         """As composed."""

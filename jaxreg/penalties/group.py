@@ -19,7 +19,7 @@ from jaxreg._fields import number, require, require_scalar
 from jaxreg._tree import ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import flat_step, indicator, magnitude, scalar_step, smallest_ratio
-from jaxreg.penalties.base import Penalty
+from jaxreg.penalties.base import Blocks, Penalty
 from jaxreg.penalties.combine import Named, Scaled
 from jaxreg.penalties.separable import L1
 
@@ -38,7 +38,8 @@ class Grouped(NamedTuple):
     def norms(self) -> Array:
         """‖v_g‖₂ of each group, with derivative 0 where it is 0."""
         top = segment_max(jnp.abs(self.vector), self.labels, self.count)
-        top = jnp.where(top == 0, 1.0, top)
+        # A group that `take` left without members has a maximum of −inf.
+        top = jnp.where(top > 0, top, 1.0)
         squares = segment_sum((self.vector / top[self.labels]) ** 2, self.labels, self.count)
         return top * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
 
@@ -50,6 +51,8 @@ class GroupPenalty(Penalty):
     groups: Array = eqx.field(metadata={"per_coordinate": True})
     weights: Array
     num_groups: int = eqx.field(static=True)
+    #: The size of the largest group; None where the labels were traced.
+    largest: int | None = eqx.field(static=True)
 
     def grouped(self, params: Params) -> Grouped:
         """The params as a vector, lined up with the labels."""
@@ -94,11 +97,16 @@ class GroupL2(GroupPenalty):
         weights: ArrayLike | None = None,
         num_groups: int | None = None,
     ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups = _fields(
+        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
             "GroupL2", lam, groups, weights, num_groups, jnp.sqrt
         )
 
     convex = metric = keeps_signs = property(lambda self: True)
+
+    def blocks(self, params: Params) -> Blocks:
+        """The groups."""
+        g = self.grouped(params)
+        return Blocks(g.labels, g.count, self.largest or g.vector.size)
 
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g ‖w_g‖."""
@@ -147,7 +155,7 @@ class GroupLInf(GroupPenalty):
         weights: ArrayLike | None = None,
         num_groups: int | None = None,
     ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups = _fields(
+        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
             "GroupLInf", lam, groups, weights, num_groups, jnp.ones_like
         )
 
@@ -156,7 +164,9 @@ class GroupLInf(GroupPenalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g max|w_g|."""
         g = self.grouped(params)
-        return self.lam * jnp.sum(g.weights * segment_max(magnitude(g.vector), g.labels, g.count))
+        return self.lam * jnp.sum(
+            g.weights * jnp.maximum(segment_max(magnitude(g.vector), g.labels, g.count), 0.0)
+        )
 
     def prox(self, params: Params, step: Any) -> Params:
         """Each group clipped at its level."""
@@ -203,13 +213,18 @@ class GroupMCP(GroupPenalty):
         weights: ArrayLike | None = None,
         num_groups: int | None = None,
     ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups = _fields(
+        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
             "GroupMCP", lam, groups, weights, num_groups, jnp.sqrt
         )
         self.gamma = number(gamma)
         require(self.gamma > 0, f"GroupMCP: gamma must be > 0, got {gamma}")
 
     keeps_signs = property(lambda self: True)
+
+    def blocks(self, params: Params) -> Blocks:
+        """The groups."""
+        g = self.grouped(params)
+        return Blocks(g.labels, g.count, self.largest or g.vector.size)
 
     def value(self, params: Params) -> Scalar:
         """The MCP of each group's norm."""
@@ -268,8 +283,8 @@ class SparseGroup(Named):
 
 def _fields(
     name: str, lam: ArrayLike, groups: ArrayLike, weights: ArrayLike | None, num_groups: int | None, rule: Any
-) -> tuple[Array, Array, Array, int]:
-    """Checked λ, labels, weights (by `rule` of the sizes where None) and the number of groups."""
+) -> tuple[Array, Array, Array, int, int | None]:
+    """Checked λ, labels, weights (by `rule` of the sizes where None), number of groups and largest size."""
     lam, labels = number(lam), _labels(groups)
     require_scalar(f"{name}: λ", lam)
     if num_groups is None:
@@ -282,9 +297,11 @@ def _fields(
             low >= 0 and top < num_groups,
             f"{name}: group labels must be 0 … {num_groups - 1} (num_groups), got {low} to {top}",
         )
+    traced = isinstance(labels, jax.core.Tracer)
+    largest = None if traced else int(np.bincount(np.asarray(labels).ravel()).max())
     if weights is None:
         sizes = segment_sum(jnp.ones(labels.size, lam.dtype), labels.ravel(), num_groups)
-        return lam, labels, rule(sizes), num_groups
+        return lam, labels, rule(sizes), num_groups, largest
     weights = number(weights)
     require(
         weights.shape == (num_groups,),
@@ -292,7 +309,7 @@ def _fields(
     )
     fine = (weights >= 0) & jnp.isfinite(weights)
     require(fine, f"{name}: weights must be finite numbers ≥ 0, got negative, infinite or NaN ones")
-    return lam, labels, weights, num_groups
+    return lam, labels, weights, num_groups, largest
 
 
 def _labels(groups: ArrayLike) -> Array:

@@ -16,7 +16,7 @@ from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import along, ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
-from jaxreg.penalties.base import Penalty
+from jaxreg.penalties.base import Blocks, Penalty
 
 __all__ = ["LInf", "NuclearNorm", "RowL2", "SortedL1"]
 
@@ -82,6 +82,14 @@ class RowL2(Penalty):
     def example(cls, shape: tuple[int, ...]) -> Self | None:
         """One for matrices; None for other shapes."""
         return cls() if len(shape) == 2 else None
+
+    def blocks(self, params: Params) -> Blocks | None:
+        """The rows of a single leaf."""
+        leaves, _ = weights_of(params)
+        if len(leaves) != 1:
+            return None
+        size = int(np.prod([leaves[0].shape[a] for a in np.atleast_1d(self.axis)]))
+        return Blocks(self._rows(leaves[0]).ravel(), leaves[0].size // max(1, size), size)
 
     def value(self, params: Params) -> Scalar:
         """λ Σ of the norms of the rows."""

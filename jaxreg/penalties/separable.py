@@ -149,6 +149,10 @@ class Elementary(ElementaryPenalty):
         """Those it was given."""
         return self.given
 
+    def take(self, index: Array) -> Self:
+        """Of every coefficient that differs by coordinate."""
+        return type(self)(Coefficients(*(x[index] if jnp.ndim(x) else x for x in self.given)))
+
 
 def _weighted(slope: ArrayLike, curvature: ArrayLike, weights: Array | None) -> Coefficients:
     """Coefficients times penalty factors. Factor inf excludes by a mask made here: there is no inf·0."""

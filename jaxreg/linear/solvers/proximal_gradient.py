@@ -55,7 +55,8 @@ class ProximalGradient(Solver):
         coef, intercept = start
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
         n, p = problem.shape
-        wanted = (p <= n and problem.dtype == jnp.float64) if self.gram is None else self.gram
+        pays = p <= n and problem.dtype == jnp.float64 and problem.design.dense_like
+        wanted = pays if self.gram is None else self.gram
         gram = None
         if wanted and isinstance(problem.loss, SquaredError):
             null = problem.predictor(jnp.zeros_like(coef), base.intercept)

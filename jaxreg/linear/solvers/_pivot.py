@@ -1,0 +1,189 @@
+"""The primal-dual active set method on a Gram matrix, with the inverse of its active block kept from step
+to step.
+
+For squared error and penalties whose prox has derivative 0 or 1 (L1, weights, bounds), the linear system of
+a semismooth Newton step is the active block of the Gram matrix alone. From one λ to the next a few
+coordinates come and go: a block pivot exchanges them in the inverse by two thin products instead of a
+factorisation (the sweep operator; Goodnight 1979). Where it fails, for dependent columns or from afar, the
+caller goes on with damped steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.solvers._factor import inverse_factor
+from jaxreg.penalties import Penalty
+
+__all__ = ["Pivoted", "active_set", "continued", "flat", "nothing"]
+
+#: Coordinates exchanged at once each way; rounds for one λ.
+_WIDTH, _ROUNDS = 16, 10
+#: By how much the residual may grow on the way; the shortest stride of a continuation.
+_LOST, _SHORTEST = 300.0, 0.05
+#: What is left of a column's square, relative, when those in the block are taken out, for it to depend on
+#: them.
+_DEPENDENT = 1e-10
+
+
+class Pivoted(eqx.Module):
+    """The inverse of the active block of a Gram matrix (m, m), 0 outside of it, and which block that is."""
+
+    inverse: Array
+    active: Array
+
+
+def nothing(gram: Array) -> Pivoted:
+    """Of an empty block."""
+    return Pivoted(jnp.zeros_like(gram), jnp.zeros(gram.shape[0], bool))
+
+
+def flat(penalty: Penalty, shape: tuple[int, ...], scale: Scalar) -> Array:
+    """Whether the prox has derivative 0 or 1 at points of many sizes, as that of L1 has."""
+    signs = jnp.where(jnp.arange(shape[0]) % 2 == 0, 1.0, -1.0)
+
+    def slopes(size: Scalar) -> Array:
+        v = size * signs
+        return jax.jvp(lambda v: penalty.prox(v, jnp.ones_like(v)), (v,), (jnp.ones_like(v),))[1]
+
+    found = jax.lax.map(slopes, scale * 2.0 ** jnp.arange(-12.0, 13.0))
+    return jnp.all((found == 0) | (found == 1))
+
+
+def active_set(
+    gram: Array,
+    linear: Array,
+    prox: Callable[[Array, Array], Array],
+    start: Array,
+    kept: Pivoted,
+    enough: Scalar,
+) -> tuple[Array, Pivoted, Array, Array]:
+    """A point that its prox step moves by ‖·‖∞/t ≤ `enough`; the inverse there; rounds; whether all went
+    well.
+    """
+    diagonal = jnp.diagonal(gram)
+    t = 1 / jnp.maximum(diagonal, 1e-6 * jnp.max(diagonal) + jnp.finfo(gram.dtype).tiny)
+
+    def look(u: Array) -> tuple[Array, ...]:
+        v = u - t * (linear + gram @ u)
+        ahead, slope = jax.jvp(lambda v: prox(v, t), (v,), (jnp.ones_like(v),))
+        return u, ahead, slope > 0, jnp.max(jnp.abs(u - ahead) / t)
+
+    def round_(carry: tuple[Any, Pivoted, Array]) -> tuple[Any, Pivoted, Array]:
+        (u, ahead, on, _), kept, k = carry
+        kept = _exchange(gram, kept, on)
+        # What depends on the active columns waits until one of them leaves.
+        waits = on & ~kept.active
+        rest = jnp.where(waits, 0.0, u - ahead)
+        off = jnp.where(kept.active, 0.0, rest)
+        moved = kept.inverse @ jnp.where(kept.active, gram @ off - rest / t, 0.0)
+        return look(jnp.where(kept.active, u + moved, jnp.where(waits, u, ahead))), kept, k + 1
+
+    first = look(start)
+
+    def going(carry: tuple[Any, Pivoted, Array]) -> Array:
+        residual = carry[0][-1]
+        return (residual > enough) & (carry[2] < _ROUNDS) & (residual <= _LOST * first[-1])
+
+    (_, ahead, _, residual), kept, k = jax.lax.while_loop(going, round_, (first, kept, jnp.array(0)))
+    # A start that is good enough stays as it is.
+    return jnp.where(k > 0, ahead, start), kept, k, residual <= enough
+
+
+class _Way(NamedTuple):
+    """How far the continuation has come, the next stride, and the last point that was reached."""
+
+    done: Scalar
+    stride: Scalar
+    coef: Array
+    kept: Pivoted
+    rounds: Array
+
+
+def continued(
+    gram: Array,
+    linear: Array,
+    prox: Callable[[list[Array]], Callable[[Array, Array], Array]],
+    ends: tuple[list[Array], list[Array]],
+    start: Array,
+    kept: Pivoted,
+    enough: Scalar,
+) -> tuple[Array, Pivoted, Array]:
+    """`active_set` from one penalty to the next, in shorter strides between their numbers where it loses
+    its way.
+
+    Returns the last point that was reached, the inverse there, and the rounds taken.
+    """
+    first, last = ends
+
+    def between(done: Scalar) -> list[Array]:
+        mix = lambda a, b: jnp.where(a == b, b, a + done.astype(b.dtype) * (b - a))  # noqa: E731
+        return [mix(a, b) for a, b in zip(first, last, strict=True)]
+
+    def stride(way: _Way) -> _Way:
+        done = jnp.minimum(way.done + way.stride, 1.0)
+        coef, kept, rounds, fine = active_set(gram, linear, prox(between(done)), way.coef, way.kept, enough)
+        good = _Way(done, 2 * way.stride, coef, kept, rounds)
+        # An inverse that rounding spoilt does not survive a failure.
+        fresh = Pivoted(jnp.zeros_like(kept.inverse), jnp.zeros_like(kept.active))
+        bad = way._replace(stride=0.25 * way.stride, kept=fresh)
+        return jax.tree.map(lambda a, b: jnp.where(fine, a, b), good, bad)._replace(
+            rounds=way.rounds + rounds
+        )
+
+    def going(way: _Way) -> Array:
+        return (way.done < 1) & (way.stride > _SHORTEST)
+
+    one = jnp.ones((), start.dtype)
+    way = jax.lax.while_loop(going, stride, _Way(0 * one, one, start, kept, jnp.array(0)))
+    return way.coef, way.kept, way.rounds
+
+
+def _exchange(gram: Array, kept: Pivoted, on: Array) -> Pivoted:
+    """The inverse for another active set, `_WIDTH` out and in at a time; dependent ones stay out."""
+    m = on.size
+    diagonal = jnp.diagonal(gram)
+
+    def pivot(carry: tuple[Pivoted, Array, Array]) -> tuple[Pivoted, Array, Array]:
+        (inverse, active), leave, enter = (carry[0].inverse, carry[0].active), *carry[1:]
+        out = jnp.nonzero(leave, size=_WIDTH, fill_value=m)[0]
+        into = jnp.nonzero(enter, size=_WIDTH, fill_value=m)[0]
+        rows = lambda x, index: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
+        here = lambda index: jnp.zeros(m, bool).at[index].set(True, mode="drop")  # noqa: E731
+        gone, tried = here(out), here(into)
+        left = rows(inverse, out)
+        inner, _ = _inverse(_columns(left, out), out < m, -jnp.inf)
+        across = jnp.where(active & ~gone, rows(gram, into), 0.0)
+        made = across @ inverse
+        made -= _columns(made, out) @ inner @ left
+        own = _columns(rows(gram, into), into)
+        corner, there = _inverse(own - across @ made.T, into < m, _DEPENDENT * rows(diagonal, into))
+        into = jnp.where(there, into, m)
+        # With −1 at its own place, one product makes all four blocks.
+        made = (
+            jnp.where(gone | ~there[:, None], 0.0, made).at[jnp.arange(_WIDTH), into].add(-1.0, mode="drop")
+        )
+        thin = jnp.concatenate([made, left])
+        other = jnp.concatenate([corner @ made, -(inner @ left)])
+        inverse = jnp.where(gone[:, None] | gone, 0.0, inverse + thin.T @ other)
+        return Pivoted(inverse, (active & ~gone) | here(into)), leave & ~gone, enter & ~tried
+
+    start = (kept, kept.active & ~on, on & ~kept.active)
+    return jax.lax.while_loop(lambda c: jnp.any(c[1] | c[2]), pivot, start)[0]
+
+
+def _columns(rows: Array, index: Array) -> Array:
+    return rows.at[:, index].get(mode="fill", fill_value=0.0)
+
+
+def _inverse(block: Array, real: Array, least: Array | float) -> tuple[Array, Array]:
+    """The inverse of a small positive definite block, 0 where an entry only fills up or depends on others."""
+    both = real[:, None] & real
+    half, there = inverse_factor(jnp.where(both, block, jnp.eye(block.shape[0], dtype=block.dtype)), least)
+    there &= real
+    return jnp.where(there[:, None] & there, half.T @ half, 0.0), there

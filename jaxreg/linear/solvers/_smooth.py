@@ -1,0 +1,153 @@
+"""What Newton asks of the smooth part of a cost: value, gradient, and curvature on some of the coordinates.
+
+`Data` answers from the problem's data, for every loss. `Quadratic` answers from a Gram matrix, for squared
+error: nothing of the size of the data is touched again.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers._factor import tile
+from jaxreg.losses import SquaredError
+
+__all__ = ["Curvature", "Data", "Place", "Quadratic", "Smooth", "quadratic"]
+
+
+class Place(NamedTuple):
+    """The value, the gradient in coefficients and intercept, and what the curvature depends on."""
+
+    value: Scalar
+    slope: Array
+    tilt: Array
+    bends: Array
+
+
+class Curvature(NamedTuple):
+    """The second derivative: in m coefficients (m, m), across to K intercepts (m, K), in the intercepts (K,
+    K).
+    """
+
+    gram: Array
+    cross: Array
+    corner: Array
+
+
+class Smooth(eqx.Module):
+    """Base of both."""
+
+    @abstractmethod
+    def look(self, coef: Array, intercept: Array) -> Place:
+        """At working coefficients (p,) or (p, K)."""
+
+    @abstractmethod
+    def diagonal(self, at: Place) -> Array:
+        """Of the second derivative in the ravelled coefficients."""
+
+    @abstractmethod
+    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
+        """On the ravelled coefficients index[:count]; the rest of `index` may be beyond their number, and
+        is 0.
+        """
+
+
+class Data(Smooth):
+    """Any loss, from its data."""
+
+    problem: Problem
+
+    def look(self, coef: Array, intercept: Array) -> Place:
+        """Two products with the design."""
+        problem = self.problem
+        z = problem.predictor(coef, intercept)
+        residual = problem.residual(z)
+        tilt = jnp.sum(residual, axis=0)
+        tilt = tilt if problem.intercept else 0.0 * tilt
+        return Place(problem.value(z), problem.design.rmatmul(residual), tilt, problem.curvatures(z))
+
+    def diagonal(self, at: Place) -> Array:
+        """One pass over the design for each output."""
+        if at.bends.ndim == 1:
+            return self.problem.design.squares(at.bends)
+        own = jnp.diagonal(at.bends, axis1=1, axis2=2)
+        return jax.vmap(self.problem.design.squares, 1, 1)(own).ravel()
+
+    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
+        """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair."""
+        design, bends = self.problem.design, at.bends
+        if bends.ndim == 1:
+            XT = design.columns(index).XT
+            return Curvature(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
+        p, outputs = design.shape[1], bends.shape[1]
+        pairs = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(outputs)], indexing="ij"), -1).reshape(-1, 2)
+        blocks = jax.lax.map(lambda kl: design.weighted_gram(bends[:, kl[0], kl[1]]), pairs)
+        blocks = blocks.reshape(outputs, outputs, p, p).transpose(2, 0, 3, 1)
+        cross = jax.vmap(design.rmatmul, in_axes=2, out_axes=2)(bends).reshape(p * outputs, outputs)
+        cross = cross.at[index].get(mode="fill", fill_value=0.0)
+        return Curvature(_part(blocks.reshape(p * outputs, -1), index), cross, jnp.sum(bends, axis=0))
+
+
+def _part(gram: Array, index: Array) -> Array:
+    """The rows and columns `index`, 0 beyond."""
+    return gram.at[index[:, None], index].get(mode="fill", fill_value=0.0)
+
+
+def _gram(XT: Array, weight: Array, count: Array) -> Array:
+    """Xᵀ diag(weight) X for columns of which the first `count` alone are not 0, tile by tile."""
+    m, b = XT.shape[0], tile(XT.shape[0])
+    scaled = XT * weight
+    if m == b:
+        return scaled @ XT.T
+
+    def rows(i: Array, gram: Array) -> Array:
+        left = jax.lax.dynamic_slice_in_dim(scaled, i * b, b)
+
+        def block(j: Array, gram: Array) -> Array:
+            part = left @ jax.lax.dynamic_slice_in_dim(XT, j * b, b).T
+            gram = jax.lax.dynamic_update_slice(gram, part, (i * b, j * b))
+            return jax.lax.dynamic_update_slice(gram, part.T, (j * b, i * b))
+
+        return jax.lax.fori_loop(0, i + 1, block, gram)
+
+    return jax.lax.fori_loop(0, (count + b - 1) // b, rows, jnp.zeros((m, m), XT.dtype))
+
+
+class Quadratic(Smooth):
+    """value + ⟨linear, w⟩ + ½⟨w, gram w⟩, one output; centred features make it blind to intercepts."""
+
+    gram: Array
+    linear: Array
+    value: Scalar
+
+    def look(self, coef: Array, intercept: Array) -> Place:
+        """One product with the Gram matrix."""
+        bent = self.gram @ coef
+        value = self.value + jnp.sum(coef * (self.linear + 0.5 * bent))
+        return Place(value, self.linear + bent, jnp.zeros_like(intercept), jnp.zeros((0,), coef.dtype))
+
+    def diagonal(self, at: Place) -> Array:
+        """That of the Gram matrix."""
+        return jnp.diagonal(self.gram)
+
+    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
+        """A part of the Gram matrix."""
+        gram = _part(self.gram, index)
+        return Curvature(gram, jnp.zeros((index.size, 1), gram.dtype), jnp.ones((1, 1), gram.dtype))
+
+
+def quadratic(problem: Problem, intercept: Array) -> Quadratic:
+    """Of a problem with squared error and one output; `intercept` is that of the null fit."""
+    null = problem.predictor(problem.zeros()[0], intercept)
+    linear = problem.design.rmatmul(problem.residual(null))
+    return Quadratic(problem.design.weighted_gram(problem.weight), linear, problem.value(null))
+
+
+def is_quadratic(problem: Problem) -> bool:
+    """Whether `quadratic` may stand for it: float32 has too few digits for a Gram matrix."""
+    return isinstance(problem.loss, SquaredError) and not problem.outputs and problem.dtype == jnp.float64

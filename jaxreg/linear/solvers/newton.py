@@ -1,0 +1,173 @@
+"""Proximal Newton by semismooth Newton: a few steps to high accuracy, with exact zeros.
+
+Each step minimises the quadratic model of the loss at the present point plus the penalty (see `_model`), on
+those coordinates that a prox step would not leave where they are; the others join in the next step if they
+must. The step is globalised by damping (the regularised proximal Newton method of Kanzow and Lechner 2021):
+a point that does not lower the objective, or a model that could not be solved, is answered by a damping ten
+times larger, with which the step becomes a short proximal gradient step in the metric diag(H) and must
+fall; a good step divides it. So every iterate came out of a prox: it is feasible and its zeros are exact.
+Where the penalty is not convex the end is a stationary point.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.certificate import Reference
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers import _model
+from jaxreg.linear.solvers._factor import padded
+from jaxreg.linear.solvers._smooth import Data, Place, Quadratic, Smooth, is_quadratic, quadratic
+from jaxreg.linear.solvers.base import Solver, State
+from jaxreg.penalties import Penalty
+
+__all__ = ["Newton", "accepts", "advance", "begin", "reprice"]
+
+#: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
+_DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
+
+
+class _Inner(NamedTuple):
+    place: Place
+    diagonal: Array
+    damping: Scalar
+    quadratic: Quadratic | None
+
+
+class Newton(Solver):
+    """Semismooth proximal Newton, for every loss, and for penalties that act on coordinates, groups or rows.
+
+    A step factorises a matrix of the size of the active set. `gram` says whether squared error is reduced
+    to XᵀWX first; None does so in float64 where p ≤ n. A penalty that couples all coordinates (total
+    variation, sorted L1, nuclear norm) raises TypeError: take `ProximalGradient` there.
+    """
+
+    gram: bool | None = eqx.field(default=None, static=True)
+
+    def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
+        """The state at `start`, projected on the penalty's domain."""
+        coef, intercept = start
+        if not accepts(penalty, coef):
+            raise TypeError(
+                "Newton needs a penalty that acts on each coordinate or on blocks of them, got"
+                f" {type(penalty).__name__}: take solver=jaxreg.ProximalGradient()"
+            )
+        n, p = problem.shape
+        pays = p <= n and problem.design.dense_like
+        reduced = is_quadratic(problem) and (pays if self.gram is None else self.gram)
+        kept = quadratic(problem, base.intercept) if reduced else None
+        intercept = base.intercept if reduced else intercept
+        coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
+        return begin(kept or Data(problem), penalty, base.gradient, (coef, intercept), kept)
+
+    def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
+        """One damped step; the old point with more damping where the objective would rise."""
+        return advance(state.inner.quadratic or Data(problem), penalty, base.gradient, state)
+
+
+def accepts(penalty: Penalty, coef: Array) -> bool:
+    """Whether the prox's derivative is a number per coordinate, or a matrix of blocks."""
+    return penalty.separable or penalty.blocks(coef) is not None
+
+
+def begin(
+    smooth: Smooth, penalty: Penalty, unit: Scalar, start: tuple[Array, Array], kept: Quadratic | None = None
+) -> State:
+    """The state at a feasible point; residuals are in `unit`s of gradient."""
+    place = smooth.look(*start)
+    damping = jnp.asarray(_least(start[0].dtype), start[0].dtype)
+    inner = _Inner(place, smooth.diagonal(place), damping, kept)
+    objective = place.value + penalty.value(start[0])
+    return State(*start, objective, _residual(penalty, start[0], inner) / unit, inner)
+
+
+def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> State:
+    """One step of Newton's method with damping."""
+    inner: _Inner = state.inner
+    coef, intercept, solved = _to_minimum(smooth, penalty, state)
+    place = smooth.look(coef, intercept)
+    fresh = inner._replace(place=place, diagonal=smooth.diagonal(place))
+    objective, residual = place.value + penalty.value(coef), _residual(penalty, coef, fresh) / unit
+    slack = 8 * jnp.finfo(coef.dtype).eps * jnp.abs(state.objective)
+    # Where rounding hides the fall of the objective, that of the residual shows.
+    level = (objective <= state.objective + slack) & (residual < state.residual)
+    good = jnp.isfinite(objective) & ((objective < state.objective - slack) | level)
+    least = _least(coef.dtype)
+    less, more = inner.damping / _LOWER, jnp.maximum(_RAISE * inner.damping, _DAMPED)
+    # Below a millionth it does nothing but slow the end down.
+    damping = jnp.where(good & solved, jnp.where(less < 1e-6, least, less), more)
+    new = State(coef, intercept, objective, residual, fresh)
+    kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
+    return eqx.tree_at(lambda s: s.inner.damping, kept, damping)
+
+
+def reprice(penalty: Penalty, unit: Scalar, state: State) -> State:
+    """The same point under another penalty."""
+    objective = state.inner.place.value + penalty.value(state.coef)
+    residual = _residual(penalty, state.coef, state.inner) / unit
+    least = jnp.asarray(_least(state.coef.dtype), state.coef.dtype)
+    return State(state.coef, state.intercept, objective, residual, state.inner._replace(damping=least))
+
+
+def _least(dtype: Any) -> float:
+    """The damping that is always there: what dependent columns need."""
+    return 1e-11 if dtype == jnp.float64 else 1e-5
+
+
+def _residual(penalty: Penalty, coef: Array, inner: _Inner) -> Scalar:
+    """‖(w − prox(w − t∇f, t))/t‖∞ at one over the curvature, and the intercept's gradient."""
+    t = _model.lengths(penalty, inner.diagonal)
+    w, slope = coef.ravel(), inner.place.slope.ravel()
+    moved = w - _model.prox(penalty, coef.shape, w - t * slope, t)
+    return jnp.maximum(jnp.max(jnp.abs(moved) / t), jnp.max(jnp.abs(inner.place.tilt)))
+
+
+def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, Array, Array]:
+    """The minimum of the model on the coordinates that matter now: coefficients, intercept, whether it was
+    found.
+
+    Those coordinates come first in what the model sees: its work follows their number, its shape does not.
+    """
+    inner: _Inner = state.inner
+    whole = state.coef.ravel()
+    matters = _matters(penalty, state)
+    index = jnp.nonzero(matters, size=padded(whole.size), fill_value=whole.size)[0]
+    count = jnp.sum(matters)
+    gram, cross, corner = smooth.curvature(inner.place, index, count)
+    some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
+    x, slope = some(whole), some(inner.place.slope.ravel())
+    inverse = jnp.linalg.pinv(corner) if corner.size > 1 else 1 / jnp.where(corner > 0, corner, 1.0)
+    lift, recentre = inverse @ cross.T, inverse @ jnp.ravel(inner.place.tilt)
+
+    def prox(v: Array, t: Array) -> Array:
+        """Of the coordinates in their order; those that only fill up stay at 0."""
+        spread = lambda part: whole.at[index].set(part, mode="drop")  # noqa: E731
+        step = jnp.full_like(whole, t[0]).at[index].set(t, mode="drop")
+        return some(_model.prox(penalty, state.coef.shape, spread(v), step))
+
+    blocks = None if penalty.separable else _model.blocks(penalty, state.coef, index)
+    model = _model.Model(gram - cross @ lift, slope - cross @ recentre, x, prox, count, blocks)
+    u, solved = _model.minimum(model, inner.damping)
+    shift = -(recentre + lift @ (u - x))
+    new = whole.at[index].set(u, mode="drop")
+    return new.reshape(state.coef.shape), state.intercept + shift.reshape(state.intercept.shape), solved
+
+
+def _matters(penalty: Penalty, state: State) -> Array:
+    """Where a prox step, a little longer than it should be, moves a coordinate or has a derivative; whole
+    blocks.
+    """
+    inner: _Inner = state.inner
+    t, whole = _model.lengths(penalty, inner.diagonal), state.coef.ravel()
+    v = whole - 1.1 * t * inner.place.slope.ravel()
+    step = lambda v: _model.prox(penalty, state.coef.shape, v, t)  # noqa: E731
+    ahead, slope = jax.jvp(step, (v,), (jnp.ones_like(v),))
+    found = (ahead != whole) | (slope != 0)
+    if penalty.separable:
+        return found
+    labels, count, _ = _model.blocks(penalty, state.coef, jnp.arange(whole.size))
+    return jax.ops.segment_max(found.astype(int), labels, count)[labels] > 0

@@ -1,0 +1,179 @@
+"""A path on working sets: Newton on few columns, checks on all of them, for several λ at once.
+
+The next block of λ is solved by Newton on the columns that it seems to need; one matrix product then gives
+the gradient of all of them on all columns, and with it every certificate. The λ that hold are kept, the
+columns that the first other one lacks join, and the block goes on from there (the screening of BASIL, Qian
+et al. 2020; of the strong rules, Tibshirani et al. 2012). What a λ needs is asked of its prox alone: a
+coordinate at 0 that a prox step moves. So it serves every family of penalties, and no λ is left without its
+certificate.
+
+Only this module, `buffer` and `path` run on the host between compiled blocks.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg._types import Scalar
+from jaxreg.linear.buffer import Checked, Working
+from jaxreg.linear.certificate import Reference, judge, look
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers._pivot import flat
+from jaxreg.linear.solvers._smooth import is_quadratic
+from jaxreg.penalties import Family, PenaltyGrid
+
+__all__ = ["Found", "follow"]
+
+#: λ in a block; how many further on the screening looks.
+_BLOCK, _AHEAD = 10, 15
+#: Columns in use beyond which another solver takes over; Newton steps for one λ, unless the user says less.
+_LIMIT, _STEPS = 2048, 100
+
+
+class Found(NamedTuple):
+    """What was found for the first `done` λ, in working coordinates; the others are left undone."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    objective: np.ndarray
+    gap: np.ndarray
+    kkt: np.ndarray
+    steps: np.ndarray
+    converged: np.ndarray
+    done: int
+
+
+@eqx.filter_jit
+def _check(
+    problem: Problem, grid: PenaltyGrid, own: list[Array], ahead: list[Array], base: Reference, coef: Array,
+    intercept: Array, outside: Array,
+) -> Checked:  # fmt: skip
+    """Every certificate of a block, and which columns each λ moves: those outside, and further on."""
+    unit = 1e4 * jnp.finfo(problem.dtype).eps * base.gradient
+    t = 1 / jnp.maximum(base.spectrum, 1e-30)
+
+    def one(lane: Any) -> Checked:
+        own, ahead, coef, intercept = lane
+        penalty = grid.row(own)
+        at = look(problem, coef, intercept)
+        found = judge(problem, penalty, base, at)
+
+        def moved(penalty: Any) -> Array:
+            move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
+            return move.reshape(move.shape[0], -1).max(axis=1)
+
+        objective, now = problem.value(at.z) + penalty.value(coef), moved(penalty)
+        missing = jnp.where(outside & (now > unit), now, 0.0)
+        return Checked(objective, *found, missing, moved(grid.row(ahead)))
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)((own, ahead, coef, intercept))
+
+
+@eqx.filter_jit
+def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
+    """Whether the prox's derivative is 0 or 1 under the first and the last penalty of the grid."""
+    return jnp.all(jnp.stack([flat(grid.at(k), (p,), scale) for k in (0, -1)]))
+
+
+def follow(
+    problem: Problem,
+    family: Family,
+    lambdas: Array,
+    base: Reference,
+    tol: float,
+    max_steps: int,
+    limit: int = _LIMIT,
+) -> Found:
+    """Solve for every λ of a falling grid to a certificate ≤ `tol`, each from the one before.
+
+    Stops where more than `limit` columns would be in use. A λ that is not solved after `max_steps` is left as
+    it is, marked as not converged. Concrete problems only.
+    """
+    count = lambdas.size
+    grid = problem.working_grid(family, _extended(lambdas, _AHEAD))
+    null = look(problem, problem.zeros()[0], base.intercept)
+    flat = is_quadratic(problem) and bool(_is_flat(grid, base.gradient, problem.shape[1]))
+    working = Working(problem, null.gradient, problem.value(null.z), flat, _labels(problem, grid))
+    block = _BLOCK if working.outside.any() else count
+    least = 64 * float(jnp.finfo(problem.dtype).eps)
+    first = 1e-9 if working.reduced else max(0.01 * np.sqrt(tol), least)
+    out = _empty(problem, count)
+
+    def check(lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> Checked:
+        ahead = _rows(grid, lanes + _AHEAD)
+        points = (jnp.asarray(coef), jnp.asarray(intercept), jnp.asarray(working.outside))
+        return Checked(*map(np.asarray, _check(problem, grid, _rows(grid, lanes), ahead, base, *points)))
+
+    coef, intercept = np.asarray(base.coef), np.asarray(base.intercept)
+    if working.outside.any():
+        lanes = np.zeros(block, int)
+        start = check(lanes, np.repeat(coef[None], block, 0), np.repeat(intercept[None], block, 0))
+        working.next(coef, start, 1, np.ones(block, bool))
+    k, use, ask = 0, block, first
+    while k < count and working.index.size <= limit:
+        # A λ given again costs nothing: fewer of them are tried where the screening often fails.
+        tried = min(use, count - k)
+        lanes = np.minimum(k + np.arange(block), k + tried - 1)
+        parts = _rows(grid, max(k - 1, 0)), _rows(grid, lanes)
+        found = working.solve(grid, *parts, base, (coef, intercept), ask, min(_STEPS, max_steps))
+        seen = check(lanes, *found[:2])
+        reached = seen.gap if grid.at(0).has_conjugate else seen.kkt
+        solved = found[3] <= 10 * ask
+        lacking = seen.missing.any(axis=1) & solved
+        fine = ~lacking & (reached <= tol)
+        keep = tried if fine.all() else min(int(np.argmin(fine)), tried)
+        if keep == tried:
+            use = min(block, use + 2)
+        elif lacking[keep]:
+            use = max(2, min(use, keep + 1))
+        elif solved[keep] and ask > least:
+            # The certificate asks for more than the solver gave: this λ again, to another digit or two.
+            ask = max(0.02 * ask, least)
+        else:
+            out.converged[k + keep], ask, keep = False, first, keep + 1
+        _record(out, k, keep, found, seen)
+        if keep:
+            coef, intercept = (part[keep - 1] for part in found[:2])
+        if working.outside.any():
+            working.next(coef, seen, keep, solved)
+        k += keep
+    return out._replace(done=k)
+
+
+def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
+    """Which block of the penalty each column is in."""
+    coef = problem.zeros()[0]
+    blocks = None if grid.at(0).separable else grid.at(0).blocks(coef)
+    labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)
+    return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
+
+
+def _rows(grid: PenaltyGrid, k: Any) -> list[Array]:
+    """The numbers of some of the penalties."""
+    return [leaf[k] for leaf in grid.carried]
+
+
+def _record(out: Found, k: int, keep: int, found: tuple[np.ndarray, ...], seen: Checked) -> None:
+    """Write the first `keep` λ of a block, which begins at k."""
+    coef, intercept, steps, _ = found
+    for name, value in zip(out._fields[:5], (coef, intercept, *seen[:3]), strict=True):
+        getattr(out, name)[k : k + keep] = value[:keep]
+    out.steps[k : k + keep] = steps[:keep]
+
+
+def _extended(lambdas: Array, more: int) -> Array:
+    """The grid with as many values below its end."""
+    grid = np.asarray(lambdas)
+    ratio = grid[-1] / grid[-2] if grid.size > 1 and grid[-1] > 0 else 0.5
+    return jnp.asarray(np.concatenate([grid, grid[-1] * ratio ** np.arange(1, more + 1)]), lambdas.dtype)
+
+
+def _empty(problem: Problem, count: int) -> Found:
+    coef, intercept = (np.zeros((count, *x.shape), x.dtype) for x in problem.zeros())
+    objective, gap, kkt = (np.zeros(count, coef.dtype) for _ in range(3))
+    return Found(coef, intercept, objective, gap, kkt, np.zeros(count, int), np.ones(count, bool), 0)

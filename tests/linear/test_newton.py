@@ -1,0 +1,152 @@
+"""Newton: what it factorises, what it refuses, and hard problems by the hundred beside proximal gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg.linear.solvers import _factor, _pivot
+
+P = jr.penalties
+
+
+def spd(rng, m):
+    A = rng.normal(size=(m, 2 * m))
+    return A @ A.T / m
+
+
+@pytest.mark.parametrize(("m", "count"), [(5, 5), (40, 33), (100, 1), (100, 64), (300, 170), (300, 300)])
+def test_cholesky_of_the_leading_part(m, count, dtype):
+    rng = np.random.default_rng(m)
+    size = _factor.padded(m)
+    inside = np.arange(size) < count
+    matrix = np.where(inside[:, None] & inside, spd(rng, size), np.eye(size)).astype(dtype)
+    right = np.where(inside, rng.normal(size=size), 0.0).astype(dtype)
+    found = jax.jit(_factor.cholesky_solve)(matrix, right, count)
+    wanted = np.linalg.solve(matrix.astype(float), right)
+    np.testing.assert_allclose(found, wanted, atol=1e3 * jnp.finfo(dtype).eps)
+
+
+def test_cholesky_of_an_indefinite_matrix_is_not_a_number():
+    assert jnp.isnan(_factor.cholesky_solve(jnp.diag(jnp.array([1.0, -1.0, 1.0])), jnp.ones(3), 3)).any()
+
+
+def test_pivots_keep_the_inverse_of_the_active_block():
+    rng = np.random.default_rng(0)
+    gram = jnp.asarray(spd(rng, 90))
+    kept = _pivot.nothing(gram)
+    exchange = jax.jit(_pivot._exchange)
+    for _ in range(30):
+        on = rng.random(90) < rng.random()
+        kept = exchange(gram, kept, jnp.asarray(on))
+        assert np.array_equal(kept.active, on)
+        wanted = np.zeros((90, 90))
+        wanted[np.ix_(on, on)] = np.linalg.inv(np.asarray(gram)[np.ix_(on, on)])
+        np.testing.assert_allclose(kept.inverse, wanted, atol=1e-8)
+
+
+def test_dependent_columns_stay_out_of_the_inverse():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(30, 12))
+    X[:, 5] = X[:, 2]
+    gram = jnp.asarray(X.T @ X / 30)
+    kept = _pivot._exchange(gram, _pivot.nothing(gram), jnp.ones(12, bool))
+    assert int(kept.active.sum()) == 11 and not bool(kept.active[5])
+    rest = np.asarray(kept.active)
+    np.testing.assert_allclose(
+        np.asarray(kept.inverse)[np.ix_(rest, rest)],
+        np.linalg.inv(np.asarray(gram)[np.ix_(rest, rest)]),
+        atol=1e-8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("penalty", "answer"),
+    [
+        (jr.L1(0.3), True),
+        (jr.L1(0.3, weights=[0.0, 1.0, jnp.inf, 2.0]), True),
+        (jr.L1(0.3) + jr.NonNegative(), True),
+        (jr.ElasticNet(0.3, 0.5), False),
+        (P.MCP(0.3), False),
+    ],
+)
+def test_flat_penalties_are_told_by_their_prox(penalty, answer):
+    assert bool(_pivot.flat(penalty, (4,), jnp.asarray(1.0))) is answer
+
+
+@pytest.mark.parametrize("penalty", [P.TotalVariation(0.1), P.SortedL1(jnp.arange(8.0)[::-1]), P.LInf(0.1)])
+def test_a_penalty_that_couples_everything_is_refused(penalty):
+    X = np.random.default_rng(0).normal(size=(20, 8))
+    with pytest.raises(TypeError, match=r"take solver=jaxreg.ProximalGradient\(\)"):
+        jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), penalty, solver=jr.Newton())
+
+
+def test_a_vmapped_solve_is_a_loop_of_solves():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(50, 70))
+    here = jr.Problem(jr.losses.Logistic(), X, (X[:, 0] + rng.normal(size=50) > 0).astype(float))
+    lams = jnp.array([0.1, 0.03, 0.01])
+
+    def one(lam):
+        return jr.solve(here, jr.L1(lam), solver=jr.Newton(), tol=1e-9, throw=False)
+
+    batch = jax.vmap(one)(lams)
+    for k, lam in enumerate(lams):
+        np.testing.assert_allclose(batch.coef[k], one(lam).coef, atol=1e-6)
+        assert np.array_equal(batch.coef[k] != 0, one(lam).coef != 0)
+
+
+def hard(rng, n, p, logistic):
+    """Correlated, with copies of columns, constant columns, heavy weights; some classes are separable."""
+    rho = rng.choice([0.0, 0.5, 0.9, 0.99])
+    X = np.sqrt(rho) * rng.normal(size=(n, 1)) + np.sqrt(1 - rho) * rng.normal(size=(n, p))
+    if rng.random() < 0.3:
+        X[:, p // 2 : p // 2 + 5] = X[:, :5]
+    if rng.random() < 0.2:
+        X[:, -1], X[:, -2] = 0.0, 3.0
+    if rng.random() < 0.2:
+        X *= 10.0 ** rng.uniform(-2, 2, size=p)
+    z = X[:, : rng.integers(1, p // 4)].sum(1)
+    z = (z - z.mean()) / max(z.std(), 1e-9)
+    weight = rng.exponential(size=n) ** (3 if rng.random() < 0.3 else 0)
+    if not logistic:
+        return X, z + 0.5 * rng.normal(size=n), weight
+    y = (z > 0) if rng.random() < 0.3 else rng.random(n) < 1 / (1 + np.exp(-3 * z))
+    y[:2] = False, True
+    return X, y.astype(float), weight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [jr.losses.SquaredError(), jr.losses.Logistic()])
+@pytest.mark.parametrize(("n", "p"), [(40, 100), (100, 40), (50, 50)])
+def test_hard_problems(loss, n, p):
+    """84 of each: 99 % are certified, the others say so rightly; proximal gradient finds the same cost."""
+    rng = np.random.default_rng(n)
+    data = [hard(rng, n, p, isinstance(loss, jr.losses.Logistic)) for _ in range(84)]
+    X, y, weight = (np.stack(part) for part in zip(*data, strict=True))
+    share = 10.0 ** rng.uniform(-2.5, -0.3, size=84)
+    ratio = rng.choice([1.0, 0.5], size=84)
+    nothing = jr.L1(0.0, weights=jnp.inf)
+
+    def one(solver, max_steps, X, y, weight, share, ratio):
+        here = jr.Problem(loss, X, y, sample_weight=weight, standardize=True)
+        null = jr.solve(here, nothing, solver=jr.ProximalGradient(), max_steps=1, throw=False)
+        z = null.intercept + jnp.zeros(n)
+        top = jnp.max(jnp.abs(here.design.rmatmul(here.residual(z))))
+        penalty = jr.ElasticNet(share * top, ratio)
+        return jr.solve(here, penalty, solver=solver, tol=1e-6, max_steps=max_steps, throw=False)
+
+    def batch(solver, max_steps):
+        # One after the other: a batch would wait for its slowest lane at every step.
+        lanes = (X, y, weight, share, ratio)
+        return jax.jit(lambda lanes: jax.lax.map(lambda lane: one(solver, max_steps, *lane), lanes))(lanes)
+
+    newton, gradient = batch(jr.Newton(), 300), batch(jr.ProximalGradient(), 1500)
+    assert float(newton.converged.mean()) >= 0.99, (int(newton.converged.sum()), newton.gap.max())
+    assert np.all((np.asarray(newton.gap) > 1e-6) == ~np.asarray(newton.converged))
+    # Both gaps bound the difference of the costs.
+    both = np.asarray(newton.converged & gradient.converged)
+    assert both.mean() > 0.3
+    spread = np.abs(np.asarray(newton.objective - gradient.objective))[both]
+    assert np.all(spread <= 2e-6 * np.maximum(np.abs(np.asarray(newton.objective))[both], 1.0) * 10)

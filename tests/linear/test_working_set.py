@@ -1,0 +1,255 @@
+"""Paths on working sets: the same as without, on every kind of design; what is certified is certified on
+all columns.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxreg as jr
+from jaxreg.linear import buffer, working_set
+from jaxreg.linear.certificate import reference
+from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized
+from tests.members import compilations
+
+P = jr.penalties
+LABELS = np.arange(600) // 4
+FAMILIES = {
+    "L1": jr.L1,
+    "ElasticNet": lambda lam: jr.ElasticNet(lam, 0.5),
+    "factors": lambda lam: jr.L1(lam, weights=np.where(np.arange(600) < 2, 0.0, 1.0 + np.arange(600) % 3)),
+    "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
+    "GroupL2": lambda lam: jr.GroupL2(lam, LABELS),
+    "SparseGroup": lambda lam: jr.SparseGroup(lam, LABELS, 0.5),
+}
+
+
+def wide(loss, n=90, p=600, dtype=float, **options):
+    rng = np.random.default_rng(5)
+    X = np.sqrt(0.3) * rng.normal(size=(n, 1)) + np.sqrt(0.7) * rng.normal(size=(n, p)) + 0.5
+    z = X[:, :8] @ np.array([2.0, -1.5, 1.0, -1.0, 0.7, 0.7, -0.5, 0.4])
+    y = {
+        "SquaredError": z + rng.normal(size=n),
+        "Logistic": (z > np.median(z) + rng.normal(size=n)).astype(float),
+    }
+    return jr.Problem(getattr(jr.losses, loss)(), X.astype(dtype), y[loss], **options)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [("SquaredError", name) for name in FAMILIES if name != "GroupL2"]
+    + [("Logistic", "nonnegative"), ("Logistic", "GroupL2")],
+)
+def test_certified_on_all_columns(loss, name):
+    """A duality gap, recomputed from the data, leaves no room for a column that was left out."""
+    here, family = wide(loss, standardize=True), FAMILIES[name]
+    lams = jr.lambda_grid(jr.lambda_max(here, family), 25, 0.05)
+    found = jr.path(here, family, lams, tol=1e-8)
+    assert found.reason.startswith("Newton on working sets"), found.reason
+    assert bool(found.converged.all()), found
+    assert float(found.gap.max()) <= 1e-8
+    for k in (3, 12, 24):
+        again = jr.certify(here, family(lams[k]), found.coef[k], found.intercept[k])
+        assert again.gap <= 2e-8
+
+
+def test_as_without_working_sets():
+    here = wide("SquaredError", standardize=True)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 10, 0.1)
+    found = jr.path(here, jr.L1, lams, tol=1e-9)
+    plain = jr.path(here, jr.L1, lams, tol=1e-9, solver=jr.ProximalGradient())
+    np.testing.assert_allclose(found.coef, plain.coef, atol=1e-4)
+    np.testing.assert_allclose(found.objective, plain.objective, rtol=1e-8)
+
+
+def test_not_convex_in_few_columns():
+    here = wide("SquaredError")
+    found = jr.path(here, P.MCP, num=20, ratio=0.2)
+    assert bool(found.converged.all())
+    assert float(found.kkt.max()) <= 1e-6
+    assert 0 < int((found.coef[-1] != 0).sum()) < 90
+
+
+def test_single_precision():
+    here = wide("Logistic", dtype="float32")
+    found = jr.path(here, jr.L1, num=15, ratio=0.1)
+    assert found.coef.dtype == jnp.float32
+    assert bool(found.converged.all()), found
+
+
+def test_several_outputs():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 150))
+    here = jr.Problem(
+        jr.losses.Multinomial(3), X, np.argmax(X[:, :3] + 0.5 * rng.normal(size=(80, 3)), axis=1)
+    )
+    found = jr.path(here, P.RowL2, num=10, ratio=0.2, tol=1e-8)
+    assert found.reason.startswith("Newton on working sets")
+    assert bool(found.converged.all())
+    rows = np.any(np.asarray(found.coef[-1]) != 0, axis=1)
+    assert np.array_equal(rows, np.all(np.asarray(found.coef[-1]) != 0, axis=1))
+
+
+def test_the_null_fit_stays_exactly_null():
+    for loss in ("SquaredError", "Logistic"):
+        found = jr.path(wide(loss), jr.L1, num=5, ratio=0.5)
+        assert not np.any(found.coef[0]) and int(found.steps[0]) == 0
+
+
+def test_another_path_of_the_same_size_compiles_nothing():
+    first, second = wide("Logistic"), wide("Logistic", sample_weight=np.linspace(1.0, 2.0, 90))
+    jr.path(first, jr.L1, num=12, ratio=0.1)
+    assert compilations(lambda: jr.path(second, jr.L1, num=12, ratio=0.12)) == 0
+
+
+def test_few_shapes_are_compiled(monkeypatch):
+    """Working sets grow from 15 to over 600 columns in at most three buffers."""
+    made = []
+    make = buffer.Working._make
+    monkeypatch.setattr(buffer.Working, "_make", lambda self, size: (made.append(size), make(self, size)))
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(700, 1500))
+    y = X[:, :400] @ rng.normal(size=400) + rng.normal(size=700)
+    found = jr.path(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=30, ratio=0.02)
+    assert bool(found.converged.all())
+    assert len(set(made)) <= 3, made
+
+
+def test_beyond_the_limit_another_solver_goes_on():
+    here = wide("SquaredError", standardize=True)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 15, 0.1)
+    base = reference(here, here.working_penalty(jr.L1(lams[0])))
+    part = working_set.follow(here, jr.L1, lams, base, 1e-6, 1000, limit=100)
+    whole = jr.path(here, jr.L1, lams)
+    assert 0 < part.done < 15
+    np.testing.assert_allclose(part.gap[: part.done], whole.gap[: part.done], atol=1e-6)
+
+
+def test_what_was_left_is_solved_and_told(monkeypatch):
+    here = wide("SquaredError", standardize=True)
+    monkeypatch.setattr("jaxreg.linear.path.follow", lambda *args: working_set.follow(*args, limit=100))
+    found = jr.path(here, jr.L1, num=15, ratio=0.1)
+    assert bool(found.converged.all())
+    assert "ProximalGradient for" in found.reason
+
+
+def test_reasons():
+    here = wide("SquaredError", p=20)
+    short = {"num": 3, "ratio": 0.5}
+    assert "couples" in jr.path(here, P.TotalVariation, **short).reason
+    assert "as asked for" in jr.path(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
+    assert "one batch" in jr.path(here, jr.L1, mode="batched", **short).reason
+    lams = jnp.array([0.2, 0.1])
+    traced = jax.jit(
+        lambda y: jr.path(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams).kkt
+    )
+    assert traced(here.y).shape == (2,)
+
+
+# ---------------------------------------------------------------- designs
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
+def test_sparse_is_dense(loss, standardize):
+    rng = np.random.default_rng(1)
+    X = scipy.sparse.random(120, 400, density=0.05, random_state=1, format="csc")
+    X.data += 1.0
+    y = np.asarray(X[:, :5].sum(axis=1)).ravel() + rng.normal(size=120)
+    y = y if loss == "SquaredError" else (y > np.median(y)).astype(float)
+    make = lambda X: jr.Problem(getattr(jr.losses, loss)(), X, y, standardize=standardize)  # noqa: E731
+    there, here = make(X), make(X.toarray())
+    assert isinstance(there.design.inner, SparseDesign)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 12, 0.05)
+    sparse, dense = (jr.path(problem, jr.L1, lams, tol=1e-9) for problem in (there, here))
+    np.testing.assert_allclose(sparse.coef, dense.coef, atol=1e-6)
+    np.testing.assert_allclose(sparse.predict(X.tocsr()), dense.predict(X.toarray()), atol=1e-6)
+
+
+def test_every_design_is_the_same_matrix():
+    rng = np.random.default_rng(4)
+    X = np.where(rng.random((30, 9)) < 0.4, rng.normal(size=(30, 9)), 0.0)
+    X[:, 4] = 0.0
+    weight = rng.random(30)
+    weight /= weight.sum()
+    mean, scale = X.T @ weight, np.linspace(1.0, 2.0, 9)
+    sparse = jr.linear.design.design(scipy.sparse.coo_matrix(X))
+    still = jnp.arange(9) == 7
+    pairs = [
+        (sparse, X),
+        (DenseDesign(jnp.asarray(X)), X),
+        (DenseDesign(jnp.asarray(X)).columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
+        (sparse.columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
+    ]
+    centred = np.where(np.asarray(still), 0.0, (X - mean) / scale)
+    for inner in (sparse, DenseDesign(jnp.asarray(X))):
+        pairs.append((Standardized(inner, jnp.asarray(mean), jnp.asarray(scale), still), centred))
+    for design, matrix in pairs:
+        p = matrix.shape[1]
+        w, u = rng.normal(size=(p, 2)), rng.normal(size=(30, 2))
+        for k in (slice(None), 0):
+            np.testing.assert_allclose(design.matmul(jnp.asarray(w[:, k])), matrix @ w[:, k], atol=1e-12)
+            np.testing.assert_allclose(design.rmatmul(jnp.asarray(u[:, k])), matrix.T @ u[:, k], atol=1e-12)
+            assert np.all(
+                design.magnitudes(jnp.asarray(u[:, k])) >= np.abs(matrix).T @ np.abs(u[:, k]) - 1e-12
+            )
+        np.testing.assert_allclose(design.squares(jnp.asarray(weight)), (matrix**2).T @ weight, atol=1e-12)
+        np.testing.assert_allclose(design.dense(), matrix, atol=1e-12)
+        gram = (matrix.T * weight) @ matrix
+        np.testing.assert_allclose(design.weighted_gram(jnp.asarray(weight)), gram, atol=1e-12)
+        mean_, deviation, _ = design.moments(jnp.asarray(weight))
+        np.testing.assert_allclose(mean_, matrix.T @ weight, atol=1e-12)
+        np.testing.assert_allclose(deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
+
+
+def test_standardised_without_a_copy():
+    X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)) + 3.0)
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=True)
+    assert here.design.inner.X.unsafe_buffer_pointer() == X.unsafe_buffer_pointer()
+    # Where the mean would swallow the digits, the columns are centred in a copy.
+    far = jr.Problem(jr.losses.SquaredError(), X + 1e9, X[:, 0], standardize=True)
+    assert isinstance(far.design, DenseDesign)
+    assert jr.path(far, jr.L1, num=5, ratio=0.1).converged.all()
+
+
+def test_rows_spread_over_devices():
+    mesh = Mesh(np.array(jax.devices()), ("rows",))
+    here = wide("SquaredError", n=96)
+    X = jax.device_put(here.design.inner.X, NamedSharding(mesh, PartitionSpec("rows")))
+    y = jax.device_put(here.y, NamedSharding(mesh, PartitionSpec("rows")))
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 8, 0.2)
+    spread = jr.path(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, lams, tol=1e-9)
+    np.testing.assert_allclose(spread.coef, jr.path(here, jr.L1, lams, tol=1e-9).coef, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(np.nan, "NaN or infinite entries in 1 columns"), (np.inf, "NaN or infinite entries in 1 columns")],
+)
+def test_a_bad_sparse_entry_is_named(data, message):
+    X = scipy.sparse.csr_matrix(np.eye(4))
+    X.data[1] = data
+    with pytest.raises(ValueError, match=message):
+        jr.Problem(jr.losses.SquaredError(), X, np.arange(4.0))
+
+
+def test_a_group_without_members_costs_nothing():
+    """`take` keeps the labels: some groups have no column left, and others only a part of theirs."""
+    w = jnp.array([1.0, -2.0, 0.5])
+    for penalty in (P.GroupL2, P.GroupLInf, P.GroupMCP, P.SparseGroup):
+        left = penalty(0.4, jnp.array([0, 1, 2, 2, 0, 3, 3]), weights=jnp.ones(4)).take(jnp.array([0, 4, 5]))
+        same = penalty(0.4, jnp.array([0, 0, 1]), weights=jnp.ones(2))
+        assert float(left.value(w)) == float(same.value(w))
+        np.testing.assert_allclose(left.prox(w, 0.7), same.prox(w, 0.7), rtol=1e-12)
+
+
+def test_groups_are_in_use_as_a_whole():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 600))
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, :20] @ rng.normal(size=20) + rng.normal(size=200))
+    found = jr.path(here, lambda lam: jr.GroupL2(lam, np.arange(600) // 10), num=20, ratio=0.1)
+    assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
+    assert int(found.steps.max()) <= 10
