@@ -37,7 +37,7 @@ def _few_programs():
     of programs end in a crash inside XLA.
     """
     yield
-    if next(_tests) % 16 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+    if next(_tests) % 2 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 8_000:
         jax.clear_caches()
 
 
