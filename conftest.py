@@ -1,8 +1,8 @@
 """Settings of every test: double precision on, compiled programs kept between runs."""
 
-import itertools
 import os
 import pathlib
+import time
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
@@ -25,8 +25,17 @@ def dtype(request):
     return jnp.dtype(request.param)
 
 
+@pytest.fixture
+def compiled_fast():
+    """Programs compile fast rather than well: for tests that make many and run each once or twice."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 _MAPS = pathlib.Path("/proc/self/maps")
-_tests = itertools.count(1)
+_seconds = 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +43,16 @@ def _few_programs():
     """Drop compiled programs before they exhaust the process's memory maps.
 
     Each program that XLA loads maps some ten regions of memory, and Linux allows a process 65,530: thousands
-    of programs end in a crash inside XLA.
+    of programs end in a crash inside XLA. Compiling takes time, so it is time that says when to look.
     """
+    global _seconds
+    start = time.monotonic()
     yield
-    if next(_tests) % 2 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 8_000:
-        jax.clear_caches()
+    _seconds += time.monotonic() - start
+    if _seconds > 3 and _MAPS.exists():
+        _seconds = 0.0
+        if _MAPS.read_bytes().count(b"\n") > 15_000:
+            jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

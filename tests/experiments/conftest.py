@@ -1,12 +1,8 @@
-"""The experiments compile many programs and run each briefly here: compile fast rather than well."""
+"""The experiments compile many programs and run each briefly here."""
 
-import jax
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="package")
-def _compiled_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+@pytest.fixture(autouse=True)
+def _fast(compiled_fast):
+    """For all of them."""

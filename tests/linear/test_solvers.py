@@ -38,6 +38,7 @@ def test_every_member_is_here():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.usefixtures("compiled_fast")
 def test_every_pair_is_certified(solver, loss, dtype):
     tol = 1e-5 if dtype == jnp.float32 else 1e-9
     here, better = problem(loss, dtype), problem(loss)
