@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Reference
+from jaxreg.linear.certificate import Point, Reference
 from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import Pivoted, continued, nothing
-from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth, is_quadratic
+from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth
 from jaxreg.linear.solvers.base import State
 from jaxreg.linear.solvers.newton import advance, begin, reprice
 from jaxreg.penalties import PenaltyGrid
@@ -65,12 +65,14 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
 
 @jax.jit
 def _moved(buffer: _Buffer, order: Array) -> _Buffer:
-    """The rows `order` of a buffer, 0 beyond; its inverse stays that of the active block, which must be among
-    them.
-    """
+    """The rows `order` of a buffer, 0 beyond; the inverse too, unless a part of its active block is left."""
     some = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731
     both = lambda x: x.at[order[:, None], order].get(mode="fill", fill_value=0)  # noqa: E731
-    kept = buffer.kept and Pivoted(both(buffer.kept.inverse), some(buffer.kept.active))
+    kept = buffer.kept
+    if kept is not None:
+        active = some(kept.active)
+        whole = jnp.sum(active) == jnp.sum(kept.active)
+        kept = Pivoted(jnp.where(whole, both(kept.inverse), 0.0), active & whole)
     return _Buffer(some(buffer.XT), None if buffer.gram is None else both(buffer.gram), kept)
 
 
@@ -79,9 +81,7 @@ def _solve_block(
     smooth: Smooth, grid: PenaltyGrid, before: list[Array], part: list[Array], order: Array, base:
     Reference, start: Any, kept: Pivoted | None, ask: Scalar, limit: Array,
 ) -> tuple[Any, Pivoted | None]:  # fmt: skip
-    """Each λ from the solution before: coefficients, intercepts, steps, residuals; and the inverse at the
-    end.
-    """
+    """Each λ from the one before: coefficients, intercepts, steps, residuals; and the inverse at the end."""
 
     def penalty(part: list[Array]) -> Any:
         return grid.row(part).take(order)
@@ -129,13 +129,13 @@ def _gram(problem: Problem) -> Array:
 class Working:
     """The columns in use, on the host: which they are and the buffer that holds them."""
 
-    def __init__(self, problem: Problem, linear: Array, value: Array, flat: bool, labels: np.ndarray) -> None:
+    def __init__(self, problem: Problem, null: Point, labels: np.ndarray, reduced: bool, flat: bool) -> None:
         n, p = problem.shape
-        self.problem, self.linear, self.value = problem, np.asarray(linear), value
+        self.problem, self.linear, self.value = problem, np.asarray(null.gradient), problem.value(null.z)
         self.index = np.zeros(0, int)
         self.outside = np.ones(p, bool)
-        self.reduced = is_quadratic(problem)
-        self.flat = flat and self.reduced
+        #: Whether squared error is reduced to its Gram matrix, and the inverse of the active block kept.
+        self.reduced, self.flat = reduced, flat
         #: Columns of one label are in use together: the blocks of the penalty.
         self.labels = labels
         self._make(p if p <= min(_ALL, n) else _FIRST)
@@ -162,9 +162,7 @@ class Working:
         self.index, self.outside[:] = np.arange(p), False
 
     def change(self, need: np.ndarray) -> None:
-        """Have the columns `need`; others leave where room is wanted, and a larger buffer comes where it
-        must.
-        """
+        """Have the columns `need`: others leave where room is wanted; a larger buffer comes if it must."""
         fresh = np.setdiff1d(need, self.index, assume_unique=True)
         if self.index.size + fresh.size > self.room:
             places = np.flatnonzero(np.isin(self.index, need, assume_unique=True))
@@ -180,13 +178,21 @@ class Working:
         self.outside[:] = True
         self.outside[self.index] = False
 
-    def next(self, coef: np.ndarray, seen: Checked, keep: int, solved: np.ndarray) -> None:
-        """Have the columns for the next block, after one of which `keep` λ held, the last with `coef`."""
+    def next(self, coef: np.ndarray, seen: Checked, keep: int, solved: np.ndarray, limit: int) -> bool:
+        """Have the columns for the next block, after one of which `keep` λ held, the last with `coef`.
+
+        False where those that it cannot do without are more than `limit`.
+        """
+        if not self.outside.any():
+            return True
         # What a try that kept nothing had in use stays: columns join until the next λ holds.
         stay = _used(coef) if keep else ~self.outside
         missing = (seen.missing * solved[:, None])[keep : keep + 3].max(axis=0, initial=0.0)
         wanted = seen.wanted[keep - 1] if keep else np.zeros_like(missing)
-        self.change(_need(*(_whole(x, self.labels) for x in (stay, missing, wanted)), self.room))
+        must, soon = _need(*(_whole(x, self.labels) for x in (stay, missing, wanted)), self.room)
+        if must.size <= limit:
+            self.change(np.concatenate([must, soon])[:limit])
+        return must.size <= limit
 
     def join(self, index: np.ndarray) -> None:
         """More columns, for which there is room."""
@@ -206,18 +212,19 @@ class Working:
     def solve(
         self,
         grid: PenaltyGrid,
-        before: list[Array],
-        part: list[Array],
+        before: int,
+        lanes: np.ndarray,
         base: Reference,
         start: tuple[np.ndarray, np.ndarray],
         ask: float,
         most: int,
     ) -> tuple[np.ndarray, ...]:
-        """A block of λ: coefficients of all columns, intercepts, steps, residuals."""
+        """The λ `lanes` after the λ `before`: coefficients of all columns, intercepts, steps, residuals."""
+        parts = grid.part(before), grid.part(lanes)
         point = (self._narrow(start[0]), jnp.asarray(start[1]))
         numbers = (jnp.asarray(ask, self.problem.dtype), jnp.asarray(most))
         found, kept = _solve_block(
-            self._smooth(), grid, before, part, self._order(), base, point, self.buffer.kept, *numbers
+            self._smooth(), grid, *parts, self._order(), base, point, self.buffer.kept, *numbers
         )
         self.buffer = _Buffer(self.buffer.XT, self.buffer.gram, kept)
         return self._widen(found[0]), *map(np.asarray, found[1:])
@@ -262,13 +269,14 @@ def _whole(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return top[labels]
 
 
-def _need(stay: np.ndarray, missing: np.ndarray, wanted: np.ndarray, room: int) -> np.ndarray:
-    """Columns for the next block: those that stay, those that are missing, the first of those wanted."""
+def _need(
+    stay: np.ndarray, missing: np.ndarray, wanted: np.ndarray, room: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns for the next block: those that stay or are missing, and the first of those wanted."""
     must = stay | (missing > 0)
     soon = np.flatnonzero((wanted > 0) & ~must)
     must = np.flatnonzero(must)
     most = max(_CHUNK, must.size // 2)
     # What there is room for, unless that is very little.
     most = min(most, room - must.size) if room > 1.1 * must.size else most
-    soon = soon[np.argsort(-wanted[soon], kind="stable")][:most]
-    return np.concatenate([must, soon])
+    return must, soon[np.argsort(-wanted[soon], kind="stable")][:most]

@@ -233,20 +233,27 @@ def _certify(problem: Problem, penalty: Penalty, coef: Array, intercept: Array) 
 
 
 def measure(
-    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+    problem: Problem,
+    penalty: Penalty,
+    base: Reference,
+    coef: Array,
+    intercept: Array,
+    enough: ArrayLike = 0.0,
 ) -> Certificate:
     """Both numbers for working coefficients, in the highest matrix-product precision there is."""
     with jax.default_matmul_precision("highest"):
-        return judge(problem, penalty, base, look(problem, coef, intercept))
+        return judge(problem, penalty, base, look(problem, coef, intercept), enough)
 
 
-def judge(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Certificate:
-    """Both numbers for a point that was looked at."""
+def judge(
+    problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike = 0.0
+) -> Certificate:
+    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual."""
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, base, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
-        gap = _gap(problem, penalty, base, at) / base.loss_range
+        gap = _gap(problem, penalty, base, at, enough) / base.loss_range
         return Certificate(jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
 
@@ -258,7 +265,7 @@ class _Dual(NamedTuple):
     closed: Array
 
 
-def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scalar:
+def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike) -> Scalar:
     """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
     eps = jnp.finfo(problem.dtype).eps
     v, dual, closed = _dual_point(problem, penalty, base, at)
@@ -270,7 +277,7 @@ def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scal
     top = penalty.dual_scale(dual)
     # The largest s is one rounding inside the domain, so that the conjugate is finite there.
     top = jnp.where(top < 1, top * (1 - 4 * eps), top)
-    primal, rough = penalty.value(at.coef), 1e-5 * base.loss_range
+    primal = penalty.value(at.coef)
 
     def refine(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
         """A Newton step on the dual in s, kept where it helps."""
@@ -281,8 +288,8 @@ def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scal
         moved = jnp.where(sound, moved, 0.0)
         return moved, jnp.minimum(best, value(moved)), k + 1
 
-    # Near the optimum s = top is as good as any, and this is most of a certificate's time.
-    far = lambda c: (c[1] + primal > rough) & (c[2] < 4)  # noqa: E731
+    # Near the optimum s = top does, and looking for a better one is most of a certificate's time.
+    far = lambda c: (c[1] + primal > enough * base.loss_range) & (c[2] < 4)  # noqa: E731
     best = jax.lax.while_loop(far, refine, (top, value(top), jnp.array(0)))[1]
     return jnp.where(closed, best + primal, jnp.inf)
 

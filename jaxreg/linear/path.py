@@ -218,7 +218,7 @@ def path(
     limit = MAX_STEPS if max_steps is None else max_steps
     screened, reason = _screened((problem, grid), mode, solver)
     if screened:
-        found = follow(problem, family, lambdas, base, float(tol_array), int(limit))
+        found = follow(problem, family, lambdas, base, solver or Newton(), float(tol_array), int(limit))
         fields, reason = _completed(problem, grid, base, found, tol_array, limit, reason)
         return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
@@ -243,7 +243,7 @@ def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | Non
     coef = problem.zeros()[0]
     if solver is not None and not isinstance(solver, Newton):
         return False, f"{type(solver).__name__}, as asked for"
-    name = "Newton" if solver is not None else "ProximalGradient"
+    name = "ProximalGradient" if solver is None else "Newton"
     if mode == "batched":
         return False, f"{name} on all columns: all λ in one batch"
     if traced:
@@ -252,44 +252,35 @@ def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | Non
         return False, f"{name} on all columns: the penalty couples all coordinates"
     if coef.ndim == 2 and coef.size > _UNKNOWNS and solver is None:
         return False, f"{name} on all columns: {coef.size} unknowns for {coef.shape[1]} outputs"
-    return True, "Newton on working sets: one CPU device, and a penalty on coordinates, groups or rows"
+    return True, "Newton on working sets: a warm path of a penalty on coordinates, groups or rows"
 
 
 def _completed(
     problem: Problem, grid: PenaltyGrid, base: Any, found: Found, tol: Array, limit: int, reason: str
 ) -> tuple[dict[str, Any], str]:
     """The path's fields on the scale of the data; what Newton left undone is solved by proximal gradient."""
-    left = [k for k in range(found.coef.shape[0]) if k >= found.done or not found.converged[k]]
-    status = np.ones(found.coef.shape[0], int)
-    steps = found.steps.copy()
+    count = found.steps.size
+    left = [k for k in range(count) if k >= found.done or not found.converged[k]]
+    status = np.zeros(count, int)
     for k in left:
-        start = (found.coef[max(k - (k >= found.done), 0)], found.intercept[max(k - (k >= found.done), 0)])
-        one = [leaf[k : k + 1] for leaf in grid.carried]
-        more = jnp.asarray(max(limit - int(steps[k]), 0))
-        again = _warm(problem, grid, one, base, ProximalGradient(), _arrays(start), tol, more)
-        working = problem.to_working(again.coef[0], again.intercept[0])
-        for name, value in zip(found._fields[:2], working, strict=True):
-            getattr(found, name)[k] = value
+        # What was tried goes on from where it is, what was not from the λ before.
+        from_ = k if k < found.done else k - 1
+        start = (found.coef[from_], found.intercept[from_]) if from_ >= 0 else (base.coef, base.intercept)
+        more = jnp.asarray(max(limit - int(found.steps[k]), 0))
+        one = grid.part(slice(k, k + 1))
+        again = _warm(
+            problem, grid, one, base, ProximalGradient(), jax.tree.map(jnp.asarray, start), tol, more
+        )
+        found.coef[k], found.intercept[k] = problem.to_working(again.coef[0], again.intercept[0])
         for name in ("objective", "gap", "kkt"):
             getattr(found, name)[k] = getattr(again, name)[0]
-        steps[k] += int(again.steps[0])
+        found.steps[k] += int(again.steps[0])
         status[k] = [bool((again.status == getattr(Status, name))[0]) for name in _status_names()].index(True)
-    status[[k for k in range(status.size) if k not in set(left)]] = 0
     coef, intercept = jax.vmap(problem.to_original)(jnp.asarray(found.coef), jnp.asarray(found.intercept))
-    arrays = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt")}
     if left:
-        reason += f"; ProximalGradient for {len(left)} of {status.size} λ that it left"
-    return {
-        "coef": coef,
-        "intercept": intercept,
-        **arrays,
-        "steps": jnp.asarray(steps),
-        "status": _status(jnp.asarray(status)),
-    }, reason
-
-
-def _arrays(point: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:
-    return jnp.asarray(point[0]), jnp.asarray(point[1])
+        reason += f"; ProximalGradient for {len(left)} of {count} λ that it left"
+    fields = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt", "steps")}
+    return fields | {"coef": coef, "intercept": intercept, "status": _status(jnp.asarray(status))}, reason
 
 
 @jax.jit

@@ -20,10 +20,11 @@ from jaxtyping import Array
 
 from jaxreg._types import Scalar
 from jaxreg.linear.buffer import Checked, Working
-from jaxreg.linear.certificate import Reference, judge, look
+from jaxreg.linear.certificate import Reference, curvature, judge, look
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import flat
 from jaxreg.linear.solvers._smooth import is_quadratic
+from jaxreg.linear.solvers.newton import Newton
 from jaxreg.penalties import Family, PenaltyGrid
 
 __all__ = ["Found", "follow"]
@@ -31,7 +32,7 @@ __all__ = ["Found", "follow"]
 #: λ in a block; how many further on the screening looks.
 _BLOCK, _AHEAD = 10, 15
 #: Columns in use beyond which another solver takes over; Newton steps for one λ, unless the user says less.
-_LIMIT, _STEPS = 2048, 100
+_LIMIT, _STEPS = 1984, 100
 
 
 class Found(NamedTuple):
@@ -50,17 +51,16 @@ class Found(NamedTuple):
 @eqx.filter_jit
 def _check(
     problem: Problem, grid: PenaltyGrid, own: list[Array], ahead: list[Array], base: Reference, coef: Array,
-    intercept: Array, outside: Array,
+    intercept: Array, outside: Array, enough: Array,
 ) -> Checked:  # fmt: skip
     """Every certificate of a block, and which columns each λ moves: those outside, and further on."""
     unit = 1e4 * jnp.finfo(problem.dtype).eps * base.gradient
-    t = 1 / jnp.maximum(base.spectrum, 1e-30)
 
     def one(lane: Any) -> Checked:
         own, ahead, coef, intercept = lane
         penalty = grid.row(own)
         at = look(problem, coef, intercept)
-        found = judge(problem, penalty, base, at)
+        found, t = judge(problem, penalty, base, at, enough), 1 / curvature(problem, at.z, base.spectrum)
 
         def moved(penalty: Any) -> Array:
             move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
@@ -85,6 +85,7 @@ def follow(
     family: Family,
     lambdas: Array,
     base: Reference,
+    solver: Newton,
     tol: float,
     max_steps: int,
     limit: int = _LIMIT,
@@ -96,40 +97,34 @@ def follow(
     """
     count = lambdas.size
     grid = problem.working_grid(family, _extended(lambdas, _AHEAD))
-    null = look(problem, problem.zeros()[0], base.intercept)
-    flat = is_quadratic(problem) and bool(_is_flat(grid, base.gradient, problem.shape[1]))
-    working = Working(problem, null.gradient, problem.value(null.z), flat, _labels(problem, grid))
+    working = _begun(problem, grid, base, solver)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
     first = 1e-9 if working.reduced else max(0.01 * np.sqrt(tol), least)
     out = _empty(problem, count)
 
     def check(lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> Checked:
-        ahead = _rows(grid, lanes + _AHEAD)
-        points = (jnp.asarray(coef), jnp.asarray(intercept), jnp.asarray(working.outside))
-        return Checked(*map(np.asarray, _check(problem, grid, _rows(grid, lanes), ahead, base, *points)))
+        points = (jnp.asarray(x) for x in (coef, intercept, working.outside))
+        parts = grid.part(lanes), grid.part(lanes + _AHEAD)
+        enough = jnp.asarray(tol, problem.dtype)
+        return Checked(*map(np.asarray, _check(problem, grid, *parts, base, *points, enough)))
 
-    coef, intercept = np.asarray(base.coef), np.asarray(base.intercept)
+    point = np.asarray(base.coef), np.asarray(base.intercept)
+    more = True
     if working.outside.any():
-        lanes = np.zeros(block, int)
-        start = check(lanes, np.repeat(coef[None], block, 0), np.repeat(intercept[None], block, 0))
-        working.next(coef, start, 1, np.ones(block, bool))
+        start = check(np.zeros(block, int), *(np.repeat(part[None], block, 0) for part in point))
+        more = working.next(point[0], start, 1, np.ones(block, bool), limit)
     k, use, ask = 0, block, first
-    while k < count and working.index.size <= limit:
+    while k < count and more:
         # A λ given again costs nothing: fewer of them are tried where the screening often fails.
         tried = min(use, count - k)
         lanes = np.minimum(k + np.arange(block), k + tried - 1)
-        parts = _rows(grid, max(k - 1, 0)), _rows(grid, lanes)
-        found = working.solve(grid, *parts, base, (coef, intercept), ask, min(_STEPS, max_steps))
+        found = working.solve(grid, max(k - 1, 0), lanes, base, point, ask, min(_STEPS, max_steps))
         seen = check(lanes, *found[:2])
-        reached = seen.gap if grid.at(0).has_conjugate else seen.kkt
-        solved = found[3] <= 10 * ask
-        lacking = seen.missing.any(axis=1) & solved
-        fine = ~lacking & (reached <= tol)
-        keep = tried if fine.all() else min(int(np.argmin(fine)), tried)
+        keep, lacks, solved = _verdict(seen, found[3], ask, tol, tried, grid.at(0).has_conjugate)
         if keep == tried:
             use = min(block, use + 2)
-        elif lacking[keep]:
+        elif lacks:
             use = max(2, min(use, keep + 1))
         elif solved[keep] and ask > least:
             # The certificate asks for more than the solver gave: this λ again, to another digit or two.
@@ -137,12 +132,29 @@ def follow(
         else:
             out.converged[k + keep], ask, keep = False, first, keep + 1
         _record(out, k, keep, found, seen)
-        if keep:
-            coef, intercept = (part[keep - 1] for part in found[:2])
-        if working.outside.any():
-            working.next(coef, seen, keep, solved)
+        point = tuple(part[keep - 1] for part in found[:2]) if keep else point
+        more = working.next(point[0], seen, keep, solved, limit)
         k += keep
     return out._replace(done=k)
+
+
+def _begun(problem: Problem, grid: PenaltyGrid, base: Reference, solver: Newton) -> Working:
+    """No columns in use, or all of them where they are few."""
+    null = look(problem, problem.zeros()[0], base.intercept)
+    reduced = is_quadratic(problem) and solver.gram is not False
+    flat = reduced and bool(_is_flat(grid, base.gradient, problem.shape[1]))
+    return Working(problem, null, _labels(problem, grid), reduced, flat)
+
+
+def _verdict(
+    seen: Checked, residual: np.ndarray, ask: float, tol: float, tried: int, convex: bool
+) -> tuple[int, bool, np.ndarray]:
+    """How many λ hold, whether the next one lacks columns, and which ones the solver solved."""
+    solved = residual <= 10 * ask
+    lacking = seen.missing.any(axis=1) & solved
+    fine = ~lacking & ((seen.gap if convex else seen.kkt) <= tol)
+    keep = tried if fine.all() else min(int(np.argmin(fine)), tried)
+    return keep, keep < tried and bool(lacking[keep]), solved
 
 
 def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
@@ -151,11 +163,6 @@ def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
     blocks = None if grid.at(0).separable else grid.at(0).blocks(coef)
     labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
-
-
-def _rows(grid: PenaltyGrid, k: Any) -> list[Array]:
-    """The numbers of some of the penalties."""
-    return [leaf[k] for leaf in grid.carried]
 
 
 def _record(out: Found, k: int, keep: int, found: tuple[np.ndarray, ...], seen: Checked) -> None:

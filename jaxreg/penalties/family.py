@@ -35,9 +35,13 @@ class PenaltyGrid(eqx.Module):
         leaves = [next(own) if leaf is None else leaf for leaf in self.shared]
         return jax.tree.unflatten(self.structure, leaves)
 
+    def part(self, k: Any) -> list[Array]:
+        """What depends on λ, of the k-th one, or of several."""
+        return [leaf[k] for leaf in self.carried]
+
     def at(self, k: int) -> Penalty:
         """The penalty of the k-th λ."""
-        return self.row([leaf[k] for leaf in self.carried])
+        return self.row(self.part(k))
 
 
 def checked(family: Any) -> Family:

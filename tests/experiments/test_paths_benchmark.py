@@ -127,7 +127,7 @@ def test_the_gap_is_that_of_certify(task):
     coef, intercept = solved(task)
     ours = gaps(task, coef, intercept)
     rtol = 0.05 if task.penalty == "mcp" else 1e-5  # its step comes from an estimate of the curvature
-    np.testing.assert_allclose(ours, certified(task, coef, intercept), rtol=rtol, atol=1e-9)
+    np.testing.assert_allclose(ours, certified(task, coef, intercept), rtol=rtol, atol=1e-12)
     assert ours.max() <= (1e-4 if task.name in COMPILED_LONG else 1.05e-6)
     moved = coef + 0.01 * np.random.default_rng(1).standard_normal(coef.shape)
     worse = gaps(task, moved, intercept)

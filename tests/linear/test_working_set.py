@@ -122,7 +122,7 @@ def test_beyond_the_limit_another_solver_goes_on():
     here = wide("SquaredError", standardize=True)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 15, 0.1)
     base = reference(here, here.working_penalty(jr.L1(lams[0])))
-    part = working_set.follow(here, jr.L1, lams, base, 1e-6, 1000, limit=100)
+    part = working_set.follow(here, jr.L1, lams, base, jr.Newton(), 1e-6, 1000, limit=30)
     whole = jr.path(here, jr.L1, lams)
     assert 0 < part.done < 15
     np.testing.assert_allclose(part.gap[: part.done], whole.gap[: part.done], atol=1e-6)
@@ -130,7 +130,7 @@ def test_beyond_the_limit_another_solver_goes_on():
 
 def test_what_was_left_is_solved_and_told(monkeypatch):
     here = wide("SquaredError", standardize=True)
-    monkeypatch.setattr("jaxreg.linear.path.follow", lambda *args: working_set.follow(*args, limit=100))
+    monkeypatch.setattr("jaxreg.linear.path.follow", lambda *args: working_set.follow(*args, limit=30))
     found = jr.path(here, jr.L1, num=15, ratio=0.1)
     assert bool(found.converged.all())
     assert "ProximalGradient for" in found.reason

@@ -95,25 +95,17 @@ def iterate(
             return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
 
         state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
-        found = measure(problem, penalty, base, state.coef, state.intercept)
+        found = measure(problem, penalty, base, state.coef, state.intercept, tol)
         reached = found.gap if penalty.has_conjugate else found.kkt
         less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
         better = (reached < 0.9 * best) | less
         # A look that came early, at a residual which can still fall, says nothing of what can be reached.
         final = (taken >= _BLOCK) | (ask <= 4 * eps)
         # The first look takes no step: a start that is good enough stays as it is.
-        ask = jnp.where(
-            jnp.isinf(ask), first, jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
-        )
-        return (
-            state,
-            found,
-            jnp.minimum(best, reached),
-            jnp.minimum(best_objective, state.objective),
-            ask,
-            steps + taken,
-            jnp.where(better, 0, idle + final),
-        )
+        less_still = jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
+        ask = jnp.where(jnp.isinf(ask), first, less_still)
+        best, best_objective = jnp.minimum(best, reached), jnp.minimum(best_objective, state.objective)
+        return state, found, best, best_objective, ask, steps + taken, jnp.where(better, 0, idle + final)
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
         state, _, best, _, _, steps, idle = carry
