@@ -204,13 +204,19 @@ def kkt_residual(problem: Problem, penalty: Penalty, base: Reference, at: Point)
     top = jnp.max(jnp.abs(at.coef - moved)) / t
     if problem.intercept:
         top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(at.residual, axis=0))))
-    return top / base.gradient
+    return jnp.where(_feasible(problem, at), top / base.gradient, jnp.inf)
+
+
+def _feasible(problem: Problem, at: Point) -> Array:
+    """Whether the intercept is 0 where the problem has none."""
+    return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
 
 
 def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: ArrayLike) -> Certificate:
     """How near the optimum any point is: coefficients (p,) or (p, K) and intercept on the scale of the data.
 
-    It may come from any solver of any library. Raises TypeError where `penalty` is not a penalty.
+    It may come from any solver of any library. Raises TypeError where `penalty` is not a penalty, and
+    ValueError where there is an intercept and the problem has none.
 
     >>> from jaxreg.losses import SquaredError
     >>> from jaxreg.penalties import L1
@@ -219,12 +225,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     >>> bool(found.gap < 1e-12), bool(found.kkt < 1e-6)
     (True, True)
     """
-    shape = problem.zeros()
-    point = tuple(
-        jnp.broadcast_to(jnp.asarray(x, problem.dtype), z.shape)
-        for x, z in zip((coef, intercept), shape, strict=True)
-    )
-    return _certify(problem, problem.working_penalty(penalty), *point)
+    return _certify(problem, problem.working_penalty(penalty), *problem.point(coef, intercept))
 
 
 @eqx.filter_jit
@@ -254,7 +255,8 @@ def judge(
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
         gap = _gap(problem, penalty, base, at, enough) / base.loss_range
-        return Certificate(jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf), kkt)
+        sound = jnp.isfinite(gap) & _feasible(problem, at)
+        return Certificate(jnp.where(sound, jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
 
 class _Dual(NamedTuple):

@@ -113,6 +113,15 @@ class Problem(eqx.Module):
         """Coefficients (p, …) and intercept (…) that are all 0."""
         return jnp.zeros((self.shape[1], *self.outputs), self.dtype), jnp.zeros(self.outputs, self.dtype)
 
+    def point(self, coef: ArrayLike, intercept: ArrayLike) -> tuple[Array, Array]:
+        """Both in the shapes and the dtype of `zeros`; ValueError for an intercept that is not there."""
+        require(
+            self.intercept or jnp.asarray(intercept) == 0,
+            "the problem was made with intercept=False, so the intercept must be 0",
+        )
+        given = zip((coef, intercept), self.zeros(), strict=True)
+        return tuple(jnp.broadcast_to(jnp.asarray(x, self.dtype), zero.shape) for x, zero in given)
+
     def predictor(self, coef: Array, intercept: Array) -> Array:
         """z (n, …) of working coefficients, offset included."""
         return self.design.matmul(coef) + intercept + self.offset

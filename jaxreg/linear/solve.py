@@ -107,7 +107,7 @@ def _start(problem: Problem, init: Any) -> tuple[Array, Array]:
     if not fits:
         got = [jnp.shape(x) for x in init] if isinstance(init, tuple | list) else type(init).__name__
         raise ValueError(f"init must be (coef, intercept) of shapes {shapes[0]} and {shapes[1]}, got {got}")
-    return tuple(jnp.asarray(x, problem.dtype) for x in init)
+    return problem.point(*init)
 
 
 @eqx.filter_jit

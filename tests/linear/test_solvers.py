@@ -10,7 +10,7 @@ import pytest
 import jaxreg as jr
 from jaxreg import losses
 from jaxreg.linear import solvers
-from tests.members import LOSSES, compilations, problem
+from tests.members import LOSSES, compilations, problem, targets
 
 SOLVERS = [
     getattr(solvers, name)
@@ -53,6 +53,34 @@ def test_every_pair_is_certified(solver, loss, dtype):
             found = jr.certify(better, family(lam), coef, fit.intercept)
             assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps, (name, lam, found)
             assert found.kkt <= 0.1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.usefixtures("compiled_fast")
+def test_without_an_intercept(solver, loss, dtype):
+    """There is none in the solution either, of features and targets that ask for one."""
+    tol = 1e-4 if dtype == jnp.float32 else 1e-9
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(60, 6)) + 1.0
+    y = targets(loss, X[:, 0] - 0.5 * X[:, 1] + 1.0, rng)
+    here = jr.Problem(LOSSES[loss], X.astype(dtype), y, intercept=False)
+    path = jr.path(here, jr.L1, [0.2, 0.02], solver=solver(), tol=tol)
+    assert np.all(path.intercept == 0)
+    better = jr.Problem(LOSSES[loss], X, y, intercept=False)
+    found = jr.certify(better, jr.L1(0.02), path.coef[1], path.intercept[1])
+    assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps
+
+
+def test_an_intercept_where_there_is_none_is_refused_and_not_certified():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], intercept=False)
+    with pytest.raises(ValueError, match="the intercept must be 0"):
+        jr.solve(here, jr.L1(0.1), init=(np.zeros(3), 1.0))
+    with pytest.raises(ValueError, match="the intercept must be 0"):
+        jr.certify(here, jr.L1(0.1), np.zeros(3), 1.0)
+    traced = jax.jit(lambda b: jr.certify(here, jr.L1(0.1), jnp.zeros(3), b))(1.0)
+    assert np.isinf(traced.gap) and np.isinf(traced.kkt)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -83,14 +83,20 @@ class Data(Smooth):
         design, bends = self.problem.design, at.bends
         if bends.ndim == 1:
             XT = design.columns(index).XT
-            return Curvature(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
+            return self._joined(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
         p, outputs = design.shape[1], bends.shape[1]
         pairs = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(outputs)], indexing="ij"), -1).reshape(-1, 2)
         blocks = jax.lax.map(lambda kl: design.weighted_gram(bends[:, kl[0], kl[1]]), pairs)
         blocks = blocks.reshape(outputs, outputs, p, p).transpose(2, 0, 3, 1)
         cross = jax.vmap(design.rmatmul, in_axes=2, out_axes=2)(bends).reshape(p * outputs, outputs)
         cross = cross.at[index].get(mode="fill", fill_value=0.0)
-        return Curvature(_part(blocks.reshape(p * outputs, -1), index), cross, jnp.sum(bends, axis=0))
+        return self._joined(_part(blocks.reshape(p * outputs, -1), index), cross, jnp.sum(bends, axis=0))
+
+    def _joined(self, gram: Array, cross: Array, corner: Array) -> Curvature:
+        """With the intercepts; where the problem has none, nothing leads to them."""
+        if self.problem.intercept:
+            return Curvature(gram, cross, corner)
+        return Curvature(gram, jnp.zeros_like(cross), jnp.eye(corner.shape[0], dtype=corner.dtype))
 
 
 def _part(gram: Array, index: Array) -> Array:
