@@ -78,7 +78,7 @@ PACKAGE = read("jaxreg")
 EXPERIMENTS = read("experiments")
 
 
-def none(faults: list[str]) -> None:
+def assert_no_faults(faults: list[str]) -> None:
     assert not faults, "\n" + "\n".join(faults)
 
 
@@ -170,11 +170,11 @@ def folder_faults(sources: dict[str, str]) -> list[str]:
 
 
 def test_imports_go_down():
-    none(import_faults(PACKAGE))
+    assert_no_faults(import_faults(PACKAGE))
 
 
 def test_every_folder_has_a_place():
-    none(folder_faults(PACKAGE))
+    assert_no_faults(folder_faults(PACKAGE))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_import_that_goes_up_is_seen(name, text):
     ],
 )
 def test_an_import_that_goes_down_is_left_alone(name, text):
-    none(import_faults({name: text}))
+    assert_no_faults(import_faults({name: text}))
 
 
 def test_a_folder_without_a_place_is_seen():
@@ -245,7 +245,7 @@ def size_faults(sources: dict[str, str]) -> list[str]:
 
 
 def test_sizes():
-    none(size_faults(PACKAGE | EXPERIMENTS))
+    assert_no_faults(size_faults(PACKAGE | EXPERIMENTS))
 
 
 def test_what_is_too_long_is_seen():
@@ -253,8 +253,10 @@ def test_what_is_too_long_is_seen():
     assert len(size_faults({"m": "x = 1\n" * (MODULE_LINES + 1)})) == 1
     assert len(size_faults({"m": "def f():\n" + body})) == 1
     assert len(size_faults({"m": "class C:\n  async def f():\n" + body})) == 1
-    none(size_faults({"m": "x = 1\n" * MODULE_LINES}))
-    none(size_faults({"m": 'def f():\n    """One.\n\n    Two.\n    """\n' + body[: -len("    x = 1\n")]}))
+    assert_no_faults(size_faults({"m": "x = 1\n" * MODULE_LINES}))
+    assert_no_faults(
+        size_faults({"m": 'def f():\n    """One.\n\n    Two.\n    """\n' + body[: -len("    x = 1\n")]})
+    )
 
 
 # ---------------------------------------------------------------- docstrings, annotations, names
@@ -329,12 +331,12 @@ def all_faults(name: str, text: str, module: types.ModuleType) -> list[str]:
 
 
 def test_what_is_public_is_documented():
-    none(documentation_faults(PACKAGE))
+    assert_no_faults(documentation_faults(PACKAGE))
 
 
 @pytest.mark.parametrize("name", [n for n in PACKAGE if not n.rpartition(".")[2].startswith("_")])
 def test_all_is_sorted_and_true(name):
-    none(all_faults(name, PACKAGE[name], importlib.import_module(name)))
+    assert_no_faults(all_faults(name, PACKAGE[name], importlib.import_module(name)))
 
 
 @pytest.mark.parametrize(
@@ -352,13 +354,13 @@ def test_all_is_sorted_and_true(name):
 )
 def test_what_says_too_little_is_seen(text):
     assert len(documentation_faults({"jaxreg.made_up": text})) == 1
-    none(documentation_faults({"jaxreg._made_up": text}))
+    assert_no_faults(documentation_faults({"jaxreg._made_up": text}))
 
 
 def test_what_is_exempt_from_documentation():
     members = "    def __init__(self, x):\n        pass\n    @property\n    def y(self):\n        return 1\n"
     private = "    def _z(self):\n        pass\ndef _f():\n    pass\n"
-    none(
+    assert_no_faults(
         documentation_faults({"jaxreg.made_up": '"""Doc."""\nclass C:\n    """Doc."""\n' + members + private})
     )
 
@@ -445,7 +447,7 @@ def surface_faults(sources: dict[str, str]) -> list[str]:
 
 
 def test_experiments_use_public_names():
-    none(surface_faults(EXPERIMENTS))
+    assert_no_faults(surface_faults(EXPERIMENTS))
 
 
 @pytest.mark.parametrize(
@@ -471,7 +473,7 @@ def test_a_private_name_is_seen(text):
 def test_public_names_are_left_alone():
     text = "import numpy._core\nimport jaxreg as jr\nfrom jaxreg import L1, losses\n"
     uses = "from jaxreg.losses import Logistic\njr.solve\njr.losses.Logistic\nL1.value\nlosses.Huber"
-    none(surface_faults({"experiments.made_up": text + uses}))
+    assert_no_faults(surface_faults({"experiments.made_up": text + uses}))
 
 
 def pulled_in(statement: str) -> list[str]:
@@ -515,14 +517,16 @@ def mirror_faults(modules: set[str], tests: set[str], together: dict[str, str]) 
 
 def test_tests_mirror_the_package():
     tests = {file.relative_to(ROOT).as_posix() for file in (ROOT / "tests").rglob("test_*.py")}
-    none(mirror_faults(set(PACKAGE), tests, TOGETHER))
+    assert_no_faults(mirror_faults(set(PACKAGE), tests, TOGETHER))
 
 
 def test_a_module_without_tests_is_seen():
     modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path", "jaxreg._tree", "jaxreg.losses"}
     tests = {"tests/linear/test_path.py", "tests/test_losses.py"}
-    none(mirror_faults(modules, tests, {}))
+    assert_no_faults(mirror_faults(modules, tests, {}))
     assert len(mirror_faults(modules, {"tests/test_losses.py"}, {})) == 1
-    none(mirror_faults(modules, {"tests/test_losses.py"}, {"jaxreg.linear.path": "tests/test_losses.py"}))
+    assert_no_faults(
+        mirror_faults(modules, {"tests/test_losses.py"}, {"jaxreg.linear.path": "tests/test_losses.py"})
+    )
     assert len(mirror_faults(modules, tests, {"jaxreg.gone": "tests/test_losses.py"})) == 1
     assert len(mirror_faults(modules, tests, {"jaxreg.losses": "tests/test_gone.py"})) == 1

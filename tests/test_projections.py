@@ -161,7 +161,7 @@ def test_pooled_coordinates_are_tied_exactly(dtype):
 # ---------------------------------------------------------------- total variation
 
 
-def certify(v, w, u, atol):
+def assert_certified(v, w, u, atol):
     """The dual z of the differences: z ≤ w everywhere, and z = ±w where the result rises or falls."""
     z = np.cumsum(v - u)
     assert abs(z[-1]) <= atol
@@ -189,7 +189,7 @@ def test_total_variation_has_its_certificate(name, weights):
     if weights == "mixed":
         w[::7], w[::50] = 0.0, 1e12
     u = np.asarray(total_variation(jnp.asarray(v), w))
-    certify(v, w, u, 1e-11 * (1 + np.abs(v).sum() / 100))
+    assert_certified(v, w, u, 1e-11 * (1 + np.abs(v).sum() / 100))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
@@ -201,7 +201,8 @@ def test_total_variation_solves_the_box_constrained_dual(n):
         u = np.asarray(total_variation(jnp.asarray(v), w))
         want = v - D.T @ lsq_linear(D.T, v, (-w, w), tol=1e-14).x if n > 1 else v
         np.testing.assert_allclose(u, want, atol=1e-6)
-        certify(v, w, u, 1e-12) if n > 1 else None
+        if n > 1:
+            assert_certified(v, w, u, 1e-12)
 
 
 def test_fused_neighbours_are_equal_exactly_and_a_tie_is_fused(dtype):
@@ -246,7 +247,7 @@ def test_long_chains_are_right_in_float32_and_take_linear_time(kind):
         u = np.asarray(total_variation(jnp.asarray(v), np.float32(w)))
         assert len(set(u.tolist())) == 1
         np.testing.assert_allclose(u[0], np.mean(v, dtype=float), rtol=3e-7)
-    certify(v.astype(float), w, np.asarray(total_variation(jnp.asarray(v, float), w)), 1e-6)
+    assert_certified(v.astype(float), w, np.asarray(total_variation(jnp.asarray(v, float), w)), 1e-6)
 
 
 @pytest.mark.parametrize("weights", [0.05, 0.35, 3.0, "mixed", 1e9])

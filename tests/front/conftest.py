@@ -43,8 +43,8 @@ def rows():
 
 
 @pytest.fixture
-def refused():
-    """`with refused("part", ...)`: the block must raise a ValueError of one line that has all the parts."""
+def assert_refused():
+    """`with assert_refused("part", ...)`: the block raises a ValueError of one line with all the parts."""
 
     @contextlib.contextmanager
     def block(*parts):

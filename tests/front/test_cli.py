@@ -28,8 +28,8 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def fails(place, capsys):
-    """`fails("part", ..., words=[...])`: one line on stderr that has the parts, status 2, no file written."""
+def assert_fails(place, capsys):
+    """`assert_fails(words, "part", ...)`: status 2, one line on stderr with the parts, no file written."""
 
     def call(words, *parts, status=2):
         before = sorted(place.rglob("*"))
@@ -94,8 +94,8 @@ def test_help_names_every_option(capsys, monkeypatch):
         (["sweep", "iris", "wine"], ["wine", "unexpected"]),
     ],
 )
-def test_words_that_cannot_be_parsed(fails, words, parts):
-    assert not fails(words, *parts).out
+def test_words_that_cannot_be_parsed(assert_fails, words, parts):
+    assert not assert_fails(words, *parts).out
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_words_that_cannot_be_parsed(fails, words, parts):
         (["--holdout", 0.999], ["leaves 0 of 442 rows", "at least 2"]),
     ],
 )
-def test_values_that_are_refused(fails, words, parts):
-    fails(["sweep", *words], *parts)
+def test_values_that_are_refused(assert_fails, words, parts):
+    assert_fails(["sweep", *words], *parts)
 
 
 # Data that does not fit.
@@ -145,9 +145,9 @@ def test_values_that_are_refused(fails, words, parts):
         ("a,price\n1,x\n2,y\n3,z\n", ["--loss", "squared"], ["is text", "wanted numbers"]),
     ],
 )
-def test_files_that_are_refused(fails, place, text, words, parts):
+def test_files_that_are_refused(assert_fails, place, text, words, parts):
     (place / "own.csv").write_text(text)
-    fails(["sweep", "own.csv", "--target", "price", "--holdout", 0, *words], *parts)
+    assert_fails(["sweep", "own.csv", "--target", "price", "--holdout", 0, *words], *parts)
 
 
 @pytest.mark.parametrize(
@@ -159,30 +159,30 @@ def test_files_that_are_refused(fails, place, text, words, parts):
         ("own.xlsx", ROWS.encode(), "cannot tell what"),
     ],
 )
-def test_a_file_that_is_not_what_its_ending_says(fails, place, name, content, part):
+def test_a_file_that_is_not_what_its_ending_says(assert_fails, place, name, content, part):
     (place / name).write_bytes(content)
-    fails(["sweep", name, "--target", "price"], part, "wanted")
+    assert_fails(["sweep", name, "--target", "price"], part, "wanted")
 
 
-def test_a_file_needs_a_target(fails, place):
+def test_a_file_needs_a_target(assert_fails, place):
     (place / "own.csv").write_text(ROWS)
-    fails(["sweep", "own.csv"], "no target was named", "'price'", "--target NAME")
-    fails(["sweep", "own.csv", "--target", "prise"], "did you mean 'price'?")
+    assert_fails(["sweep", "own.csv"], "no target was named", "'price'", "--target NAME")
+    assert_fails(["sweep", "own.csv", "--target", "prise"], "did you mean 'price'?")
 
 
 # Where results go.
 
 
-def test_results_are_not_replaced_unasked(fails, place, solved, capsys):
+def test_results_are_not_replaced_unasked(assert_fails, place, solved, capsys):
     (place / "out").mkdir()
     (place / "out" / "sweep.nc").write_text("mine")
-    fails(["sweep", "--out", "out"], "holds results already (sweep.nc)", "--overwrite")
+    assert_fails(["sweep", "--out", "out"], "holds results already (sweep.nc)", "--overwrite")
     assert main(["sweep", "--out", "out", "--overwrite"]) == 0
     assert sorted(os.listdir("out")) == FILES and (place / "out" / "sweep.nc").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "/proc/nothing", "/proc/nothing/below", "x" * 300])
-def test_a_folder_that_cannot_be_written_to_is_seen_before_the_work(fails, place, monkeypatch, out):
+def test_a_folder_that_cannot_be_written_to_is_seen_before_the_work(assert_fails, place, monkeypatch, out):
     (place / "file").write_text("mine")
 
     def run(*given, **settings):
@@ -190,17 +190,17 @@ def test_a_folder_that_cannot_be_written_to_is_seen_before_the_work(fails, place
 
     monkeypatch.setattr(work, "run", run)
     words = ["sweep", "--out", out]
-    said = fails(words).err
+    said = assert_fails(words).err
     assert "--out" in said or "too long" in said
     assert "the work began" not in said
 
 
-def test_no_permission_is_seen_before_the_work(fails, monkeypatch):
+def test_no_permission_is_seen_before_the_work(assert_fails, monkeypatch):
     def denied(*given, **settings):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(_output.tempfile, "TemporaryDirectory", denied)
-    fails(["sweep", "--out", "new/out"], "cannot be written to (permission denied)", "--out")
+    assert_fails(["sweep", "--out", "new/out"], "cannot be written to (permission denied)", "--out")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_no_permission_is_seen_before_the_work(fails, monkeypatch):
         (ValueError("odd"), 2, "odd"),
     ],
 )
-def test_nothing_is_left_half_written(fails, place, solved, monkeypatch, problem, status, part):
+def test_nothing_is_left_half_written(assert_fails, place, solved, monkeypatch, problem, status, part):
     def save(*given):
         raise problem
 
@@ -219,8 +219,8 @@ def test_nothing_is_left_half_written(fails, place, solved, monkeypatch, problem
     (place / "old").mkdir()
     for name in FILES:
         (place / "old" / name).write_text("mine")
-    fails(["sweep", "--out", "new/out"], part, status=status)
-    fails(["sweep", "--out", "old", "--overwrite"], part, status=status)
+    assert_fails(["sweep", "--out", "new/out"], part, status=status)
+    assert_fails(["sweep", "--out", "old", "--overwrite"], part, status=status)
     assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 3
 
 
@@ -249,12 +249,12 @@ def test_results_go_into_a_folder_named_for_the_data(place, solved):
         (KeyboardInterrupt(), 130, ["interrupted"]),
     ],
 )
-def test_every_problem_is_one_line(fails, monkeypatch, problem, status, parts):
+def test_every_problem_is_one_line(assert_fails, monkeypatch, problem, status, parts):
     def run(*given, **settings):
         raise problem
 
     monkeypatch.setattr(work, "run", run)
-    fails(["sweep"], *parts, status=status)
+    assert_fails(["sweep"], *parts, status=status)
 
 
 def test_a_traceback_can_be_asked_for(place, monkeypatch):
@@ -268,11 +268,11 @@ def test_a_traceback_can_be_asked_for(place, monkeypatch):
 
 
 @pytest.mark.parametrize("package", ["typer", "rich", "matplotlib", "scipy", "pandas", "sklearn"])
-def test_a_package_that_is_missing_is_named(fails, monkeypatch, package):
+def test_a_package_that_is_missing_is_named(assert_fails, monkeypatch, package):
     for module in (package, "rich.progress", "sklearn.datasets"):
         if module.startswith(package):
             monkeypatch.setitem(sys.modules, module, None)
-    fails(["sweep"], f"this needs {package}: pip install 'jaxreg[cli]'")
+    assert_fails(["sweep"], f"this needs {package}: pip install 'jaxreg[cli]'")
 
 
 # The cache of compiled programs.

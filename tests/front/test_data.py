@@ -52,10 +52,10 @@ def test_bundled_details():
     assert "Class 1 is 'malignant', class 0 is 'benign'." in cancer.notes
 
 
-def test_bundled_with_another_target(refused):
+def test_bundled_with_another_target(assert_refused):
     got = load("diabetes", target="bmi", loss="huber")
     assert (got.target, got.loss, got.unit) == ("bmi", "huber", "") and "progression" in got.features
-    with refused("no column 'bim'", "did you mean 'bmi'?"):
+    with assert_refused("no column 'bim'", "did you mean 'bmi'?"):
         load("diabetes", target="bim")
 
 
@@ -179,31 +179,31 @@ def test_categorical_target(parquet):
     assert (got.loss, got.classes, got.y.tolist()) == ("logistic", ("t", "u"), [1, 0, 1])
 
 
-def test_target_refused(write, refused, rows):
+def test_target_refused(write, assert_refused, rows):
     def file(y):
         return write(rows(a=range(len(y)), y=y))
 
-    with refused("no loss 'sqared'", "'squared', 'huber'", "did you mean 'squared'"):
+    with assert_refused("no loss 'sqared'", "'squared', 'huber'", "did you mean 'squared'"):
         load(file([1, 2, 3]), loss="sqared", target="y")
     for y in (["x", "x"], [3, 3], [True, True]):
-        with refused("target 'y'", "in every row", "at least two values", "choose another"):
+        with assert_refused("target 'y'", "in every row", "at least two values", "choose another"):
             load(file(y), target="y")
     for loss in ("squared", "huber", "poisson"):
-        with refused("'y' is text", "'a'", f"loss {loss}", "take multinomial"):
+        with assert_refused("'y' is text", "'a'", f"loss {loss}", "take multinomial"):
             load(file(["a", "b", "c"]), loss=loss, target="y")
-    with refused("'y' is text", "take logistic"):
+    with assert_refused("'y' is text", "take logistic"):
         load(file(["a", "b", "b"]), loss="squared", target="y")
-    with refused("3 different values", "wanted two", "take multinomial"):
+    with assert_refused("3 different values", "wanted two", "take multinomial"):
         load(file(["a", "b", "c"]), loss="logistic", target="y")
-    with refused("3 different values", "take multinomial or squared"):
+    with assert_refused("3 different values", "take multinomial or squared"):
         load(file([1, 2, 4]), loss="logistic", target="y")
-    with refused("negative in 2 rows", "0 up", "squared"):
+    with assert_refused("negative in 2 rows", "0 up", "squared"):
         load(file([1, -2, 0, -1]), loss="poisson", target="y")
-    with refused("30 different values", "few classes", "squared"):
+    with assert_refused("30 different values", "few classes", "squared"):
         load(file(np.arange(30) / 7), loss="multinomial", target="y")
-    with refused("60 different values in 60 rows", "squared"):
+    with assert_refused("60 different values in 60 rows", "squared"):
         load(file(range(60)), loss="multinomial", target="y")
-    with refused("60 different values", "another target"):
+    with assert_refused("60 different values", "another target"):
         load(file([f"n{i}" for i in range(60)]), target="y")
     assert load(file([0.5, 1.5, 2.5]), target="y", loss="multinomial").classes == ("0.5", "1.5", "2.5")
 

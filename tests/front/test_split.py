@@ -50,6 +50,6 @@ def test_split_keeps_a_row_of_every_class():
         (range(9), "multinomial", 0.2, 0, ("9 classes", "one row", "holdout 0")),
     ],
 )
-def test_split_refused(y, loss, holdout, seed, parts, refused):
-    with refused(*parts):
+def test_split_refused(y, loss, holdout, seed, parts, assert_refused):
+    with assert_refused(*parts):
         split(table(list(y), loss), holdout, seed)

@@ -22,7 +22,7 @@ def leaves(tree):
     return tree["dense"]["w"], tree["dense"]["b"], tree["out"][0]
 
 
-def same(tree, other):
+def assert_same(tree, other):
     for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-14, atol=1e-15)
 
@@ -43,7 +43,7 @@ def test_masked_sees_the_selected_leaves(mask, inner):
     seen = [W, OUT]
     expected = inner.prox(seen, 0.8)
     w, b, out = leaves(p.prox(TREE, 0.8))
-    same([w, out], expected)
+    assert_same([w, out], expected)
     np.testing.assert_array_equal(b, B)
     np.testing.assert_allclose(p.value(TREE), inner.value(seen), rtol=1e-14)
     np.testing.assert_array_equal(p.prox(TREE, 0.8)["count"], TREE["count"])
@@ -55,18 +55,18 @@ def test_masked_sees_the_selected_leaves(mask, inner):
 @pytest.mark.parametrize("inner", [P.L1(0.5), P.LInf(0.5), P.MCP(0.5), P.TotalVariation(0.5)])
 def test_a_mask_of_nothing(inner):
     p = P.Masked(inner, False)
-    same(p.prox([W, B], 0.8), [W, B])
+    assert_same(p.prox([W, B], 0.8), [W, B])
     assert p.value([W, B]) == 0
     if inner.convex:
         assert p.conjugate([0 * W, 0 * B]) == 0 and jnp.isinf(p.conjugate([W, B]))
         assert p.dual_scale([W, B]) == 0 and p.dual_scale([0 * W, 0 * B]) == 1
-        same(p.free([W, B]), [W, B])
+        assert_same(p.free([W, B]), [W, B])
 
 
 @pytest.mark.parametrize("inner", [P.L1(0.5), P.LInf(0.5), P.MCP(0.5), P.TotalVariation(0.5)])
 def test_a_mask_of_everything(inner):
     p = P.Masked(inner, True)
-    same(p.prox([W, B], 0.8), inner.prox([W, B], 0.8))
+    assert_same(p.prox([W, B], 0.8), inner.prox([W, B], 0.8))
     np.testing.assert_allclose(p.value([W, B]), inner.value([W, B]), rtol=1e-14)
 
 
@@ -92,12 +92,12 @@ def test_partition_is_each_on_its_own(labels):
     x, y = P.NuclearNorm(0.7), P.L1(0.5) + P.SquaredL2(0.2)
     p = P.Partition({"x": x, "y": y}, labels)
     w, b, out = leaves(p.prox(TREE, 0.8))
-    same([w, out], [x.prox(W, 0.8), y.prox(OUT, 0.8)])
+    assert_same([w, out], [x.prox(W, 0.8), y.prox(OUT, 0.8)])
     np.testing.assert_array_equal(b, B)
     np.testing.assert_allclose(p.value(TREE), x.value(W) + y.value(OUT), rtol=1e-14)
     jitted = jax.jit(lambda p, tree: p.prox(tree, 0.8))  # the labels stay static, the numbers are traced
     w, _, out = leaves(jitted(p, TREE))
-    same([w, out], [x.prox(W, 0.8), y.prox(OUT, 0.8)])
+    assert_same([w, out], [x.prox(W, 0.8), y.prox(OUT, 0.8)])
     slope = jax.grad(lambda p: p.value(TREE))(p)
     np.testing.assert_allclose(slope.penalties["x"].lam, x.value(W) / 0.7, rtol=1e-12)
 
@@ -117,7 +117,7 @@ def test_masks_are_those_of_optax():
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = state.update(zero, state.init(params), params)
     slope = jax.grad(P.Masked(jr.SquaredL2(0.1), masks.by_path("dense/w")).value)(params)
-    same(updates, slope)
+    assert_same(updates, slope)
 
 
 def test_a_mask_does_not_retrace():

@@ -102,7 +102,7 @@ def devices(count):
     return Mesh(np.array(jax.devices()[:count]), ("lanes",))
 
 
-def same(a, b):
+def assert_same(a, b):
     """Whether two datasets have the same bits and labels; NaN is NaN."""
     xarray.testing.assert_identical(a, b)
     for name in a.variables:
@@ -154,7 +154,7 @@ def test_a_bare_array_is_called_value():
 def test_axes_keep_their_order():
     found = jr.sweep(array, seed=range(3), lam=LAMS)
     assert found.value.dims[:2] == ("seed", "lam")
-    same(found.transpose("lam", "seed", ...), jr.sweep(array, **AXES).transpose("lam", "seed", ...))
+    assert_same(found.transpose("lam", "seed", ...), jr.sweep(array, **AXES).transpose("lam", "seed", ...))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_any_callable(kind):
 
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_the_same_call_gives_the_same_bits(name):
-    same(jr.sweep(FUNCTIONS[name], **AXES), jr.sweep(FUNCTIONS[name], **AXES))
+    assert_same(jr.sweep(FUNCTIONS[name], **AXES), jr.sweep(FUNCTIONS[name], **AXES))
 
 
 @pytest.mark.parametrize(
@@ -243,14 +243,14 @@ def test_the_same_call_gives_the_same_bits(name):
 def test_the_number_of_devices_changes_no_bit(name, max_lanes):
     one = jr.sweep(FUNCTIONS[name], **AXES, max_lanes=max_lanes, mesh=devices(1))
     for mesh in (devices(2), devices(4)) if name == "array" else (None,):
-        same(one, jr.sweep(FUNCTIONS[name], **AXES, max_lanes=max_lanes, mesh=mesh))
+        assert_same(one, jr.sweep(FUNCTIONS[name], **AXES, max_lanes=max_lanes, mesh=mesh))
 
 
 @pytest.mark.parametrize("max_lanes", [1, 2, 7, 100])
 def test_the_size_of_a_chunk(max_lanes):
     """No bit of a function of single numbers changes, and no more than rounding of one that adds up."""
     bare, whole = (lambda lam, seed: jnp.maximum(lam - 0.1, 0.0) * seed + lam), jr.sweep(adam, **AXES)
-    same(jr.sweep(bare, **AXES), jr.sweep(bare, **AXES, max_lanes=max_lanes))
+    assert_same(jr.sweep(bare, **AXES), jr.sweep(bare, **AXES, max_lanes=max_lanes))
     xarray.testing.assert_allclose(jr.sweep(adam, **AXES, max_lanes=max_lanes), whole, rtol=1e-12, atol=1e-14)
 
 
@@ -335,13 +335,19 @@ def test_settings_of_jax_are_not_mixed_up():
 HANGS = """
 import jax, jax.numpy as jnp, numpy as np, jaxreg as jr
 A = jnp.asarray(np.random.default_rng(0).normal(size=(300, 300)))
-jr.sweep(lambda lam: jnp.linalg.solve(A @ A.T + lam * jnp.eye(300), A[0]), lam=np.ones(40), max_lanes=2)
+fn = lambda lam: jnp.linalg.solve(A @ A.T + lam * jnp.eye(300), A[0])
+found = jr.sweep(fn, lam=np.ones(40), max_lanes=2)
+print(found.attrs["done"])
 """
 
 
 def test_chunks_with_large_factorisations_end():
     """On one device: XLA's own threads must not all wait for each other."""
-    subprocess.run([sys.executable, "-c", HANGS], env=os.environ | {"XLA_FLAGS": ""}, check=True, timeout=60)
+    environment = os.environ | {"XLA_FLAGS": ""}
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS], env=environment, check=True, timeout=60, stdout=subprocess.PIPE
+    )
+    assert int(ended.stdout) == 40
 
 
 # ---------------------------------------------------------------- one program
@@ -442,7 +448,7 @@ def test_no_memory_at_all_runs_lane_by_lane(programs, monkeypatch):
 
 def test_memory_is_not_asked_where_lanes_are_given(monkeypatch):
     monkeypatch.setattr(SWEEP, "free_bytes", lambda device: pytest.fail("asked"))
-    jr.sweep(number, **AXES, max_lanes=3)
+    assert jr.sweep(number, **AXES, max_lanes=3).attrs["done"] == 15
 
 
 def test_unknown_memory_limits_nothing(monkeypatch):

@@ -85,7 +85,7 @@ def solved(name, loss="SquaredError", lam=None):
     return jr.solve(problem(loss), penalty, tol=1e-10).coef
 
 
-def check(w, penalty, coef, loss="SquaredError"):
+def assert_solves(w, penalty, coef, loss="SquaredError"):
     """Weights at rest, by the KKT residual of the cost itself, with the support of the certified ones."""
     assert jr.certify(problem(loss), penalty, w, 0.0).kkt <= 1e-5
     np.testing.assert_array_equal(w != 0, coef != 0)
@@ -95,19 +95,19 @@ def check(w, penalty, coef, loss="SquaredError"):
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 @pytest.mark.parametrize("name", list(METRIC))
 def test_it_ends_at_the_solution(name, optimizer):
-    check(trained(OPTIMIZERS[optimizer], PENALTIES[name]), PENALTIES[name], solved(name))
+    assert_solves(trained(OPTIMIZERS[optimizer], PENALTIES[name]), PENALTIES[name], solved(name))
 
 
 @pytest.mark.parametrize("optimizer", SGD)
 @pytest.mark.parametrize("name", list(UNIFORM))
 def test_any_prox_will_do_for_sgd(name, optimizer):
-    check(trained(OPTIMIZERS[optimizer], PENALTIES[name]), PENALTIES[name], solved(name))
+    assert_solves(trained(OPTIMIZERS[optimizer], PENALTIES[name]), PENALTIES[name], solved(name))
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_logistic(optimizer):
     w = trained(OPTIMIZERS[optimizer], P.L1(0.03), "Logistic")
-    check(w, P.L1(0.03), solved("L1", "Logistic", 0.03), "Logistic")
+    assert_solves(w, P.L1(0.03), solved("L1", "Logistic", 0.03), "Logistic")
 
 
 @pytest.mark.parametrize("optimizer", [*SGD, "adam"])
@@ -136,13 +136,13 @@ def test_a_lambda_that_falls(optimizer):
     def scheduled(penalty):
         return OPTIMIZERS[optimizer](lambda count: penalty * falls(count))
 
-    check(trained(scheduled, P.L1(1.0)), PENALTIES["L1"], solved("L1"))
+    assert_solves(trained(scheduled, P.L1(1.0)), PENALTIES["L1"], solved("L1"))
 
 
 def test_the_uniform_link_after_momentum_solves_another_problem():
     """Which is why proximal_sgd has a momentum of its own."""
     chain = lambda g: optax.chain(optax.sgd(0.15 / L, 0.9), T.proximal(g, 0.15 / L))  # noqa: E731
-    check(trained(chain, P.L1(1.0)), P.L1(0.1), solved("L1", lam=0.1))
+    assert_solves(trained(chain, P.L1(1.0)), P.L1(0.1), solved("L1", lam=0.1))
 
 
 # ---------------------------------------------------------------- what they are named after

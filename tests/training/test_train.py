@@ -26,7 +26,7 @@ def loss_fn(model, batch):
     return 0.5 * jnp.mean((batch["x"] @ model["w"] + model["b"] - batch["y"]) ** 2)
 
 
-def same(found, expected, rtol=0.0, atol=0.0):
+def assert_same(found, expected, rtol=0.0, atol=0.0):
     """Trees of one structure, types and values."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -77,7 +77,7 @@ def test_it_is_the_loop_of_optax_steps(name):
         penalty=WEIGHTED,
         metrics={"bias": lambda model: model["b"]},
     )
-    same(found, model, 1e-12, 1e-14)
+    assert_same(found, model, 1e-12, 1e-14)
     np.testing.assert_array_equal(found["w"] == 0, model["w"] == 0)
     for name, column in zip(
         ("step", "loss", "penalty", "zeros", "bias"), zip(*entries, strict=True), strict=True
@@ -100,7 +100,7 @@ def test_several_small_batches_are_one_large_one():
     optimizer = optax.MultiSteps(T.proximal_sgd(0.2, penalty), 4)
     found, _ = jr.train(loss_fn, LINEAR, optimizer, DATA, steps=20, batch_size=15, key=key)
     expected, _ = jr.train(loss_fn, LINEAR, T.proximal_sgd(0.2, penalty), DATA, steps=5)
-    same(found, expected, 1e-6, 1e-8)
+    assert_same(found, expected, 1e-6, 1e-8)
 
 
 def run(lam, key, every=5, **options):
@@ -121,7 +121,7 @@ def run(lam, key, every=5, **options):
 
 def test_jit_is_eager():
     key = jax.random.key(1)
-    same(jax.jit(run)(0.1, key), run(0.1, key), 1e-12, 1e-14)
+    assert_same(jax.jit(run)(0.1, key), run(0.1, key), 1e-12, 1e-14)
 
 
 def test_vmap_over_lambda_and_keys_is_the_loop():
@@ -129,7 +129,7 @@ def test_vmap_over_lambda_and_keys_is_the_loop():
     lanes = jax.jit(jax.vmap(run))(lams, keys)
     single = jax.jit(run)
     for k, lam in enumerate(lams):
-        same(jax.tree.map(lambda x, k=k: x[k], lanes), single(lam, keys[k]), 1e-10, 1e-12)
+        assert_same(jax.tree.map(lambda x, k=k: x[k], lanes), single(lam, keys[k]), 1e-10, 1e-12)
     assert lanes[1]["zeros"].shape == (3, 6)
     assert lanes[1]["zeros"][0, -1] == 0 < lanes[1]["zeros"][2, -1]
 
@@ -162,7 +162,7 @@ def test_a_lane_with_nan_stays_alone():
     good, history = jax.jit(jax.vmap(one))(jnp.stack([Y, Y.at[3].set(jnp.nan), -Y]))
     assert np.isfinite(history["loss"][:, 0]).tolist() == [True, False, True]
     for k, y in ((0, Y), (2, -Y)):
-        same(jax.tree.map(lambda x, k=k: x[k], good), one(y)[0], 1e-12, 1e-14)
+        assert_same(jax.tree.map(lambda x, k=k: x[k], good), one(y)[0], 1e-12, 1e-14)
 
 
 def test_a_second_call_compiles_nothing():
@@ -233,13 +233,13 @@ def test_every_sample_is_drawn_alike():
 
 def test_the_batches_do_not_depend_on_what_is_recorded():
     key = jax.random.key(5)
-    same(run(0.1, key, every=1)[0], run(0.1, key, every=30)[0], 1e-12, 1e-14)
+    assert_same(run(0.1, key, every=1)[0], run(0.1, key, every=30)[0], 1e-12, 1e-14)
 
 
 def test_a_batch_of_all_is_the_full_batch_in_another_order():
     optimizer = optax.sgd(0.1)
     found, _ = jr.train(loss_fn, LINEAR, optimizer, DATA, steps=7, batch_size=N, key=jax.random.key(0))
-    same(found, jr.train(loss_fn, LINEAR, optimizer, DATA, steps=7)[0], 1e-12, 1e-14)
+    assert_same(found, jr.train(loss_fn, LINEAR, optimizer, DATA, steps=7)[0], 1e-12, 1e-14)
 
 
 @pytest.mark.parametrize("size", [None, 2])
@@ -370,7 +370,7 @@ def test_numbers_that_are_not_floats_are_left_alone():
     model = {"w": jnp.ones(2), "n": jnp.arange(2), "flag": jnp.array([True]), "rate": 0.5}
     loss = lambda model, batch: jnp.sum(model["w"] * batch) * model["rate"] + model["n"][1]  # noqa: E731
     new, _ = jr.train(loss, model, optax.sgd(1.0), jnp.array([[1.0, 2.0]]), steps=1)
-    same(new, {**model, "w": jnp.array([0.5, 0.0])})
+    assert_same(new, {**model, "w": jnp.array([0.5, 0.0])})
 
 
 # ---------------------------------------------------------------- what is reported
@@ -380,7 +380,7 @@ def test_the_penalty_is_only_reported():
     optimizer = optax.adam(0.1)
     plain, short = jr.train(loss_fn, LINEAR, optimizer, DATA, steps=10)
     new, long = jr.train(loss_fn, LINEAR, optimizer, DATA, steps=10, penalty=jr.L1(3.0))
-    same(new, plain)
+    assert_same(new, plain)
     assert set(short) == {"step", "loss"} and set(long) == {"step", "loss", "penalty", "zeros"}
     np.testing.assert_array_equal(long["loss"], short["loss"])
     np.testing.assert_allclose(long["penalty"], [jr.L1(3.0).value(new)], rtol=1e-12)
@@ -477,24 +477,6 @@ def test_after_step_is_told_the_step():
 # ---------------------------------------------------------------- refusals
 
 
-def refused(error, match, **options):
-    options = {
-        "loss_fn": loss_fn,
-        "model": LINEAR,
-        "optimizer": optax.sgd(0.1),
-        "data": DATA,
-        "steps": 4,
-    } | options
-    with pytest.raises(error, match=match):
-        jr.train(
-            options.pop("loss_fn"),
-            options.pop("model"),
-            options.pop("optimizer"),
-            options.pop("data"),
-            **options,
-        )
-
-
 KEY = jax.random.key(0)
 WRONG = {
     "steps 0": (ValueError, "steps must be a whole number", {"steps": 0}),
@@ -536,7 +518,10 @@ WRONG = {
 @pytest.mark.parametrize("name", list(WRONG))
 def test_refusals(name):
     error, match, options = WRONG[name]
-    refused(error, match, **options)
+    given = {"loss_fn": loss_fn, "optimizer": optax.sgd(0.1), "data": DATA, "steps": 4} | options
+    first = given.pop("loss_fn"), LINEAR, given.pop("optimizer"), given.pop("data")
+    with pytest.raises(error, match=match):
+        jr.train(*first, **given)
 
 
 def test_a_model_without_floats_is_refused():

@@ -40,7 +40,7 @@ def draw(*shape, seed=1):
 every_optimizer = pytest.mark.parametrize("name", list(OPTIMIZERS))
 
 
-def same(found, expected, rtol=0.0, atol=0.0):
+def assert_same(found, expected, rtol=0.0, atol=0.0):
     """Trees of one structure, types and values."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -160,11 +160,11 @@ def test_multi_steps(name):
     optimizer = optax.MultiSteps(OPTIMIZERS[name](jr.L1(LAM[name])), every_k_schedule=2)
     twice = jax.tree.map(lambda g: jnp.stack([0.5 * g, 1.5 * g], axis=1).reshape(12, *g.shape[1:]), GRADIENTS)
     found, state = run(optimizer, PARAMS, twice)
-    same(found, bare(name), 1e-6)  # optax averages in single precision
+    assert_same(found, bare(name), 1e-6)  # optax averages in single precision
     for a, b in zip(zeros(found), zeros(bare(name)), strict=True):
         np.testing.assert_array_equal(a, b)
     half = jax.tree.map(lambda g: g[:1], GRADIENTS)
-    same(run(optimizer, found, half, state)[0], found)
+    assert_same(run(optimizer, found, half, state)[0], found)
 
 
 @every_optimizer
@@ -172,14 +172,14 @@ def test_apply_if_finite(name):
     """A gradient with a NaN is left out, as if it had never been."""
     optimizer = optax.apply_if_finite(OPTIMIZERS[name](jr.L1(LAM[name])), max_consecutive_errors=5)
     bad = jax.tree.map(lambda g: jnp.concatenate([g[:3], jnp.nan * g[:1], g[3:]]), GRADIENTS)
-    same(run(optimizer, PARAMS, bad)[0], bare(name), 1e-12, 1e-14)
+    assert_same(run(optimizer, PARAMS, bad)[0], bare(name), 1e-12, 1e-14)
 
 
 @every_optimizer
 def test_apply_if_finite_in_half_precision(name):
     w, g = jax.tree.map(lambda x: x.astype("bfloat16"), (PARAMS, GRADIENTS))
     optimizer = optax.apply_if_finite(OPTIMIZERS[name](jr.L1(LAM[name])), max_consecutive_errors=5)
-    same(run(optimizer, w, g)[0], run(OPTIMIZERS[name](jr.L1(LAM[name])), w, g)[0])
+    assert_same(run(optimizer, w, g)[0], run(OPTIMIZERS[name](jr.L1(LAM[name])), w, g)[0])
 
 
 @every_optimizer
@@ -189,18 +189,18 @@ def test_inject_hyperparams(name):
         lambda lam, learning_rate: OPTIMIZERS[name](jr.L1(lam), learning_rate)
     )(lam=LAM[name], learning_rate=RATE)
     found, state = run(optimizer, PARAMS, GRADIENTS)
-    same(found, bare(name), 1e-12, 1e-14)
+    assert_same(found, bare(name), 1e-12, 1e-14)
     state.hyperparams["lam"] = jnp.asarray(1e6)
     np.testing.assert_array_equal(run(optimizer, found, GRADIENTS, state)[0]["a"], 0.0)
     state.hyperparams["learning_rate"] = jnp.asarray(0.0)
-    same(run(optimizer, found, GRADIENTS, state)[0], found, 1e-14)
+    assert_same(run(optimizer, found, GRADIENTS, state)[0], found, 1e-14)
 
 
 def test_inject_momentum():
     optimizer = optax.inject_hyperparams(
         lambda momentum: T.proximal_sgd(RATE, jr.L1(LAM["sgd"]), momentum=momentum)
     )(momentum=0.9)
-    same(run(optimizer, PARAMS, GRADIENTS)[0], bare("sgd"), 1e-12, 1e-14)
+    assert_same(run(optimizer, PARAMS, GRADIENTS)[0], bare("sgd"), 1e-12, 1e-14)
 
 
 @every_optimizer
@@ -208,10 +208,10 @@ def test_masked(name):
     """Leaves outside the mask get the gradient as it is, the others what they get alone."""
     optimizer = optax.masked(OPTIMIZERS[name](jr.L1(LAM[name])), {"a": True, "b": False})
     found, _ = run(optimizer, PARAMS, GRADIENTS)
-    same(found["a"], bare(name)["a"], 1e-12, 1e-14)
-    same(found["b"]["c"], PARAMS["b"]["c"] + jnp.sum(GRADIENTS["b"]["c"], axis=0), 1e-12)
+    assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
+    assert_same(found["b"]["c"], PARAMS["b"]["c"] + jnp.sum(GRADIENTS["b"]["c"], axis=0), 1e-12)
     nothing = optax.masked(OPTIMIZERS[name](jr.L1(LAM[name])), False)
-    same(
+    assert_same(
         run(nothing, PARAMS, GRADIENTS)[0],
         jax.tree.map(lambda w, g: w + jnp.sum(g, 0), PARAMS, GRADIENTS),
         1e-12,
@@ -224,9 +224,9 @@ def test_partition(name):
     optimizer = OPTIMIZERS[name](jr.L1(LAM[name]))
     parts = {"sparse": optimizer, "plain": optax.sgd(RATE), "unused": OPTIMIZERS[name](jr.L1(9.0))}
     found, _ = run(optax.partition(parts, {"a": "sparse", "b": "plain"}), PARAMS, GRADIENTS)
-    same(found["a"], bare(name)["a"], 1e-12, 1e-14)
+    assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
     plain, _ = run(optax.sgd(RATE), PARAMS, GRADIENTS)
-    same(found["b"], plain["b"], 1e-12)
+    assert_same(found["b"], plain["b"], 1e-12)
 
 
 @every_optimizer
@@ -234,8 +234,8 @@ def test_masked_penalty(name):
     """`Masked` leaves the other weights to the optimiser without a penalty."""
     penalty = jr.Masked(jr.L1(LAM[name]), {"a": True, "b": False})
     found, _ = run(OPTIMIZERS[name](penalty), PARAMS, GRADIENTS)
-    same(found["a"], bare(name)["a"], 1e-12, 1e-14)
-    same(found["b"], bare(name, 0.0)["b"], 1e-12)
+    assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
+    assert_same(found["b"], bare(name, 0.0)["b"], 1e-12)
 
 
 @every_optimizer
@@ -255,10 +255,10 @@ def test_jit_and_scan_and_vmap_over_lambda_are_the_loop(name):
     for k, lam in enumerate(lams):
         lane = jax.tree.map(lambda x, k=k: x[k], lanes)
         scanned, _ = run(OPTIMIZERS[name](jr.L1(lam)), PARAMS, two)
-        same(lane, scanned, 1e-12, 1e-14)
+        assert_same(lane, scanned, 1e-12, 1e-14)
         for a, b in zip(zeros(lane), zeros(scanned), strict=True):
             np.testing.assert_array_equal(a, b)
-    same(steps(lams[2]), scanned, 1e-12, 1e-14)
+    assert_same(steps(lams[2]), scanned, 1e-12, 1e-14)
 
 
 @every_optimizer
@@ -292,7 +292,7 @@ def test_leaves_of_any_shape(name, beside):
     params = {"a": PARAMS["a"], **beside}
     gradients = jax.tree.map(lambda w: jnp.ones((6, *w.shape)), params) | {"a": GRADIENTS["a"]}
     found, _ = run(OPTIMIZERS[name](jr.L1(LAM[name])), params, gradients)
-    same(found["a"], bare(name)["a"], 1e-12, 1e-14)
+    assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
 
 
 PLAIN = {"link": optax.sgd(RATE), "sgd": optax.sgd(RATE, 0.9), "adam": optax.adam(RATE)}
@@ -311,14 +311,14 @@ def test_what_no_penalty_sees_gets_the_plain_step(name):
     params = {"a": PARAMS["a"], "z": jnp.array([1.0 + 2.0j])}
     gradients = {"a": GRADIENTS["a"], "z": jnp.full((6, 1), 0.5 - 1.0j)}
     found, _ = run(OPTIMIZERS[name](jr.L1(LAM[name])), params, gradients)
-    same(found["a"], bare(name)["a"], 1e-12, 1e-14)
+    assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
     np.testing.assert_allclose(found["z"], run(PLAIN[name], params, gradients)[0]["z"], rtol=1e-12)
 
 
 @every_optimizer
 def test_a_tree_of_one_number(name):
     first = lambda x: {"one": x["a"][..., 0]}  # noqa: E731
-    same(
+    assert_same(
         run(OPTIMIZERS[name](jr.L1(LAM[name])), first(PARAMS), first(GRADIENTS))[0],
         first(bare(name)),
         1e-12,
@@ -341,7 +341,7 @@ def test_leaves_of_different_types(name):
     optimizer = OPTIMIZERS[name](jr.L1(LAM[name]))
     found, _ = run(optimizer, w, g)
     for key in "ab":
-        same(found[key], run(optimizer, w[key], g[key])[0], 1e-6)
+        assert_same(found[key], run(optimizer, w[key], g[key])[0], 1e-6)
 
 
 @every_optimizer
@@ -349,8 +349,8 @@ def test_a_scheduled_penalty_is_that_of_its_step(name):
     """λ is 0 at the first step and large at the second."""
     optimizer = OPTIMIZERS[name](lambda count: jr.L1(1e6 * count))
     one, two = (jax.tree.map(lambda g, k=k: g[:k], GRADIENTS) for k in (1, 2))
-    same(run(optimizer, PARAMS, one)[0], run(OPTIMIZERS[name](jr.L1(0.0)), PARAMS, one)[0], 1e-12)
-    same(run(optimizer, PARAMS, two)[0], jax.tree.map(jnp.zeros_like, PARAMS))
+    assert_same(run(optimizer, PARAMS, one)[0], run(OPTIMIZERS[name](jr.L1(0.0)), PARAMS, one)[0], 1e-12)
+    assert_same(run(optimizer, PARAMS, two)[0], jax.tree.map(jnp.zeros_like, PARAMS))
 
 
 # ---------------------------------------------------------------- decay
@@ -415,7 +415,7 @@ def test_decay_is_that_of_optax(mask, lam):
     mask = MASKS[mask]
     ours = optax.chain(T.l2_decay(lam, mask), optax.sgd(RATE, 0.9))
     theirs = optax.chain(optax.add_decayed_weights(lam, mask), optax.sgd(RATE, 0.9))
-    same(run(ours, TREE, SLOPES)[0], run(theirs, TREE, SLOPES)[0], 1e-12)
+    assert_same(run(ours, TREE, SLOPES)[0], run(theirs, TREE, SLOPES)[0], 1e-12)
 
 
 @pytest.mark.parametrize(("mask", "rate"), [*((mask, 0.1) for mask in MASKS), ("prefix", ETA)])
@@ -424,7 +424,7 @@ def test_decoupled_decay_is_that_of_adamw(mask, rate):
     ours = optax.chain(optax.adam(rate), T.decoupled_l2_decay(0.7, rate, mask))
     theirs = optax.adamw(rate, weight_decay=0.7, mask=mask)
     # A schedule is a number in single precision.
-    same(run(ours, TREE, SLOPES)[0], run(theirs, TREE, SLOPES)[0], 1e-6 if callable(rate) else 1e-12)
+    assert_same(run(ours, TREE, SLOPES)[0], run(theirs, TREE, SLOPES)[0], 1e-6 if callable(rate) else 1e-12)
 
 
 def test_a_decay_scheduled_twice():
@@ -432,7 +432,9 @@ def test_a_decay_scheduled_twice():
     lam, rate = optax.linear_schedule(1.0, 0.0, 6), optax.linear_schedule(0.5, 0.1, 4)
     link = T.decoupled_l2_decay(lam, rate)
     found, _ = run(link, TREE, jax.tree.map(lambda g: 0 * g[:5], SLOPES))
-    same(found, jax.tree.map(lambda w: w * np.prod([1 - lam(k) * rate(k) for k in range(5)]), TREE), 1e-6)
+    assert_same(
+        found, jax.tree.map(lambda w: w * np.prod([1 - lam(k) * rate(k) for k in range(5)]), TREE), 1e-6
+    )
 
 
 def test_a_mask_inside_a_leaf():
@@ -454,7 +456,7 @@ def test_decay_keeps_what_it_does_not_decay(make, dtype):
     np.testing.assert_array_equal(new["w"], 1.5)
     np.testing.assert_array_equal(new["n"], updates["n"])
     none = make(0.0)
-    same(none.update(updates, none.init(params), params)[0], updates)
+    assert_same(none.update(updates, none.init(params), params)[0], updates)
 
 
 @pytest.mark.parametrize("make", [T.l2_decay, lambda lam: T.decoupled_l2_decay(lam, -1.0)])
@@ -532,7 +534,7 @@ def test_what_destroys_zeros_is_refused(name):
 
 @pytest.mark.parametrize("name", list(RIGHT))
 def test_what_keeps_zeros_is_accepted(name):
-    T.require_last(start(name, RIGHT[name]))
+    assert T.require_last(start(name, RIGHT[name])) is None
 
 
 # ---------------------------------------------------------------- apply_prox
@@ -610,7 +612,7 @@ def test_a_leaf_without_an_update():
     """The prox still sees it in apply_prox; a link leaves its None alone."""
     params, moves = {"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": -jnp.ones(2), "b": None}
     new = T.apply_prox(params, moves, jr.L1(0.25), 1.0)
-    same(new, {"a": jnp.zeros(2), "b": jnp.full(2, 0.75)})
+    assert_same(new, {"a": jnp.zeros(2), "b": jnp.full(2, 0.75)})
     link = T.proximal(jr.L1(0.25), 1.0)
     updates, _ = link.update(moves, link.init(params), params)
     assert updates["b"] is None
