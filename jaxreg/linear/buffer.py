@@ -1,4 +1,4 @@
-"""The columns in use: their place in a buffer, and the blocks of λ that are solved on them.
+"""The columns in use, and their place in a buffer on which blocks of λ are solved.
 
 The buffer's size takes few values, so that few programs are compiled: columns that are not needed any more
 leave it before a larger one is made. For squared error it keeps the Gram matrix too, and for penalties with a
@@ -14,21 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg.linear.block import Block, Reached, newton_block, pivot_block
 from jaxreg.linear.certificate import Point, Reference
 from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._pivot import Pivoted, continued, nothing
+from jaxreg.linear.solvers._pivot import Pivoted, nothing
 from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth
-from jaxreg.linear.solvers.base import State
-from jaxreg.linear.solvers.newton import advance, begin, reprice
 from jaxreg.penalties import PenaltyGrid
 
 __all__ = ["Checked", "Working"]
 
 #: Up to this many columns all are used from the start. Buffers: the first, what the next ones are multiplied
-#: by, and how many columns join at once.
-_ALL, _FIRST, _GROWTH, _CHUNK = 512, 256, 2, 64
+#: by, and how many columns join at once; how much larger than what must be in it a buffer is.
+_ALL, _FIRST, _GROWTH, _CHUNK, _TIGHT = 512, 512, 2, 64, 1.2
 
 
 class Checked(NamedTuple):
@@ -72,52 +70,8 @@ def _moved(buffer: _Buffer, order: Array) -> _Buffer:
     if kept is not None:
         active = some(kept.active)
         whole = jnp.sum(active) == jnp.sum(kept.active)
-        kept = Pivoted(jnp.where(whole, both(kept.inverse), 0.0), active & whole)
+        kept = Pivoted(jnp.where(whole, both(kept.inverse), 0.0), active & whole, some(kept.bend))
     return _Buffer(some(buffer.XT), None if buffer.gram is None else both(buffer.gram), kept)
-
-
-@eqx.filter_jit
-def _solve_block(
-    smooth: Smooth, grid: PenaltyGrid, before: list[Array], part: list[Array], order: Array, base:
-    Reference, start: Any, kept: Pivoted | None, ask: Scalar, limit: Array,
-) -> tuple[Any, Pivoted | None]:  # fmt: skip
-    """Each λ from the one before: coefficients, intercepts, steps, residuals; and the inverse at the end."""
-
-    def penalty(part: list[Array]) -> Any:
-        return grid.row(part).take(order)
-
-    def one(carry: Any, part: list[Array]) -> tuple[Any, tuple[Array, ...]]:
-        (state, kept), before = carry
-        here, rounds = penalty(part), jnp.array(0)
-        if kept is None:
-            state = reprice(here, base.gradient, state)
-        else:
-            enough = ask * base.gradient
-            coef, kept, rounds = continued(
-                smooth.gram,
-                smooth.linear,
-                lambda part: penalty(part).prox,
-                (before, part),
-                state.coef,
-                kept,
-                enough,
-            )
-            state = begin(smooth, here, base.gradient, (coef, state.intercept))
-
-        def going(carry: tuple[State, Array]) -> Array:
-            state, k = carry
-            return (state.residual > ask) & (k < limit) & (state.inner.damping < 1e12)
-
-        def step(carry: tuple[State, Array]) -> tuple[State, Array]:
-            return advance(smooth, here, base.gradient, carry[0]), carry[1] + 1
-
-        state, k = jax.lax.while_loop(going, step, (state, jnp.array(0)))
-        return ((state, kept), part), (state.coef, state.intercept, rounds + k, state.residual)
-
-    first = penalty([leaf[0] for leaf in part])
-    begun = (begin(smooth, first, base.gradient, start), kept), before
-    ((_, kept), _), found = jax.lax.scan(one, begun, part)
-    return found, kept
 
 
 @jax.jit
@@ -129,16 +83,26 @@ def _gram(problem: Problem) -> Array:
 class Working:
     """The columns in use, on the host: which they are and the buffer that holds them."""
 
-    def __init__(self, problem: Problem, null: Point, labels: np.ndarray, reduced: bool, flat: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        grid: tuple[PenaltyGrid, np.ndarray],
+        null: Point,
+        labels: np.ndarray,
+        reduced: bool,
+        flat: bool,
+    ) -> None:
         n, p = problem.shape
-        self.problem, self.linear, self.value = problem, np.asarray(null.gradient), problem.value(null.z)
+        self.problem, (self.grid, self.lambdas) = problem, grid
+        self.linear, self.value = np.asarray(null.gradient), problem.value(null.z)
         self.index = np.zeros(0, int)
         self.outside = np.ones(p, bool)
-        #: Whether squared error is reduced to its Gram matrix, and the inverse of the active block kept.
+        #: Whether squared error is reduced to its Gram matrix; whether an inverse of active blocks is kept.
         self.reduced, self.flat = reduced, flat
         #: Columns of one label are in use together: the blocks of the penalty.
         self.labels = labels
-        self._make(p if p <= min(_ALL, n) else _FIRST)
+        # Without the inverse the work follows the square of the room, and not of the columns in use.
+        self._make(p if p <= min(_ALL, n) else _FIRST if flat else _FIRST // _GROWTH)
         if p <= min(_ALL, n):
             self._all()
 
@@ -147,7 +111,8 @@ class Working:
         room = -(-capacity // _CHUNK) * _CHUNK
         XT = jnp.zeros((room, self.problem.shape[0]), self.problem.dtype)
         gram = jnp.zeros((room, room), self.problem.dtype) if self.reduced else None
-        self.capacity, self.buffer = room, _Buffer(XT, gram, nothing(gram) if self.flat else None)
+        kept = nothing(gram) if gram is not None and self.flat else None
+        self.capacity, self.buffer = room, _Buffer(XT, gram, kept)
 
     def _all(self) -> None:
         """Every column; of them squared error needs nothing but the Gram matrix."""
@@ -161,18 +126,14 @@ class Working:
         )
         self.index, self.outside[:] = np.arange(p), False
 
-    def change(self, need: np.ndarray) -> None:
-        """Have the columns `need`: others leave where room is wanted; a larger buffer comes if it must."""
+    def change(self, need: np.ndarray, capacity: int) -> None:
+        """Have the columns `need`, in a buffer of `capacity`: others leave where room is wanted."""
         fresh = np.setdiff1d(need, self.index, assume_unique=True)
-        if self.index.size + fresh.size > self.room:
+        if self.index.size + fresh.size > self.room or capacity > self.capacity:
             places = np.flatnonzero(np.isin(self.index, need, assume_unique=True))
-            old, capacity = self.buffer, self.capacity
-            while need.size > capacity - _CHUNK:
-                capacity = int(_GROWTH * capacity)
-            self._make(capacity)
-            order = np.full(self.capacity, old.XT.shape[0])
+            order = np.full(capacity, self.capacity)
             order[: places.size] = places
-            self.buffer = _moved(old, jnp.asarray(order))
+            self.capacity, self.buffer = capacity, _moved(self.buffer, order)
             self.index = self.index[places]
         self.join(fresh)
         self.outside[:] = True
@@ -189,9 +150,14 @@ class Working:
         stay = _used(coef) if keep else ~self.outside
         missing = (seen.missing * solved[:, None])[keep : keep + 3].max(axis=0, initial=0.0)
         wanted = seen.wanted[keep - 1] if keep else np.zeros_like(missing)
-        must, soon = _need(*(_whole(x, self.labels) for x in (stay, missing, wanted)), self.room)
+        must, soon = _need(*(_whole(x, self.labels) for x in (stay, missing, wanted)))
         if must.size <= limit:
-            self.change(np.concatenate([must, soon])[:limit])
+            capacity = self.capacity
+            # A tight buffer lets too few columns in before they are missing.
+            while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
+                capacity = int(_GROWTH * capacity)
+            most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
+            self.change(np.concatenate([must, soon])[:most], capacity)
         return must.size <= limit
 
     def join(self, index: np.ndarray) -> None:
@@ -210,44 +176,43 @@ class Working:
         return self.capacity - _CHUNK
 
     def solve(
-        self,
-        grid: PenaltyGrid,
-        before: int,
-        lanes: np.ndarray,
-        base: Reference,
-        start: tuple[np.ndarray, np.ndarray],
-        ask: float,
-        most: int,
-    ) -> tuple[np.ndarray, ...]:
-        """The λ `lanes` after the λ `before`: coefficients of all columns, intercepts, steps, residuals."""
-        parts = grid.part(before), grid.part(lanes)
-        point = (self._narrow(start[0]), jnp.asarray(start[1]))
-        numbers = (jnp.asarray(ask, self.problem.dtype), jnp.asarray(most))
-        found, kept = _solve_block(
-            self._smooth(), grid, *parts, self._order(), base, point, self.buffer.kept, *numbers
-        )
-        self.buffer = _Buffer(self.buffer.XT, self.buffer.gram, kept)
-        return self._widen(found[0]), *map(np.asarray, found[1:])
+        self, lanes: np.ndarray, base: Reference, start: tuple[Reached, Reached], ask: float, most: int
+    ) -> Block:
+        """The λ `lanes` after two points, in all columns."""
+        points = tuple(point._replace(coef=self._narrow(point.coef)) for point in start)
+        smooth, order, exactly = self._smooth(), self._order(), np.asarray(ask, self.problem.dtype)
+        found, kept = None, self.buffer.kept
+        if isinstance(smooth, Quadratic) and kept is not None:
+            found, kept = pivot_block(smooth, self.grid, lanes, order, base, points[1], kept, exactly)
+            self.buffer = _Buffer(self.buffer.XT, self.buffer.gram, kept)
+        if found is None or not found.solved[0]:
+            # Pivots may fail, for dependent columns or from afar; Newton's method has more to set against it.
+            used = np.repeat(
+                np.arange(self.capacity) < self.index.size, np.prod(self.problem.outputs, dtype=int)
+            )
+            call = (lanes, order, used, base, points, exactly, np.asarray(most), self.flat)
+            found = newton_block(smooth, self.grid, self.lambdas, *call)
+        return Block(self._widen(found.coef), *map(np.asarray, found[1:]))
 
     def _smooth(self) -> Smooth:
         """The loss on the columns in use."""
         if self.reduced:
             linear = np.zeros(self.capacity, self.linear.dtype)
             linear[: self.index.size] = self.linear[self.index]
-            return Quadratic(self.buffer.gram, jnp.asarray(linear), self.value)
+            return Quadratic(self.buffer.gram, linear, self.value)
         return Data(eqx.tree_at(lambda p: p.design, self.problem, Columns(self.buffer.XT)))
 
-    def _order(self) -> Array:
+    def _order(self) -> np.ndarray:
         """The column of each row of the buffer; where there is none, any."""
         order = np.zeros(self.capacity, int)
         order[: self.index.size] = self.index
-        return jnp.asarray(order)
+        return order
 
-    def _narrow(self, coef: np.ndarray) -> Array:
+    def _narrow(self, coef: np.ndarray) -> np.ndarray:
         """Coefficients of all columns (p, …) on those in use."""
         out = np.zeros((self.capacity, *coef.shape[1:]), coef.dtype)
         out[: self.index.size] = coef[self.index]
-        return jnp.asarray(out)
+        return out
 
     def _widen(self, coef: Array) -> np.ndarray:
         """The inverse, for a block (B, m, …)."""
@@ -269,14 +234,8 @@ def _whole(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return top[labels]
 
 
-def _need(
-    stay: np.ndarray, missing: np.ndarray, wanted: np.ndarray, room: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Columns for the next block: those that stay or are missing, and the first of those wanted."""
+def _need(stay: np.ndarray, missing: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns for the next block: those that stay or are missing; and others, what is wanted most first."""
     must = stay | (missing > 0)
     soon = np.flatnonzero((wanted > 0) & ~must)
-    must = np.flatnonzero(must)
-    most = max(_CHUNK, must.size // 2)
-    # What there is room for, unless that is very little.
-    most = min(most, room - must.size) if room > 1.1 * must.size else most
-    return must, soon[np.argsort(-wanted[soon], kind="stable")][:most]
+    return np.flatnonzero(must), soon[np.argsort(-wanted[soon], kind="stable")]

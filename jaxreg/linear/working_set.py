@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
+from jaxreg.linear.block import Block, Reached
 from jaxreg.linear.buffer import Checked, Working
 from jaxreg.linear.certificate import Reference, curvature, judge, look
 from jaxreg.linear.problem import Problem
@@ -30,7 +31,7 @@ from jaxreg.penalties import Family, PenaltyGrid
 __all__ = ["Found", "follow"]
 
 #: λ in a block; how many further on the screening looks.
-_BLOCK, _AHEAD = 10, 15
+_BLOCK, _AHEAD = 10, 25
 #: Columns in use beyond which another solver takes over; Newton steps for one λ, unless the user says less.
 _LIMIT, _STEPS = 1984, 100
 
@@ -50,8 +51,8 @@ class Found(NamedTuple):
 
 @eqx.filter_jit
 def _check(
-    problem: Problem, grid: PenaltyGrid, own: list[Array], ahead: list[Array], base: Reference, coef: Array,
-    intercept: Array, outside: Array, enough: Array,
+    problem: Problem, grid: PenaltyGrid, lanes: Array, base: Reference, coef: Array, intercept: Array,
+    outside: Array, enough: Scalar,
 ) -> Checked:  # fmt: skip
     """Every certificate of a block, and which columns each λ moves: those outside, and further on."""
     unit = 1e4 * jnp.finfo(problem.dtype).eps * base.gradient
@@ -71,7 +72,7 @@ def _check(
         return Checked(objective, *found, missing, moved(grid.row(ahead)))
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)((own, ahead, coef, intercept))
+        return jax.vmap(one)((grid.part(lanes), grid.part(lanes + _AHEAD), coef, intercept))
 
 
 @eqx.filter_jit
@@ -96,65 +97,66 @@ def follow(
     it is, marked as not converged. Concrete problems only.
     """
     count = lambdas.size
-    grid = problem.working_grid(family, _extended(lambdas, _AHEAD))
-    working = _begun(problem, grid, base, solver)
+    extended = _extended(lambdas, _AHEAD)
+    grid = problem.working_grid(family, jnp.asarray(extended))
+    working, convex = _begun(problem, grid, extended, base, solver), grid.at(0).has_conjugate
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
-    first = 1e-9 if working.reduced else max(0.01 * np.sqrt(tol), least)
-    out = _empty(problem, count)
+    first = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), least)
+    out, enough = _empty(problem, count), np.asarray(tol, problem.dtype)
 
     def check(lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> Checked:
-        points = (jnp.asarray(x) for x in (coef, intercept, working.outside))
-        parts = grid.part(lanes), grid.part(lanes + _AHEAD)
-        enough = jnp.asarray(tol, problem.dtype)
-        return Checked(*map(np.asarray, _check(problem, grid, *parts, base, *points, enough)))
+        points = coef, intercept, working.outside
+        return Checked(*map(np.asarray, _check(problem, grid, lanes, base, *points, enough)))
 
-    point = np.asarray(base.coef), np.asarray(base.intercept)
-    more = True
+    null = Reached(np.asarray(base.coef), np.asarray(base.intercept), extended[0], np.array(0))
+    trail, more = (null, null), True
     if working.outside.any():
-        start = check(np.zeros(block, int), *(np.repeat(part[None], block, 0) for part in point))
-        more = working.next(point[0], start, 1, np.ones(block, bool), limit)
+        start = check(np.zeros(block, int), *(np.repeat(part[None], block, 0) for part in null[:2]))
+        more = working.next(null.coef, start, 1, np.ones(block, bool), limit)
     k, use, ask = 0, block, first
     while k < count and more:
         # A λ given again costs nothing: fewer of them are tried where the screening often fails.
         tried = min(use, count - k)
         lanes = np.minimum(k + np.arange(block), k + tried - 1)
-        found = working.solve(grid, max(k - 1, 0), lanes, base, point, ask, min(_STEPS, max_steps))
+        found = working.solve(lanes, base, trail, ask, min(_STEPS, max_steps))
         seen = check(lanes, *found[:2])
-        keep, lacks, solved = _verdict(seen, found[3], ask, tol, tried, grid.at(0).has_conjugate)
+        keep, lacks = _verdict(seen, found.solved, tol, tried, convex)
         if keep == tried:
             use = min(block, use + 2)
         elif lacks:
             use = max(2, min(use, keep + 1))
-        elif solved[keep] and ask > least:
+        elif found.solved[keep] and ask > least:
             # The certificate asks for more than the solver gave: this λ again, to another digit or two.
             ask = max(0.02 * ask, least)
-        else:
-            out.converged[k + keep], ask, keep = False, first, keep + 1
+        elif not keep:
+            out.converged[k], ask, keep = False, first, 1
         _record(out, k, keep, found, seen)
-        point = tuple(part[keep - 1] for part in found[:2]) if keep else point
-        more = working.next(point[0], seen, keep, solved, limit)
+        for i in range(max(keep - 2, 0), keep):
+            trail = trail[1], Reached(found.coef[i], found.intercept[i], extended[k + i], np.array(k + i))
+        more = working.next(trail[1].coef, seen, keep, found.solved, limit)
         k += keep
     return out._replace(done=k)
 
 
-def _begun(problem: Problem, grid: PenaltyGrid, base: Reference, solver: Newton) -> Working:
+def _begun(
+    problem: Problem, grid: PenaltyGrid, lambdas: np.ndarray, base: Reference, solver: Newton
+) -> Working:
     """No columns in use, or all of them where they are few."""
     null = look(problem, problem.zeros()[0], base.intercept)
     reduced = is_quadratic(problem) and solver.gram is not False
-    flat = reduced and bool(_is_flat(grid, base.gradient, problem.shape[1]))
-    return Working(problem, null, _labels(problem, grid), reduced, flat)
+    # An inverse that is changed again and again needs the digits of double precision.
+    able = problem.dtype == jnp.float64 and not problem.outputs and grid.at(0).separable
+    flat = able and bool(_is_flat(grid, base.gradient, problem.shape[1]))
+    return Working(problem, (grid, lambdas), null, _labels(problem, grid), reduced, flat)
 
 
-def _verdict(
-    seen: Checked, residual: np.ndarray, ask: float, tol: float, tried: int, convex: bool
-) -> tuple[int, bool, np.ndarray]:
-    """How many λ hold, whether the next one lacks columns, and which ones the solver solved."""
-    solved = residual <= 10 * ask
+def _verdict(seen: Checked, solved: np.ndarray, tol: float, tried: int, convex: bool) -> tuple[int, bool]:
+    """How many λ hold, and whether the next one lacks columns."""
     lacking = seen.missing.any(axis=1) & solved
     fine = ~lacking & ((seen.gap if convex else seen.kkt) <= tol)
     keep = tried if fine.all() else min(int(np.argmin(fine)), tried)
-    return keep, keep < tried and bool(lacking[keep]), solved
+    return keep, keep < tried and bool(lacking[keep])
 
 
 def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
@@ -165,7 +167,7 @@ def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
 
 
-def _record(out: Found, k: int, keep: int, found: tuple[np.ndarray, ...], seen: Checked) -> None:
+def _record(out: Found, k: int, keep: int, found: Block, seen: Checked) -> None:
     """Write the first `keep` λ of a block, which begins at k."""
     coef, intercept, steps, _ = found
     for name, value in zip(out._fields[:5], (coef, intercept, *seen[:3]), strict=True):
@@ -173,11 +175,11 @@ def _record(out: Found, k: int, keep: int, found: tuple[np.ndarray, ...], seen: 
     out.steps[k : k + keep] = steps[:keep]
 
 
-def _extended(lambdas: Array, more: int) -> Array:
+def _extended(lambdas: Array, more: int) -> np.ndarray:
     """The grid with as many values below its end."""
     grid = np.asarray(lambdas)
     ratio = grid[-1] / grid[-2] if grid.size > 1 and grid[-1] > 0 else 0.5
-    return jnp.asarray(np.concatenate([grid, grid[-1] * ratio ** np.arange(1, more + 1)]), lambdas.dtype)
+    return np.concatenate([grid, grid[-1] * ratio ** np.arange(1, more + 1)]).astype(grid.dtype)
 
 
 def _empty(problem: Problem, count: int) -> Found:

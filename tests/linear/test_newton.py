@@ -32,18 +32,34 @@ def test_cholesky_of_an_indefinite_matrix_is_not_a_number():
     assert jnp.isnan(_factor.cholesky_solve(jnp.diag(jnp.array([1.0, -1.0, 1.0])), jnp.ones(3), 3)).any()
 
 
-def test_pivots_keep_the_inverse_of_the_active_block():
+@pytest.mark.parametrize("bent", [False, True])
+def test_pivots_keep_the_inverse_of_the_active_block(bent):
+    """Of gram + diag(bend), where a coordinate keeps the bend with which it came in."""
     rng = np.random.default_rng(0)
     gram = jnp.asarray(spd(rng, 90))
-    kept = _pivot.nothing(gram)
+    kept, came = _pivot.nothing(gram), np.zeros(90)
     exchange = jax.jit(_pivot._exchange)
     for _ in range(30):
-        on = rng.random(90) < rng.random()
-        kept = exchange(gram, kept, jnp.asarray(on))
+        on, bend = rng.random(90) < rng.random(), bent * rng.exponential(size=90)
+        came = np.where(on & ~np.asarray(kept.active), bend, came)
+        kept = exchange(gram, kept, jnp.asarray(on), jnp.asarray(bend))
         assert np.array_equal(kept.active, on)
         wanted = np.zeros((90, 90))
-        wanted[np.ix_(on, on)] = np.linalg.inv(np.asarray(gram)[np.ix_(on, on)])
+        wanted[np.ix_(on, on)] = np.linalg.inv((np.asarray(gram) + np.diag(came))[np.ix_(on, on)])
         np.testing.assert_allclose(kept.inverse, wanted, atol=1e-8)
+
+
+def test_an_inverse_of_another_bend_solves_too():
+    rng = np.random.default_rng(3)
+    gram, on = jnp.asarray(spd(rng, 60)), jnp.asarray(rng.random(60) < 0.6)
+    bend = jnp.asarray(rng.exponential(size=60))
+    kept = _pivot._exchange(gram, _pivot.nothing(gram), on, 15 * bend)
+    right = jnp.where(on, jnp.asarray(rng.normal(size=60)), 0.0)
+    found = _pivot._solve(gram, bend, kept, right, jnp.asarray(1e-12))
+    matrix = (np.asarray(gram) + np.diag(bend))[np.ix_(on, on)]
+    left = matrix @ np.asarray(found[on]) - np.asarray(right[on])
+    assert np.abs(left).max() <= _pivot._FORCING * np.abs(right).max()
+    assert np.all(found[~on] == 0)
 
 
 def test_dependent_columns_stay_out_of_the_inverse():
@@ -51,7 +67,7 @@ def test_dependent_columns_stay_out_of_the_inverse():
     X = rng.normal(size=(30, 12))
     X[:, 5] = X[:, 2]
     gram = jnp.asarray(X.T @ X / 30)
-    kept = _pivot._exchange(gram, _pivot.nothing(gram), jnp.ones(12, bool))
+    kept = _pivot._exchange(gram, _pivot.nothing(gram), jnp.ones(12, bool), jnp.zeros(12))
     assert int(kept.active.sum()) == 11 and not bool(kept.active[5])
     rest = np.asarray(kept.active)
     np.testing.assert_allclose(
@@ -67,8 +83,11 @@ def test_dependent_columns_stay_out_of_the_inverse():
         (jr.L1(0.3), True),
         (jr.L1(0.3, weights=[0.0, 1.0, jnp.inf, 2.0]), True),
         (jr.L1(0.3) + jr.NonNegative(), True),
-        (jr.ElasticNet(0.3, 0.5), False),
+        (jr.ElasticNet(0.3, 0.5), True),
+        (jr.ElasticNet(0.3, 0.5, weights=[0.0, 1.0, 3.0, 2.0]) + jr.Box(-1.0, 0.5), True),
+        (jr.SquaredL2(0.3), True),
         (P.MCP(0.3), False),
+        (P.HuberNorm(0.3, 0.1), False),
     ],
 )
 def test_flat_penalties_are_told_by_their_prox(penalty, answer):

@@ -5,7 +5,7 @@ error: nothing of the size of the data is touched again.
 """
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,10 +14,12 @@ from jaxtyping import Array
 
 from jaxreg._types import Scalar
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._factor import tile
 from jaxreg.losses import SquaredError
 
-__all__ = ["Curvature", "Data", "Place", "Quadratic", "Smooth", "quadratic"]
+__all__ = ["Bent", "Curvature", "Data", "Place", "Quadratic", "Smooth", "bent", "part", "quadratic"]
+
+#: Samples and rows that enter a weighted Gram matrix at once.
+_SAMPLES, _ROWS = 1024, 256
 
 
 class Place(NamedTuple):
@@ -39,8 +41,30 @@ class Curvature(NamedTuple):
     corner: Array
 
 
+class Bent(NamedTuple):
+    """A curvature without the intercepts, which follow the coefficients: gram (m, m), cross (m, K), the
+    inverse of the corner (K, K), and its product with crossᵀ.
+    """
+
+    gram: Array
+    cross: Array
+    inverse: Array
+    lift: Array
+
+
+def bent(curvature: Curvature) -> Bent:
+    """The curvature where the intercepts are the best for each coefficients."""
+    gram, cross, corner = curvature
+    inverse = jnp.linalg.pinv(corner) if corner.size > 1 else 1 / jnp.where(corner > 0, corner, 1.0)
+    lift = inverse @ cross.T
+    return Bent(gram - cross @ lift, cross, inverse, lift)
+
+
 class Smooth(eqx.Module):
     """Base of both."""
+
+    #: Whether a curvature is worth keeping: it takes passes over the data.
+    costly: ClassVar[bool] = True
 
     @abstractmethod
     def look(self, coef: Array, intercept: Array) -> Place:
@@ -51,9 +75,10 @@ class Smooth(eqx.Module):
         """Of the second derivative in the ravelled coefficients."""
 
     @abstractmethod
-    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
-        """On the ravelled coefficients index[:count]; the rest of `index` may be beyond their number, and
-        is 0.
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
+        """On the ravelled coefficients index[:count], or [:count] without an `index`; the rest is 0.
+
+        The rest of `index` may be beyond their number.
         """
 
 
@@ -78,19 +103,21 @@ class Data(Smooth):
         own = jnp.diagonal(at.bends, axis1=1, axis2=2)
         return jax.vmap(self.problem.design.squares, 1, 1)(own).ravel()
 
-    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
         """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair."""
         design, bends = self.problem.design, at.bends
         if bends.ndim == 1:
-            XT = design.columns(index).XT
+            XT = (design if index is None else design.columns(index)).XT
             return self._joined(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
         p, outputs = design.shape[1], bends.shape[1]
         pairs = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(outputs)], indexing="ij"), -1).reshape(-1, 2)
         blocks = jax.lax.map(lambda kl: design.weighted_gram(bends[:, kl[0], kl[1]]), pairs)
         blocks = blocks.reshape(outputs, outputs, p, p).transpose(2, 0, 3, 1)
         cross = jax.vmap(design.rmatmul, in_axes=2, out_axes=2)(bends).reshape(p * outputs, outputs)
-        cross = cross.at[index].get(mode="fill", fill_value=0.0)
-        return self._joined(_part(blocks.reshape(p * outputs, -1), index), cross, jnp.sum(bends, axis=0))
+        gram, corner = blocks.reshape(p * outputs, -1), jnp.sum(bends, axis=0)
+        if index is not None:
+            gram, cross = part(gram, index), cross.at[index].get(mode="fill", fill_value=0.0)
+        return self._joined(gram, cross, corner)
 
     def _joined(self, gram: Array, cross: Array, corner: Array) -> Curvature:
         """With the intercepts; where the problem has none, nothing leads to them."""
@@ -99,29 +126,41 @@ class Data(Smooth):
         return Curvature(gram, jnp.zeros_like(cross), jnp.eye(corner.shape[0], dtype=corner.dtype))
 
 
-def _part(gram: Array, index: Array) -> Array:
-    """The rows and columns `index`, 0 beyond."""
+def part(gram: Array, index: Array) -> Array:
+    """The rows and columns `index` of a matrix, 0 beyond."""
     return gram.at[index[:, None], index].get(mode="fill", fill_value=0.0)
 
 
 def _gram(XT: Array, weight: Array, count: Array) -> Array:
-    """Xᵀ diag(weight) X for columns of which the first `count` alone are not 0, tile by tile."""
-    m, b = XT.shape[0], tile(XT.shape[0])
-    scaled = XT * weight
-    if m == b:
-        return scaled @ XT.T
+    """Xᵀ diag(weight) X for columns of which the first `count` alone are not 0.
 
-    def rows(i: Array, gram: Array) -> Array:
-        left = jax.lax.dynamic_slice_in_dim(scaled, i * b, b)
+    A block of samples after the other, so that what is scaled stays in the cache; some rows after the other,
+    as many as there are.
+    """
+    m, n = XT.shape
+    size, tall = min(_SAMPLES, n), m if m <= _ROWS else _ROWS
+    tiles = -(-m // tall)
 
-        def block(j: Array, gram: Array) -> Array:
-            part = left @ jax.lax.dynamic_slice_in_dim(XT, j * b, b).T
-            gram = jax.lax.dynamic_update_slice(gram, part, (i * b, j * b))
-            return jax.lax.dynamic_update_slice(gram, part.T, (j * b, i * b))
+    def block(k: Array, gram: Array) -> Array:
+        # The last block reaches back over samples that were counted, whose weight is then 0.
+        at = jnp.minimum(k * size, n - size)
+        part = jax.lax.dynamic_slice_in_dim(XT, at, size, 1)
+        own = jax.lax.dynamic_slice_in_dim(weight, at, size) * (at + jnp.arange(size) >= k * size)
+        scaled = part * own
+        if tiles == 1:
+            return gram + scaled @ part.T
 
-        return jax.lax.fori_loop(0, i + 1, block, gram)
+        def rows(i: Array, gram: Array) -> Array:
+            # The last tile reaches back too, and writes the same rows again.
+            at = jnp.minimum(i * tall, m - tall)
+            more = jax.lax.dynamic_slice_in_dim(scaled, at, tall) @ part.T
+            again = (at + jnp.arange(tall) < i * tall)[:, None]
+            old = jax.lax.dynamic_slice_in_dim(gram, at, tall)
+            return jax.lax.dynamic_update_slice_in_dim(gram, jnp.where(again, old, old + more), at, 0)
 
-    return jax.lax.fori_loop(0, (count + b - 1) // b, rows, jnp.zeros((m, m), XT.dtype))
+        return jax.lax.fori_loop(0, jnp.minimum((count + tall - 1) // tall, tiles), rows, gram)
+
+    return jax.lax.fori_loop(0, -(-n // size), block, jnp.zeros((m, m), XT.dtype))
 
 
 class Quadratic(Smooth):
@@ -130,6 +169,7 @@ class Quadratic(Smooth):
     gram: Array
     linear: Array
     value: Scalar
+    costly: ClassVar[bool] = False
 
     def look(self, coef: Array, intercept: Array) -> Place:
         """One product with the Gram matrix."""
@@ -141,10 +181,10 @@ class Quadratic(Smooth):
         """That of the Gram matrix."""
         return jnp.diagonal(self.gram)
 
-    def curvature(self, at: Place, index: Array, count: Array) -> Curvature:
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
         """A part of the Gram matrix."""
-        gram = _part(self.gram, index)
-        return Curvature(gram, jnp.zeros((index.size, 1), gram.dtype), jnp.ones((1, 1), gram.dtype))
+        gram = self.gram if index is None else part(self.gram, index)
+        return Curvature(gram, jnp.zeros((gram.shape[0], 1), gram.dtype), jnp.ones((1, 1), gram.dtype))
 
 
 def quadratic(problem: Problem, intercept: Array) -> Quadratic:

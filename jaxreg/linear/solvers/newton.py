@@ -21,21 +21,48 @@ from jaxreg.linear.certificate import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import _model
 from jaxreg.linear.solvers._factor import padded
-from jaxreg.linear.solvers._smooth import Data, Place, Quadratic, Smooth, is_quadratic, quadratic
+from jaxreg.linear.solvers._pivot import Pivoted, active_set, nothing
+from jaxreg.linear.solvers._smooth import (
+    Bent,
+    Data,
+    Place,
+    Quadratic,
+    Smooth,
+    bent,
+    is_quadratic,
+    part,
+    quadratic,
+)
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["Newton", "accepts", "advance", "begin", "reprice"]
+__all__ = ["Newton", "accepts", "advance", "begin", "chosen", "keep", "reprice"]
 
 #: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
 _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
+#: To what part of itself a step must bring the residual, for the curvature to be kept for the next one; to
+#: what part a model is solved then.
+_FAST, _FORCING = 0.2, 1e-3
 
 
 class _Inner(NamedTuple):
+    """`kept` is the curvature that serves more than one step, or None where each computes its own."""
+
     place: Place
     diagonal: Array
     damping: Scalar
     quadratic: Quadratic | None
+    kept: "Kept | None"
+
+
+class Kept(NamedTuple):
+    """The curvature on all coordinates; whether the point has changed since; for flat penalties the inverse
+    of its active block.
+    """
+
+    bent: Bent
+    aged: Array
+    pivoted: Pivoted | None
 
 
 class Newton(Solver):
@@ -75,22 +102,39 @@ def accepts(penalty: Penalty, coef: Array) -> bool:
 
 
 def begin(
-    smooth: Smooth, penalty: Penalty, unit: Scalar, start: tuple[Array, Array], kept: Quadratic | None = None
+    smooth: Smooth,
+    penalty: Penalty,
+    unit: Scalar,
+    start: tuple[Array, Array],
+    quadratic: Quadratic | None = None,
+    kept: Kept | None = None,
 ) -> State:
-    """The state at a feasible point; residuals are in `unit`s of gradient."""
+    """The state at a feasible point; residuals are in `unit`s of gradient. A curvature that is `kept` serves
+    as long as steps with it are good ones.
+    """
     place = smooth.look(*start)
     damping = jnp.asarray(_least(start[0].dtype), start[0].dtype)
-    inner = _Inner(place, smooth.diagonal(place), damping, kept)
+    diagonal = smooth.diagonal(place) if kept is None else jnp.diagonal(kept.bent.gram)
+    inner = _Inner(place, diagonal, damping, quadratic, kept)
     objective = place.value + penalty.value(start[0])
     return State(*start, objective, _residual(penalty, start[0], inner) / unit, inner)
+
+
+def keep(smooth: Smooth, place: Place, there: Array, flat: bool) -> Kept:
+    """The curvature on all coordinates; those behind the last one that is `there` are 0."""
+    count = jnp.max(jnp.where(there, jnp.arange(there.size) + 1, 0))
+    found = bent(smooth.curvature(place, None, count))
+    return Kept(found, jnp.array(False), nothing(found.gram) if flat else None)
 
 
 def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> State:
     """One step of Newton's method with damping."""
     inner: _Inner = state.inner
-    coef, intercept, solved = _to_minimum(smooth, penalty, state)
+    coef, intercept, solved, kept = _step(smooth, penalty, unit, state)
     place = smooth.look(coef, intercept)
-    fresh = inner._replace(place=place, diagonal=smooth.diagonal(place))
+    fresh = inner._replace(place=place, kept=kept)
+    if kept is None:
+        fresh = fresh._replace(diagonal=smooth.diagonal(place))
     objective, residual = place.value + penalty.value(coef), _residual(penalty, coef, fresh) / unit
     slack = 8 * jnp.finfo(coef.dtype).eps * jnp.abs(state.objective)
     # Where rounding hides the fall of the objective, that of the residual shows.
@@ -98,11 +142,36 @@ def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> Sta
     good = jnp.isfinite(objective) & ((objective < state.objective - slack) | level)
     least = _least(coef.dtype)
     less, more = inner.damping / _LOWER, jnp.maximum(_RAISE * inner.damping, _DAMPED)
-    # Below a millionth it does nothing but slow the end down.
+    # What an aged curvature does not achieve a fresh one may. Below a millionth damping only slows the end.
+    more = more if kept is None else jnp.where(inner.kept.aged, inner.damping, more)
     damping = jnp.where(good & solved, jnp.where(less < 1e-6, least, less), more)
-    new = State(coef, intercept, objective, residual, fresh)
-    kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
-    return eqx.tree_at(lambda s: s.inner.damping, kept, damping)
+    new = _with(chosen(good, State(coef, intercept, objective, residual, fresh), state), damping=damping)
+    slow = ~(good & (residual <= _FAST * state.residual))
+    return new if kept is None else _renewed(smooth, penalty, unit, new, slow)
+
+
+def chosen(first: Array, one: State, other: State) -> State:
+    """One state or the other; the curvature that is kept is that of the first."""
+    bare = (_with(state, kept=None) for state in (one, other))
+    found = jax.tree.map(lambda a, b: jnp.where(first, a, b), *bare)
+    return _with(found, kept=one.inner.kept)
+
+
+def _with(state: State, **inner: Any) -> State:
+    return State(state.coef, state.intercept, state.objective, state.residual, state.inner._replace(**inner))
+
+
+def _renewed(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, wanted: Array) -> State:
+    """The state with the curvature of its own point, where that is `wanted`; a branch, so not for vmap."""
+    inner: _Inner = state.inner
+    flat = inner.kept.pivoted is not None
+    kept = jax.lax.cond(
+        wanted,
+        lambda: keep(smooth, inner.place, inner.diagonal > 0, flat),
+        lambda: inner.kept._replace(aged=jnp.array(True)),
+    )
+    new = _with(state, kept=kept, diagonal=jnp.diagonal(kept.bent.gram))
+    return eqx.tree_at(lambda s: s.residual, new, _residual(penalty, new.coef, new.inner) / unit)
 
 
 def reprice(penalty: Penalty, unit: Scalar, state: State) -> State:
@@ -126,9 +195,38 @@ def _residual(penalty: Penalty, coef: Array, inner: _Inner) -> Scalar:
     return jnp.maximum(jnp.max(jnp.abs(moved) / t), jnp.max(jnp.abs(inner.place.tilt)))
 
 
+def _step(
+    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State
+) -> tuple[Array, Array, Array, Kept | None]:
+    """The minimum of the model: coefficients, intercept, whether it was found; the curvature that is kept.
+
+    With an inverse of the active block by pivots; damped steps, which follow where those fail, without.
+    """
+    inner: _Inner = state.inner
+    kept = inner.kept
+    if kept is None or kept.pivoted is None:
+        return *_to_minimum(smooth, penalty, state), kept
+    gram, cross, inverse, lift = kept.bent
+    recentre = inverse @ jnp.ravel(inner.place.tilt)
+
+    def quick() -> tuple[Array, Array, Array, Pivoted]:
+        linear = inner.place.slope - cross @ recentre - gram @ state.coef
+        enough = _FORCING * unit * state.residual
+        u, pivoted, _, fine = active_set(gram, linear, penalty.prox, state.coef, kept.pivoted, enough)
+        shift = recentre + lift @ (u - state.coef)
+        return u, state.intercept - shift.reshape(state.intercept.shape), fine, pivoted
+
+    def slow() -> tuple[Array, Array, Array, Pivoted]:
+        return *_to_minimum(smooth, penalty, state), kept.pivoted
+
+    plain = inner.damping <= _least(state.coef.dtype)
+    coef, intercept, solved, pivoted = jax.lax.cond(plain, quick, slow)
+    return coef, intercept, solved, kept._replace(pivoted=pivoted)
+
+
 def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, Array, Array]:
-    """The minimum of the model on the coordinates that matter now: coefficients, intercept, whether it was
-    found.
+    """The minimum of the damped model on the coordinates that matter now: coefficients, intercept, whether it
+    was found.
 
     Those coordinates come first in what the model sees: its work follows their number, its shape does not.
     """
@@ -137,11 +235,14 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
     matters = _matters(penalty, state)
     index = jnp.nonzero(matters, size=padded(whole.size), fill_value=whole.size)[0]
     count = jnp.sum(matters)
-    gram, cross, corner = smooth.curvature(inner.place, index, count)
     some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
+    if inner.kept is None:
+        gram, cross, inverse, lift = bent(smooth.curvature(inner.place, index, count))
+    else:
+        gram, cross, inverse, lift = inner.kept.bent
+        gram, cross, lift = part(gram, index), some(cross), some(lift.T).T
     x, slope = some(whole), some(inner.place.slope.ravel())
-    inverse = jnp.linalg.pinv(corner) if corner.size > 1 else 1 / jnp.where(corner > 0, corner, 1.0)
-    lift, recentre = inverse @ cross.T, inverse @ jnp.ravel(inner.place.tilt)
+    recentre = inverse @ jnp.ravel(inner.place.tilt)
 
     def prox(v: Array, t: Array) -> Array:
         """Of the coordinates in their order; those that only fill up stay at 0."""
@@ -150,11 +251,11 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
         return some(_model.prox(penalty, state.coef.shape, spread(v), step))
 
     blocks = None if penalty.separable else _model.blocks(penalty, state.coef, index)
-    model = _model.Model(gram - cross @ lift, slope - cross @ recentre, x, prox, count, blocks)
+    model = _model.Model(gram, slope - cross @ recentre, x, prox, count, blocks)
     u, solved = _model.minimum(model, inner.damping)
-    shift = -(recentre + lift @ (u - x))
+    shift = recentre + lift @ (u - x)
     new = whole.at[index].set(u, mode="drop")
-    return new.reshape(state.coef.shape), state.intercept + shift.reshape(state.intercept.shape), solved
+    return new.reshape(state.coef.shape), state.intercept - shift.reshape(state.intercept.shape), solved
 
 
 def _matters(penalty: Penalty, state: State) -> Array:
