@@ -25,8 +25,6 @@ TOGETHER = {
     "jaxreg.linear.solvers.newton": "tests/linear/test_newton.py",
     "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",
     "jaxreg.metrics": "tests/linear/test_path.py",
-    "jaxreg.training.transforms.links": "tests/training/test_transforms.py",
-    "jaxreg.training.transforms.optimizers": "tests/training/test_optimizers.py",
 }
 
 
