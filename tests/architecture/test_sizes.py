@@ -1,8 +1,8 @@
-"""How long a module and a function may be."""
+"""How long a module and a function may be, in the package, the experiments and the tests."""
 
 import ast
 
-from tests.architecture.sources import EXPERIMENTS, PACKAGE, assert_no_faults
+from tests.architecture.sources import EXPERIMENTS, PACKAGE, TESTS, assert_no_faults
 
 MODULE_LINES = 400
 FUNCTION_LINES = 60
@@ -29,7 +29,7 @@ def size_faults(sources: dict[str, str]) -> list[str]:
 
 
 def test_sizes():
-    assert_no_faults(size_faults(PACKAGE | EXPERIMENTS))
+    assert_no_faults(size_faults(PACKAGE | EXPERIMENTS | TESTS))
 
 
 def test_what_is_too_long_is_seen():
