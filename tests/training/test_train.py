@@ -1,9 +1,6 @@
-"""A training run: what its steps, batches, keys and history are, as one pure function."""
-
-import re
+"""A training run as one pure function: its steps, its history, and what is done after each step."""
 
 import chex
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,32 +9,9 @@ import pytest
 
 import jaxreg as jr
 from tests.members import P, compilations
+from tests.training.regression import DATA, LINEAR, WEIGHTED, F, T, X, Y, loss_fn, run
+from tests.training.same import assert_same
 
-T = jr.transforms
-N, F = 60, 5
-rng = np.random.default_rng(0)
-X = jnp.asarray(rng.normal(size=(N, F)))
-Y = X @ jnp.array([2.0, -1.0, 0.5, 0.0, 0.0]) + 0.3 + 0.2 * jnp.asarray(rng.normal(size=N))
-DATA = {"x": X, "y": Y}
-LINEAR = {"w": jnp.zeros(F), "b": jnp.zeros(())}
-
-
-def loss_fn(model, batch):
-    return 0.5 * jnp.mean((batch["x"] @ model["w"] + model["b"] - batch["y"]) ** 2)
-
-
-def assert_same(found, expected, rtol=0.0, atol=0.0):
-    """Trees of one structure, types and values."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        if not hasattr(a, "dtype"):
-            assert a is b
-            continue
-        assert jnp.result_type(a) == jnp.result_type(b)
-        np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=rtol, atol=atol)
-
-
-WEIGHTED = jr.Masked(jr.L1(0.1), {"w": True, "b": False})
 OPTIMIZERS = {
     "optax.sgd": optax.sgd(0.2, 0.9),
     "optax.adam": optax.adam(optax.exponential_decay(0.1, 5, 0.9)),
@@ -103,22 +77,6 @@ def test_several_small_batches_are_one_large_one():
     assert_same(found, expected, 1e-6, 1e-8)
 
 
-def run(lam, key, every=5, **options):
-    penalty = jr.Masked(jr.L1(lam), {"w": True, "b": False})
-    return jr.train(
-        loss_fn,
-        LINEAR,
-        T.proximal_adam(0.05, penalty),
-        DATA,
-        steps=30,
-        batch_size=16,
-        key=key,
-        penalty=penalty,
-        every=every,
-        **options,
-    )
-
-
 def test_jit_is_eager():
     key = jax.random.key(1)
     assert_same(jax.jit(run)(0.1, key), run(0.1, key), 1e-12, 1e-14)
@@ -173,204 +131,6 @@ def test_a_second_call_compiles_nothing():
     lams = [jnp.asarray(x) for x in (0.0, 0.3, 2.0)]
     traced(lams[0], keys[0])
     assert compilations(lambda: [traced(*pair)[0] for pair in zip(lams[1:], keys[1:], strict=True)]) == 0
-
-
-# ---------------------------------------------------------------- the batches
-
-
-def visits(n, size, steps, key):
-    """(steps, n) how often each step has met each sample, by weights that count them at the rate −1.
-
-    Were the rows of the two arrays of different samples, NaN would say so.
-    """
-    data = {"index": jnp.arange(n), "same": 10.0 * jnp.arange(n)}
-
-    def count(seen, batch):
-        aligned = jnp.all(batch["same"] == 10.0 * batch["index"])
-        return jnp.sum(seen[batch["index"]]) * jnp.where(aligned, 1.0, jnp.nan)
-
-    _, history = jr.train(
-        count,
-        jnp.zeros(n),
-        optax.sgd(-1.0),
-        data,
-        steps=steps,
-        batch_size=size,
-        key=key,
-        every=1,
-        metrics={"seen": lambda seen: seen},
-    )
-    return jnp.diff(history["seen"], axis=0, prepend=0.0)
-
-
-@pytest.mark.parametrize(("n", "size"), [(10, 3), (12, 4), (7, 7), (5, 1), (9, 5)])
-def test_every_epoch_takes_each_sample_at_most_once(n, size):
-    per_epoch, epochs = n // size, 8
-    go = jax.jit(lambda key: visits(n, size, epochs * per_epoch, key))
-    found = np.asarray(go(jax.random.key(n)))
-    assert set(np.unique(found)) <= {0.0, 1.0}
-    np.testing.assert_array_equal(found.sum(axis=1), size)
-    whole = found.reshape(epochs, per_epoch, n).sum(axis=1)
-    assert whole.max() == 1
-    np.testing.assert_array_equal(whole.sum(axis=1), per_epoch * size)
-    assert np.all(whole.sum(axis=0) > 0)  # those left over are others each time
-    np.testing.assert_array_equal(go(jax.random.key(n)), found)
-    if per_epoch > 1:
-        assert len({epoch.tobytes() for epoch in found.reshape(epochs, -1)}) > epochs // 2
-        assert np.any(go(jax.random.key(n + 1)) != found)
-
-
-def test_every_sample_is_drawn_alike():
-    keys = jax.random.split(jax.random.key(0), 1000)
-    found = np.asarray(jax.jit(jax.vmap(lambda key: visits(10, 3, 4, key)))(keys))
-    for step in range(4):  # three steps of an epoch and the first of the next
-        often = found[:, step].sum(axis=0)
-        np.testing.assert_allclose(often, 300, atol=5 * np.sqrt(1000 * 0.3 * 0.7))
-    # The second epoch knows nothing of the first: both first batches hold a sample with probability 0.09.
-    both = np.sum(found[:, 0] * found[:, 3], axis=0)
-    np.testing.assert_allclose(both, 90, atol=5 * np.sqrt(1000 * 0.09 * 0.91))
-
-
-def test_the_batches_do_not_depend_on_what_is_recorded():
-    key = jax.random.key(5)
-    assert_same(run(0.1, key, every=1)[0], run(0.1, key, every=30)[0], 1e-12, 1e-14)
-
-
-def test_a_batch_of_all_is_the_full_batch_in_another_order():
-    optimizer = optax.sgd(0.1)
-    found, _ = jr.train(loss_fn, LINEAR, optimizer, DATA, steps=7, batch_size=N, key=jax.random.key(0))
-    assert_same(found, jr.train(loss_fn, LINEAR, optimizer, DATA, steps=7)[0], 1e-12, 1e-14)
-
-
-@pytest.mark.parametrize("size", [None, 2])
-def test_another_key_for_the_loss_at_every_step(size):
-    def noise(w, batch, key):
-        return w * jax.random.normal(key)
-
-    def keys(key):
-        _, history = jr.train(
-            noise,
-            jnp.zeros(()),
-            optax.sgd(-1.0),
-            jnp.arange(6.0),
-            steps=40,
-            batch_size=size,
-            key=key,
-            every=1,
-            metrics={"w": lambda w: w},
-            stochastic=True,
-        )
-        return jnp.diff(history["w"], prepend=0.0)
-
-    keys = jax.jit(keys)
-    one, other = np.asarray(keys(jax.random.key(0))), np.asarray(keys(jax.random.key(1)))
-    assert len(np.unique(np.round([one, other], 9))) == 80
-    np.testing.assert_array_equal(keys(jax.random.key(0)), one)
-    assert abs(np.mean(one)) < 1 and 0.5 < np.std(one) < 1.5
-
-
-# ---------------------------------------------------------------- the models
-
-
-class Model(eqx.Module):
-    """A network, a counter, labels, a number, a missing part."""
-
-    mlp: eqx.nn.MLP
-    steps: jax.Array
-    labels: np.ndarray
-    missing: None
-    rate: float
-    name: str = eqx.field(static=True)
-
-
-MLP = eqx.nn.MLP(F, "scalar", 8, 1, key=jax.random.key(0))
-MODEL = Model(MLP, jnp.array(7), np.arange(4), None, 0.1, "a model")
-
-
-def model_loss(model, batch):
-    return jnp.mean((jax.vmap(model.mlp)(batch["x"]) - batch["y"]) ** 2)
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_a_module_is_trained_and_its_other_leaves_stay(jit):
-    penalty = jr.Masked(P.RowL2(0.05, axis=0), jr.masks.by_path("layers/0/weight"))
-
-    def fit(model):
-        return jr.train(
-            model_loss,
-            model,
-            T.proximal_sgd(0.05, penalty),
-            DATA,
-            steps=60,
-            batch_size=20,
-            key=jax.random.key(1),
-            penalty=penalty,
-            after_step=lambda model, count: eqx.tree_at(lambda m: m.steps, model, model.steps + 1),
-            every=30,
-        )
-
-    new, history = (eqx.filter_jit(fit) if jit else fit)(MODEL)
-    assert jax.tree.structure(new) == jax.tree.structure(MODEL)
-    assert new.steps == 7 and new.rate == 0.1 and new.missing is None
-    np.testing.assert_array_equal(new.labels, np.arange(4))
-    assert new.mlp.activation is MODEL.mlp.activation
-    assert model_loss(new, DATA) < 0.3 * model_loss(MODEL, DATA)
-    assert history["loss"][1] < history["loss"][0]
-    for a, b in zip(
-        *(jax.tree.leaves(eqx.filter(m, eqx.is_inexact_array)) for m in (new, MODEL)), strict=True
-    ):
-        assert a.dtype == b.dtype and jnp.any(a != b)
-    first = new.mlp.layers[0].weight
-    np.testing.assert_allclose(history["zeros"][-1], np.mean(first == 0))
-    np.testing.assert_allclose(history["penalty"][-1], 0.05 * np.linalg.norm(first, axis=0).sum(), rtol=1e-5)
-
-
-DECAY = T.l2_decay(0.1)
-NARROW = {
-    "sgd": T.proximal_sgd,
-    "momentum": lambda rate, penalty: T.proximal_sgd(lambda k: rate(k) / 10, penalty, momentum=0.9),
-    "link": lambda rate, penalty: optax.chain(DECAY, optax.sgd(rate), T.proximal(penalty, rate)),
-    "adam": T.proximal_adam,
-    "adagrad": T.proximal_adagrad,
-    "lion": T.proximal_lion,
-}
-
-
-@pytest.mark.parametrize("optimizer", list(NARROW))
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_narrow_types_stay_narrow(optimizer, dtype):
-    """With double precision on, no array of a single-precision run is wider."""
-    model, data = jax.tree.map(lambda x: x.astype(dtype), (LINEAR, DATA))
-    penalty = jr.Masked(jr.L1(jnp.asarray(0.4, "float32")), {"w": True, "b": False})
-
-    def fit(model, data):
-        return jr.train(
-            loss_fn,
-            model,
-            NARROW[optimizer](optax.exponential_decay(0.1, 20, 0.8), penalty),
-            data,
-            steps=60,
-            batch_size=20,
-            key=jax.random.key(0),
-        )
-
-    new, history = jax.jit(fit)(model, data)
-    assert {x.dtype.name for x in jax.tree.leaves(new)} == {dtype}
-    assert 0 < jnp.sum(new["w"] == 0) < F and new["b"] != 0
-    assert loss_fn(new, data) < 0.8 * loss_fn(model, data)
-    if dtype == "float32":
-        assert history["loss"].dtype == dtype
-        wide = {
-            line for line in str(jax.make_jaxpr(fit)(model, data)).splitlines() if re.search(r"f64\[\d", line)
-        }
-        assert not wide
-
-
-def test_numbers_that_are_not_floats_are_left_alone():
-    model = {"w": jnp.ones(2), "n": jnp.arange(2), "flag": jnp.array([True]), "rate": 0.5}
-    loss = lambda model, batch: jnp.sum(model["w"] * batch) * model["rate"] + model["n"][1]  # noqa: E731
-    new, _ = jr.train(loss, model, optax.sgd(1.0), jnp.array([[1.0, 2.0]]), steps=1)
-    assert_same(new, {**model, "w": jnp.array([0.5, 0.0])})
 
 
 # ---------------------------------------------------------------- what is reported
@@ -472,69 +232,3 @@ def test_after_step_is_told_the_step():
         metrics={"w": lambda w: w[0]},
     )
     np.testing.assert_array_equal(history["w"], [1, 3, 5])
-
-
-# ---------------------------------------------------------------- refusals
-
-
-KEY = jax.random.key(0)
-WRONG = {
-    "steps 0": (ValueError, "steps must be a whole number", {"steps": 0}),
-    "steps -1": (ValueError, "steps must be a whole number", {"steps": -1}),
-    "steps 2.0": (ValueError, "steps must be a whole number", {"steps": 2.0}),
-    "steps True": (ValueError, "steps must be a whole number", {"steps": True}),
-    "every 0": (ValueError, "every must be a whole number", {"every": 0}),
-    "every 3 of 4": (ValueError, "every must divide steps", {"every": 3}),
-    "every 8 of 4": (ValueError, "every must divide steps", {"every": 8}),
-    "batch_size 0": (ValueError, "batch_size must be a whole number", {"batch_size": 0, "key": KEY}),
-    "batch_size": (ValueError, "batch_size must be at most the 60", {"batch_size": 61, "key": KEY}),
-    "no key": (ValueError, r"give key=jax.random.key\(0\)", {"batch_size": 5}),
-    "lengths": (ValueError, r"one common length.*\[59, 60\]", {"data": {"x": X, "y": Y[:-1]}}),
-    "a number": (ValueError, "one common length", {"data": {"x": X, "y": 1.0}}),
-    "no data": (ValueError, "one common length", {"data": None}),
-    "no rows": (ValueError, "one common length", {"data": {"x": X[:0], "y": Y[:0]}}),
-    "vector loss": (
-        TypeError,
-        r"one float.*\(60,\)",
-        {"loss_fn": lambda m, b: (b["x"] @ m["w"] - b["y"]) ** 2},
-    ),
-    "whole loss": (TypeError, "one float.*int", {"loss_fn": lambda m, b: jnp.sum(b["y"] > m["w"][0])}),
-    "metric loss": (ValueError, "'loss'", {"metrics": {"loss": lambda m: 0.0}}),
-    "metric step": (ValueError, "'step'", {"metrics": {"step": lambda m: 0.0}}),
-    "metric zeros": (ValueError, "'zeros'", {"metrics": {"zeros": lambda m: 0.0}, "penalty": jr.L1(0.1)}),
-    "metric penalty": (ValueError, "'penalty'", {"metrics": {"penalty": lambda m: 0.0}}),
-    "penalty": (TypeError, "wanted a penalty", {"penalty": 0.1}),
-    "penalty class": (TypeError, "wanted a penalty", {"penalty": jr.L1}),
-    "link after": (
-        ValueError,
-        "put the proximal step last",
-        {"optimizer": optax.chain(T.proximal(WEIGHTED, 0.1), optax.scale(0.5))},
-    ),
-    "average": (ValueError, "averages", {"optimizer": optax.contrib.schedule_free(OPTIMIZERS["link"], 0.1)}),
-    "after_step forgets": (ValueError, "of the structure", {"after_step": lambda m, count: {"w": m["w"]}}),
-}
-
-
-@pytest.mark.parametrize("name", list(WRONG))
-def test_refusals(name):
-    error, match, options = WRONG[name]
-    given = {"loss_fn": loss_fn, "optimizer": optax.sgd(0.1), "data": DATA, "steps": 4} | options
-    first = given.pop("loss_fn"), LINEAR, given.pop("optimizer"), given.pop("data")
-    with pytest.raises(error, match=match):
-        jr.train(*first, **given)
-
-
-def test_a_model_without_floats_is_refused():
-    with pytest.raises(TypeError, match="no array of floats"):
-        jr.train(lambda m, b: jnp.mean(b), {"n": jnp.arange(3)}, optax.sgd(0.1), jnp.ones(4), steps=1)
-
-
-def test_a_loss_that_returns_more_is_named():
-    with pytest.raises(TypeError, match=r"loss_fn must return one float.* got tuple"):
-        jr.train(lambda w, b: (jnp.sum(w), w), jnp.ones(2), optax.sgd(0.1), jnp.ones(4), steps=1)
-
-
-@pytest.mark.parametrize("after", [lambda w, _: None, lambda w, _: w.astype("float16"), lambda w, _: w[:1]])
-def test_after_step_keeps_the_form_of_the_model(after):
-    with pytest.raises(ValueError, match="after_step must return a model of the structure"):
-        jr.train(lambda w, b: jnp.sum(w), jnp.ones(2), optax.sgd(0.1), jnp.ones(4), steps=1, after_step=after)

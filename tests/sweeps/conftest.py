@@ -1,0 +1,24 @@
+"""Folders of stores, and a record of what is written to them."""
+
+import pytest
+
+from jaxreg.sweeps.store import Zarr
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the store goes; its folder holds nothing else."""
+    return tmp_path / "stores" / "run.zarr"
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The numbers of the boxes that are written, in turn."""
+    seen, write = [], Zarr.write
+
+    def noted(self, k, values):
+        write(self, k, values)
+        seen.append(k)
+
+    monkeypatch.setattr(Zarr, "write", noted)
+    return seen
