@@ -18,6 +18,7 @@ LINEAR = (
     "solvers",
     "solve",
     "grid",
+    "block",
     "buffer",
     "working_set",
     "path",

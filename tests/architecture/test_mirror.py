@@ -16,6 +16,7 @@ TOGETHER = {
     "jaxreg.penalties.separable": "tests/penalties/test_laws.py",
     "jaxreg.penalties.sets": "tests/penalties/test_laws.py",
     "jaxreg.cost": "tests/penalties/test_models.py",
+    "jaxreg.linear.block": "tests/linear/test_working_set.py",
     "jaxreg.linear.buffer": "tests/linear/test_working_set.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design": "tests/linear/test_solve.py",

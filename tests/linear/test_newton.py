@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.linear.solvers import _factor, _pivot
+from jaxreg.linear.solvers import _factor, _pivot, _smooth, newton
+from tests.members import LOSSES, problem
 
 P = jr.penalties
 
@@ -99,6 +100,38 @@ def test_a_penalty_that_couples_everything_is_refused(penalty):
     X = np.random.default_rng(0).normal(size=(20, 8))
     with pytest.raises(TypeError, match=r"take solver=jaxreg.ProximalGradient\(\)"):
         jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), penalty, solver=jr.Newton())
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "count"), [(7, 30, 7), (300, 1500, 210), (300, 1500, 300), (513, 40, 100)]
+)
+def test_a_weighted_gram_matrix_by_blocks(m, n, count):
+    """Blocks of samples and tiles of rows, whole or not, add up to the matrix."""
+    rng = np.random.default_rng(m)
+    XT = np.where(np.arange(m)[:, None] < count, rng.normal(size=(m, n)), 0.0)
+    weight = rng.random(n)
+    found = jax.jit(_smooth._gram)(XT, weight, count)
+    np.testing.assert_allclose(found, (XT * weight) @ XT.T, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_curvature_that_is_kept_leads_to_the_same_point(name):
+    """It serves as long as it is good, and another takes its place where it is not; no step rises."""
+    here = problem(name, n=80, p=6)
+    data, penalty, unit = _smooth.Data(here), here.working_penalty(jr.L1(0.01)), jnp.asarray(1.0)
+    start = jax.tree.map(lambda x: x + 1.0, here.zeros())
+    kept = newton.keep(data, data.look(*start), jnp.ones(start[0].size, bool), flat=not here.outputs)
+    step = jax.jit(lambda state: newton.advance(data, penalty, unit, state))
+    states = [newton.begin(data, penalty, unit, start), newton.begin(data, penalty, unit, start, kept=kept)]
+    for k, state in enumerate(states):
+        for _ in range(60):
+            before, state = state, step(state)
+            assert state.objective <= before.objective + 1e-14
+        states[k] = state
+    for state in states:
+        assert state.residual < 1e-10
+    np.testing.assert_allclose(states[0].coef, states[1].coef, atol=1e-9)
+    assert np.array_equal(states[0].coef == 0, states[1].coef == 0)
 
 
 def test_a_vmapped_solve_is_a_loop_of_solves():

@@ -13,6 +13,7 @@ import jaxreg as jr
 from jaxreg.linear import buffer, working_set
 from jaxreg.linear.certificate import reference
 from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized
+from jaxreg.linear.solvers import _pivot
 from tests.members import compilations
 
 P = jr.penalties
@@ -63,6 +64,21 @@ def test_as_without_working_sets():
     plain = jr.path(here, jr.L1, lams, tol=1e-9, solver=jr.ProximalGradient())
     np.testing.assert_allclose(found.coef, plain.coef, atol=1e-4)
     np.testing.assert_allclose(found.objective, plain.objective, rtol=1e-8)
+
+
+def test_where_pivots_fail_newton_goes_on(monkeypatch):
+    """With no round to take, pivots solve no λ; the path is the same."""
+    here = wide("SquaredError", standardize=True)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 10, 0.1)
+    wanted = jr.path(here, jr.L1, lams, tol=1e-9)
+    jax.clear_caches()
+    with monkeypatch.context() as patch:
+        patch.setattr(_pivot, "_ROUNDS", 0)
+        found = jr.path(here, jr.L1, lams, tol=1e-9)
+    jax.clear_caches()
+    assert bool(found.converged.all()) and found.reason == wanted.reason
+    np.testing.assert_allclose(found.coef, wanted.coef, atol=1e-6)
+    assert np.array_equal(found.coef != 0, wanted.coef != 0)
 
 
 def test_not_convex_in_few_columns():

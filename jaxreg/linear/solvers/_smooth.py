@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
+from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
 from jaxreg.losses import SquaredError
 
@@ -107,7 +108,9 @@ class Data(Smooth):
         """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair."""
         design, bends = self.problem.design, at.bends
         if bends.ndim == 1:
-            XT = (design if index is None else design.columns(index)).XT
+            if index is not None or not isinstance(design, Columns):
+                design = design.columns(jnp.arange(design.shape[1]) if index is None else index)
+            XT = design.XT
             return self._joined(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
         p, outputs = design.shape[1], bends.shape[1]
         pairs = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(outputs)], indexing="ij"), -1).reshape(-1, 2)

@@ -241,6 +241,9 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
     else:
         gram, cross, inverse, lift = inner.kept.bent
         gram, cross, lift = part(gram, index), some(cross), some(lift.T).T
+    # The intercepts are damped too, or theirs alone would be long steps that no damping makes good.
+    less = inner.damping / (1 + inner.damping)
+    gram, inverse, lift = gram + less * (cross @ lift), inverse - less * inverse, lift - less * lift
     x, slope = some(whole), some(inner.place.slope.ravel())
     recentre = inverse @ jnp.ravel(inner.place.tilt)
 
