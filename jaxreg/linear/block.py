@@ -16,7 +16,7 @@ from jaxreg.linear.certificate import Reference
 from jaxreg.linear.solvers._pivot import Pivoted, continued
 from jaxreg.linear.solvers._smooth import Quadratic, Smooth
 from jaxreg.linear.solvers.base import State
-from jaxreg.linear.solvers.newton import advance, begin, chosen, keep, reprice
+from jaxreg.linear.solvers.newton import advance, aging, begin, chosen, keep, reprice
 from jaxreg.penalties import PenaltyGrid
 
 __all__ = ["Block", "Reached", "newton_block", "pivot_block"]
@@ -32,7 +32,9 @@ class Reached(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Of each λ: coefficients, intercepts, steps, and whether they are solved as exactly as asked."""
+    """Of each λ: coefficients, intercepts, steps, and whether they are solved, within ten times what was
+    asked.
+    """
 
     coef: Any
     intercept: Any
@@ -42,42 +44,46 @@ class Block(NamedTuple):
 
 @eqx.filter_jit
 def newton_block(
-    smooth: Smooth, grid: PenaltyGrid, lambdas: Array, lanes: Array, order: Array, used: Array,
+    smooth: Smooth, grid: PenaltyGrid, lambdas: Array, lanes: Array, order: Array, count: Array,
     base: Reference, start: tuple[Reached, Reached], ask: Scalar, limit: Array, flat: bool,
 ) -> Block:  # fmt: skip
     """The λ `lanes`, from two points before them: at most `limit` steps for each, to a residual of `ask`.
 
-    `order` says which column each coordinate is, `used` which of the ravelled coordinates there are. Where
-    the penalty is `flat`, a curvature that is kept has the inverse of its active block.
+    `order` says which column each row of the buffer is, `count` how many of the ravelled coordinates there
+    are. Where the penalty is `flat`, a curvature that is kept has the inverse of its active block.
     """
     unit = base.gradient
 
-    def one(carry: Any, k: Array) -> tuple[Any, Block]:
-        state, earlier, last = carry
+    def one(carry: Any, lane: Any) -> tuple[Any, Block]:
+        (state, earlier, last), (k, again) = carry, lane
         here = grid.row(grid.part(k)).take(order)
         coef, intercept = _ahead(earlier, last, lambdas[k])
         coef = here.prox(coef, jnp.zeros((), coef.dtype))
         same = reprice(here, unit, state)
         ahead = begin(smooth, here, unit, (coef, intercept), kept=state.inner.kept)
-        state = chosen(ahead.objective < same.objective, ahead, same)
+        better = ahead.objective < same.objective
+        state = aging(chosen(better, ahead, same), better)
+
+        most = jnp.where(again, 0, limit)
 
         def going(carry: tuple[State, Array]) -> Array:
             state, k = carry
-            return (state.residual > ask) & (k < limit) & (state.inner.damping < 1e12)
+            return (state.residual > ask) & (k < most) & (state.inner.damping < 1e12)
 
         def step(carry: tuple[State, Array]) -> tuple[State, Array]:
             return advance(smooth, here, unit, carry[0]), carry[1] + 1
 
         state, steps = jax.lax.while_loop(going, step, (state, jnp.array(0)))
         found = Reached(state.coef, state.intercept, lambdas[k], k)
-        # The same λ again is no other point.
-        earlier = jax.tree.map(lambda a, b: jnp.where(last.place == k, a, b), earlier, last)
+        earlier = jax.tree.map(lambda a, b: jnp.where(again, a, b), earlier, last)
         return (state, earlier, found), Block(*found[:2], steps, state.residual <= 10 * ask)
 
     point = start[1][:2]
-    kept = keep(smooth, smooth.look(*point), used, flat) if smooth.costly else None
+    kept = keep(smooth, smooth.look(*point), count, flat) if smooth.costly else None
     first = grid.row(grid.part(lanes[0])).take(order)
-    return jax.lax.scan(one, (begin(smooth, first, unit, point, kept=kept), *start), lanes)[1]
+    # A λ that is given again only fills the block up.
+    again = jnp.concatenate([jnp.array([False]), lanes[1:] == lanes[:-1]])
+    return jax.lax.scan(one, (begin(smooth, first, unit, point, kept=kept), *start), (lanes, again))[1]
 
 
 def _ahead(earlier: Reached, last: Reached, lam: Array) -> tuple[Array, Array]:

@@ -1,8 +1,8 @@
 """The columns in use, and their place in a buffer on which blocks of λ are solved.
 
 The buffer's size takes few values, so that few programs are compiled: columns that are not needed any more
-leave it before a larger one is made. For squared error it keeps the Gram matrix too, and for penalties with a
-flat prox the inverse of its active block (`solvers/_pivot`).
+leave it before a larger one is made. For squared error it keeps the Gram matrix too, and for flat penalties
+the inverse of its active block (`solvers/_pivot`).
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg.linear.block import Block, Reached, newton_block, pivot_block
-from jaxreg.linear.certificate import Point, Reference
+from jaxreg.linear.certificate import Reference
 from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import Pivoted, nothing
@@ -24,8 +24,9 @@ from jaxreg.penalties import PenaltyGrid
 
 __all__ = ["Checked", "Working"]
 
-#: Up to this many columns all are used from the start. Buffers: the first, what the next ones are multiplied
-#: by, and how many columns join at once; how much larger than what must be in it a buffer is.
+#: Up to this many columns all are used from the start. Buffers: the first (or the one before it, see below),
+#: what the next ones are multiplied by, and how many columns join at once; how much larger than what must be
+#: in it a buffer is.
 _ALL, _FIRST, _GROWTH, _CHUNK, _TIGHT = 512, 512, 2, 64, 1.2
 
 
@@ -87,14 +88,14 @@ class Working:
         self,
         problem: Problem,
         grid: tuple[PenaltyGrid, np.ndarray],
-        null: Point,
+        null: tuple[Array, Array],
         labels: np.ndarray,
         reduced: bool,
         flat: bool,
     ) -> None:
         n, p = problem.shape
         self.problem, (self.grid, self.lambdas) = problem, grid
-        self.linear, self.value = np.asarray(null.gradient), problem.value(null.z)
+        self.linear, self.value = np.asarray(null[0]), null[1]
         self.index = np.zeros(0, int)
         self.outside = np.ones(p, bool)
         #: Whether squared error is reduced to its Gram matrix; whether an inverse of active blocks is kept.
@@ -187,10 +188,8 @@ class Working:
             self.buffer = _Buffer(self.buffer.XT, self.buffer.gram, kept)
         if found is None or not found.solved[0]:
             # Pivots may fail, for dependent columns or from afar; Newton's method has more to set against it.
-            used = np.repeat(
-                np.arange(self.capacity) < self.index.size, np.prod(self.problem.outputs, dtype=int)
-            )
-            call = (lanes, order, used, base, points, exactly, np.asarray(most), self.flat)
+            count = np.asarray(self.index.size * np.prod(self.problem.outputs, dtype=int))
+            call = (lanes, order, count, base, points, exactly, np.asarray(most), self.flat)
             found = newton_block(smooth, self.grid, self.lambdas, *call)
         return Block(self._widen(found.coef), *map(np.asarray, found[1:]))
 

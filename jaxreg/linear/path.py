@@ -276,11 +276,17 @@ def _completed(
             getattr(found, name)[k] = getattr(again, name)[0]
         found.steps[k] += int(again.steps[0])
         status[k] = [bool((again.status == getattr(Status, name))[0]) for name in _status_names()].index(True)
-    coef, intercept = jax.vmap(problem.to_original)(jnp.asarray(found.coef), jnp.asarray(found.intercept))
+    coef, intercept = _original(problem, found.coef, found.intercept)
     if left:
         reason += f"; ProximalGradient for {len(left)} of {count} λ that it left"
     fields = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt", "steps")}
     return fields | {"coef": coef, "intercept": intercept, "status": _status(jnp.asarray(status))}, reason
+
+
+@eqx.filter_jit
+def _original(problem: Problem, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    """Points of a path on the scale of the data."""
+    return jax.vmap(problem.to_original)(coef, intercept)
 
 
 @jax.jit

@@ -1,11 +1,11 @@
 """A path on working sets: Newton on few columns, checks on all of them, for several λ at once.
 
-The next block of λ is solved by Newton on the columns that it seems to need; one matrix product then gives
-the gradient of all of them on all columns, and with it every certificate. The λ that hold are kept, the
-columns that the first other one lacks join, and the block goes on from there (the screening of BASIL, Qian
-et al. 2020; of the strong rules, Tibshirani et al. 2012). What a λ needs is asked of its prox alone: a
-coordinate at 0 that a prox step moves. So it serves every family of penalties, and no λ is left without its
-certificate.
+The next block of λ is solved by Newton's method, or by its pivots alone, on the columns that it seems to
+need; one matrix product then gives the gradient of all of them on all columns, and with it every certificate.
+The λ that hold are kept, the columns that the first other one lacks join, and the block goes on from there
+(the screening of BASIL, Qian et al. 2020; of the strong rules, Tibshirani et al. 2012). What a λ needs is
+asked of its prox alone: a coordinate at 0 that a prox step moves. So it serves every family of penalties, and
+no λ is left without its certificate.
 
 Only this module, `buffer` and `path` run on the host between compiled blocks.
 """
@@ -76,8 +76,15 @@ def _check(
 
 
 @eqx.filter_jit
+def _null(problem: Problem, intercept: Array) -> tuple[Array, Scalar]:
+    """The gradient in the coefficients and the loss, where they are all 0."""
+    at = look(problem, problem.zeros()[0], intercept)
+    return at.gradient, problem.value(at.z)
+
+
+@eqx.filter_jit
 def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
-    """Whether the prox's derivative is 0 or 1 under the first and the last penalty of the grid."""
+    """Whether the penalty is flat, as `_pivot` has it, under the first and the last λ of the grid."""
     return jnp.all(jnp.stack([flat(grid.at(k), (p,), scale) for k in (0, -1)]))
 
 
@@ -102,14 +109,15 @@ def follow(
     working, convex = _begun(problem, grid, extended, base, solver), grid.at(0).has_conjugate
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
-    first = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), least)
+    # Single precision begins far from what it can reach: it has no digits to waste.
+    first = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
     out, enough = _empty(problem, count), np.asarray(tol, problem.dtype)
 
     def check(lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> Checked:
         points = coef, intercept, working.outside
         return Checked(*map(np.asarray, _check(problem, grid, lanes, base, *points, enough)))
 
-    null = Reached(np.asarray(base.coef), np.asarray(base.intercept), extended[0], np.array(0))
+    null = Reached(*map(np.asarray, (base.coef, base.intercept, extended[0], 0)))
     trail, more = (null, null), True
     if working.outside.any():
         start = check(np.zeros(block, int), *(np.repeat(part[None], block, 0) for part in null[:2]))
@@ -133,7 +141,7 @@ def follow(
             out.converged[k], ask, keep = False, first, 1
         _record(out, k, keep, found, seen)
         for i in range(max(keep - 2, 0), keep):
-            trail = trail[1], Reached(found.coef[i], found.intercept[i], extended[k + i], np.array(k + i))
+            trail = trail[1], _reached(found, i, extended, k + i)
         more = working.next(trail[1].coef, seen, keep, found.solved, limit)
         k += keep
     return out._replace(done=k)
@@ -143,12 +151,13 @@ def _begun(
     problem: Problem, grid: PenaltyGrid, lambdas: np.ndarray, base: Reference, solver: Newton
 ) -> Working:
     """No columns in use, or all of them where they are few."""
-    null = look(problem, problem.zeros()[0], base.intercept)
     reduced = is_quadratic(problem) and solver.gram is not False
     # An inverse that is changed again and again needs the digits of double precision.
     able = problem.dtype == jnp.float64 and not problem.outputs and grid.at(0).separable
     flat = able and bool(_is_flat(grid, base.gradient, problem.shape[1]))
-    return Working(problem, (grid, lambdas), null, _labels(problem, grid), reduced, flat)
+    return Working(
+        problem, (grid, lambdas), _null(problem, base.intercept), _labels(problem, grid), reduced, flat
+    )
 
 
 def _verdict(seen: Checked, solved: np.ndarray, tol: float, tried: int, convex: bool) -> tuple[int, bool]:
@@ -165,6 +174,11 @@ def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
     blocks = None if grid.at(0).separable else grid.at(0).blocks(coef)
     labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
+
+
+def _reached(found: Block, i: int, lambdas: np.ndarray, place: int) -> Reached:
+    """The point of the i-th λ of a block, at its place on the grid."""
+    return Reached(*map(np.asarray, (found.coef[i], found.intercept[i], lambdas[place], place)))
 
 
 def _record(out: Found, k: int, keep: int, found: Block, seen: Checked) -> None:

@@ -120,7 +120,7 @@ def test_a_curvature_that_is_kept_leads_to_the_same_point(name):
     here = problem(name, n=80, p=6)
     data, penalty, unit = _smooth.Data(here), here.working_penalty(jr.L1(0.01)), jnp.asarray(1.0)
     start = jax.tree.map(lambda x: x + 1.0, here.zeros())
-    kept = newton.keep(data, data.look(*start), jnp.ones(start[0].size, bool), flat=not here.outputs)
+    kept = newton.keep(data, data.look(*start), jnp.array(start[0].size), flat=not here.outputs)
     step = jax.jit(lambda state: newton.advance(data, penalty, unit, state))
     states = [newton.begin(data, penalty, unit, start), newton.begin(data, penalty, unit, start, kept=kept)]
     for k, state in enumerate(states):

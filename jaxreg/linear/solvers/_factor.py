@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["cholesky_solve", "inverse_factor", "padded", "tile"]
+__all__ = ["cholesky_solve", "inverse_factor", "padded"]
 
 
-def tile(m: int) -> int:
+def _tile(m: int) -> int:
     """The size of a tile for matrices of size m."""
     return m if m <= 32 else 32 if m <= 256 else 64
 
 
 def padded(m: int) -> int:
     """The smallest size ≥ m that is a whole number of tiles."""
-    return -(-m // tile(m)) * tile(m)
+    return -(-m // _tile(m)) * _tile(m)
 
 
 def cholesky_solve(matrix: Array, right: Array, count: Array) -> Array:
@@ -29,7 +29,7 @@ def cholesky_solve(matrix: Array, right: Array, count: Array) -> Array:
     `matrix` (m, m) is symmetric, m `padded`, and the identity where the last tile goes beyond `count`. NaN
     where it is not positive definite.
     """
-    m, b = right.size, tile(right.size)
+    m, b = right.size, _tile(right.size)
     tiles = (count + b - 1) // b
     rows = jnp.arange(m)
 

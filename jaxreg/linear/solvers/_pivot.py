@@ -1,11 +1,13 @@
 """The primal-dual active set method on a Gram matrix, with the inverse of its active block kept from step
 to step.
 
-For squared error and penalties whose prox has derivative 0 or 1 (L1, weights, bounds), the linear system of
-a semismooth Newton step is the active block of the Gram matrix alone. From one λ to the next a few
-coordinates come and go: a block pivot exchanges them in the inverse by two thin products instead of a
-factorisation (the sweep operator; Goodnight 1979). Where it fails, for dependent columns or from afar, the
-caller goes on with damped steps.
+For a quadratic loss and penalties whose prox has a derivative of 0 or of one number per coordinate (L1,
+weights, bounds, with or without a square: *flat* here), the linear system of a semismooth Newton step is the
+active block of the Gram matrix plus a diagonal, the penalty's bend. From one λ to the next a few coordinates
+come and go: a block pivot exchanges them in the inverse by two thin products instead of a factorisation (the
+sweep operator; Goodnight 1979). The bend of all changes with λ; there the old inverse preconditions
+conjugate gradients, for which a factor of the bend is an easy case. Where all that fails, for dependent
+columns or from afar, the caller goes on with damped steps.
 """
 
 from collections.abc import Callable
@@ -88,7 +90,7 @@ def active_set(
         bend = jnp.where(on, (1 / jnp.where(on, slope, 1.0) - 1) / t, kept.bend)
         # The first round leaves the active set as it is. Its gradients say what comes and goes far better
         # than those at the start, where all that is near its bound seems to cross it.
-        kept = _exchange(gram, kept, jnp.where(k > 0, on, before), bend)
+        kept = _exchange(gram, kept, jnp.where((k > 0) | ~jnp.any(before), on, before), bend)
         # What depends on the active columns waits until one of them leaves.
         waits = on & ~kept.active
         rest = jnp.where(waits, 0.0, u - ahead)
@@ -103,17 +105,17 @@ def active_set(
         residual = carry[0][-1]
         return (residual > enough) & (carry[2] < _ROUNDS) & (residual <= _LOST * first[-1])
 
-    before = kept.active
-    kept = _unless_stale(kept, (1 / jnp.where(first[2] > 0, first[2], 1.0) - 1) / t)
+    before, on = kept.active, first[2] > 0
+    kept = _unless_stale(kept, on, (1 / jnp.where(on, first[2], 1.0) - 1) / t)
     (_, ahead, _, residual), kept, k = jax.lax.while_loop(going, round_, (first, kept, jnp.array(0)))
     # A start that is good enough stays as it is.
     return jnp.where(k > 0, ahead, start), kept, k, residual <= enough
 
 
-def _unless_stale(kept: Pivoted, bend: Array) -> Pivoted:
-    """The inverse, or nothing where it was made for a penalty that bends much more."""
-    fine = ~jnp.any(kept.active & (bend > 0) & (kept.bend > _STALE * bend))
-    return jax.tree.map(lambda x: jnp.where(fine, x, jnp.zeros_like(x)), kept)
+def _unless_stale(kept: Pivoted, on: Array, bend: Array) -> Pivoted:
+    """The inverse, or that of nothing where it was made for a penalty that bends much more."""
+    fine = ~jnp.any(kept.active & on & (kept.bend > _STALE * bend))
+    return Pivoted(jnp.where(fine, kept.inverse, 0.0), kept.active & fine, kept.bend)
 
 
 def _solve(gram: Array, bend: Array, kept: Pivoted, right: Array, enough: Scalar) -> Array:

@@ -7,6 +7,9 @@ a point that does not lower the objective, or a model that could not be solved, 
 times larger, with which the step becomes a short proximal gradient step in the metric diag(H) and must
 fall; a good step divides it. So every iterate came out of a prox: it is feasible and its zeros are exact.
 Where the penalty is not convex the end is a stationary point.
+
+A curvature that takes passes over the data may serve many steps (`keep`): each costs one gradient then, and
+comes nearer by a factor, not by the square. Another is computed where that factor is poor (Shamanskii 1967).
 """
 
 from typing import Any, NamedTuple
@@ -36,7 +39,7 @@ from jaxreg.linear.solvers._smooth import (
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["Newton", "accepts", "advance", "begin", "chosen", "keep", "reprice"]
+__all__ = ["Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
 
 #: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
 _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
@@ -56,11 +59,12 @@ class _Inner(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The curvature on all coordinates; whether the point has changed since; for flat penalties the inverse
-    of its active block.
+    """The curvature on the first `count` coordinates, of which there are no others; whether the point has
+    changed since; for flat penalties the inverse of its active block.
     """
 
     bent: Bent
+    count: Array
     aged: Array
     pivoted: Pivoted | None
 
@@ -86,10 +90,10 @@ class Newton(Solver):
         n, p = problem.shape
         pays = p <= n and problem.design.dense_like
         reduced = is_quadratic(problem) and (pays if self.gram is None else self.gram)
-        kept = quadratic(problem, base.intercept) if reduced else None
+        smooth = quadratic(problem, base.intercept) if reduced else None
         intercept = base.intercept if reduced else intercept
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
-        return begin(kept or Data(problem), penalty, base.gradient, (coef, intercept), kept)
+        return begin(smooth or Data(problem), penalty, base.gradient, (coef, intercept), quadratic=smooth)
 
     def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
         """One damped step; the old point with more damping where the objective would rise."""
@@ -109,8 +113,8 @@ def begin(
     quadratic: Quadratic | None = None,
     kept: Kept | None = None,
 ) -> State:
-    """The state at a feasible point; residuals are in `unit`s of gradient. A curvature that is `kept` serves
-    as long as steps with it are good ones.
+    """The state at a feasible point; residuals are in `unit`s of gradient. A curvature that is `kept`, be it
+    that of another point, serves as long as steps with it are good ones.
     """
     place = smooth.look(*start)
     damping = jnp.asarray(_least(start[0].dtype), start[0].dtype)
@@ -120,11 +124,10 @@ def begin(
     return State(*start, objective, _residual(penalty, start[0], inner) / unit, inner)
 
 
-def keep(smooth: Smooth, place: Place, there: Array, flat: bool) -> Kept:
-    """The curvature on all coordinates; those behind the last one that is `there` are 0."""
-    count = jnp.max(jnp.where(there, jnp.arange(there.size) + 1, 0))
+def keep(smooth: Smooth, place: Place, count: Array, flat: bool) -> Kept:
+    """The curvature on the first `count` coordinates; the features behind them are 0."""
     found = bent(smooth.curvature(place, None, count))
-    return Kept(found, jnp.array(False), nothing(found.gram) if flat else None)
+    return Kept(found, count, jnp.array(False), nothing(found.gram) if flat else None)
 
 
 def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> State:
@@ -146,8 +149,11 @@ def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> Sta
     more = more if kept is None else jnp.where(inner.kept.aged, inner.damping, more)
     damping = jnp.where(good & solved, jnp.where(less < 1e-6, least, less), more)
     new = _with(chosen(good, State(coef, intercept, objective, residual, fresh), state), damping=damping)
-    slow = ~(good & (residual <= _FAST * state.residual))
-    return new if kept is None else _renewed(smooth, penalty, unit, new, slow)
+    if kept is None:
+        return new
+    moved = inner.kept.aged | good
+    slow = moved & ~(good & (residual <= _FAST * state.residual))
+    return _renewed(smooth, penalty, unit, new, slow, moved)
 
 
 def chosen(first: Array, one: State, other: State) -> State:
@@ -157,18 +163,26 @@ def chosen(first: Array, one: State, other: State) -> State:
     return _with(found, kept=one.inner.kept)
 
 
+def aging(state: State, moved: Array) -> State:
+    """The state, where the point has `moved` away from that of the curvature that is kept."""
+    kept = state.inner.kept
+    return state if kept is None else _with(state, kept=kept._replace(aged=kept.aged | moved))
+
+
 def _with(state: State, **inner: Any) -> State:
     return State(state.coef, state.intercept, state.objective, state.residual, state.inner._replace(**inner))
 
 
-def _renewed(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, wanted: Array) -> State:
+def _renewed(
+    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, wanted: Array, aged: Array
+) -> State:
     """The state with the curvature of its own point, where that is `wanted`; a branch, so not for vmap."""
     inner: _Inner = state.inner
     flat = inner.kept.pivoted is not None
     kept = jax.lax.cond(
         wanted,
-        lambda: keep(smooth, inner.place, inner.diagonal > 0, flat),
-        lambda: inner.kept._replace(aged=jnp.array(True)),
+        lambda: keep(smooth, inner.place, inner.kept.count, flat),
+        lambda: inner.kept._replace(aged=aged),
     )
     new = _with(state, kept=kept, diagonal=jnp.diagonal(kept.bent.gram))
     return eqx.tree_at(lambda s: s.residual, new, _residual(penalty, new.coef, new.inner) / unit)
@@ -213,6 +227,8 @@ def _step(
         linear = inner.place.slope - cross @ recentre - gram @ state.coef
         enough = _FORCING * unit * state.residual
         u, pivoted, _, fine = active_set(gram, linear, penalty.prox, state.coef, kept.pivoted, enough)
+        # An inverse that rounding spoilt does not survive a failure.
+        pivoted = jax.tree.map(lambda x: jnp.where(fine, x, jnp.zeros_like(x)), pivoted)
         shift = recentre + lift @ (u - state.coef)
         return u, state.intercept - shift.reshape(state.intercept.shape), fine, pivoted
 

@@ -1,0 +1,314 @@
+"""What an accelerator makes of jaxreg, beside the rates that it reaches by itself.
+
+    python -m experiments.benchmarks.gpu [--quick] [--parts NAME ...] [--out FILE.json]
+
+It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. Parts:
+
+- rates: matrix products in float64, exact float32 and what the device does with float32 unless told
+  otherwise (TF32 on some), and the bandwidth of a copy.
+- paths: a whole λ-path of the lasso in one batch, beside the same machine's CPU one λ after the other, and
+  beside scikit-learn. Every certificate is computed again in float64.
+- lassos: small lassos with data of their own, by the number of lanes.
+- trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes.
+
+`of product` and `of copy` are shares of the measured rates, by the arithmetic that the method needs: two
+products with X for a step, of all lanes until the slowest is done; X read twice for a step (more than the
+whole of `of copy` where X stays in a cache). `waiting` is the
+share of those lanes that were done already. `largest kernels` come from a profile of one warm call, with the
+copies between host and device inside it. What cannot be had is null. Every part is written as it ends.
+"""
+
+import argparse
+import collections
+import gzip
+import json
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxreg as jr
+from experiments.benchmarks.sweeps import training
+
+Row = dict[str, Any]
+
+
+class Sizes(NamedTuple):
+    """What is measured: side of the products, megabytes copied, (n, p) and lengths of paths, lanes."""
+
+    side: int
+    copied: int
+    designs: tuple[tuple[int, int], ...]
+    lambdas: tuple[int, ...]
+    lassos: tuple[int, ...]
+    trainings: tuple[int, ...]
+    steps: int
+
+
+FULL = Sizes(
+    8192, 2048, ((1000, 5000), (50000, 2000)), (100, 1000), (100, 1000, 10_000, 100_000),
+    (1, 10, 100, 1000, 4000), 500,
+)  # fmt: skip
+QUICK = Sizes(512, 32, ((100, 200),), (10, 20), (10, 100), (1, 10), 20)
+#: Relative gaps asked for in each precision.
+GAPS = {"float64": (1e-4, 1e-6), "float32": (1e-4, 1e-5)}
+
+
+def warm(call: Callable[[], Any], repeats: int = 3) -> tuple[float, float]:
+    """Seconds of the first call, and the median of those after it."""
+    times = []
+    for _ in range(1 + repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - began)
+    return times[0], float(np.median(times[1:]))
+
+
+# ---------------------------------------------------------------- rates
+
+
+def rates(sizes: Sizes, _: dict[str, float]) -> list[Row]:
+    """Multiplications and additions, and bytes, per second."""
+    rows = []
+    kinds = [("float64", "highest"), ("float32", "highest"), ("float32", "default")]
+    for dtype, precision in kinds:
+        A = jnp.ones((sizes.side, sizes.side), dtype)
+        product = jax.jit(lambda A, precision=precision: jnp.matmul(A, A, precision=precision))
+        _, seconds = warm(lambda A=A, product=product: product(A), 5)
+        rows.append({"case": f"product {dtype} {precision}", "per second": 2 * sizes.side**3 / seconds})
+    x = jnp.ones(sizes.copied * 2**20 // 4, "float32")
+    copy = jax.jit(lambda x: x + 1)
+    rows.append({"case": "copy", "per second": 2 * x.nbytes / warm(lambda: copy(x), 5)[1]})
+    return rows
+
+
+# ---------------------------------------------------------------- paths
+
+
+def lasso(n: int, p: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of correlation ½, twenty weights that matter, a signal-to-noise ratio of 3."""
+    rng = np.random.default_rng(0)
+    X = np.sqrt(0.5) * (rng.standard_normal((n, p)) + rng.standard_normal((n, 1)))
+    signal = X[:, :20] @ (-1.0) ** np.arange(20)
+    return X, signal / signal.std() + rng.standard_normal(n) / np.sqrt(3)
+
+
+def paths(sizes: Sizes, reached: dict[str, float]) -> list[Row]:
+    """One row for each design, length, precision and gap."""
+    rows = []
+    for n, p in sizes.designs:
+        X, y = lasso(n, p)
+        exact = jr.Problem(jr.losses.SquaredError(), X, y)
+        for count in sizes.lambdas:
+            lams = jr.lambda_grid(jr.lambda_max(exact, jr.L1), count, 0.05)
+            for dtype, gaps in GAPS.items():
+                here = jr.Problem(jr.losses.SquaredError(), X.astype(dtype), y)
+                for tol in gaps:
+                    rows.append(path_row(here, exact, lams, tol, reached))
+                    rows[-1] |= beside(X, y, lams, tol, rows[-1]["seconds"])
+                    if tol != gaps[0]:  # compiled for the first gap
+                        rows[-1]["cold"] = None
+    return rows
+
+
+def path_row(here: Any, exact: Any, lams: jax.Array, tol: float, reached: dict[str, float]) -> Row:
+    """A path in one batch: its times, its certificates, what they take of the device's rates."""
+    (n, p), count, dtype = here.shape, lams.size, here.dtype.name
+    found: list[Any] = []
+
+    def call() -> Any:
+        found[:] = [jr.path(here, jr.L1, lams, tol=tol, mode="batched")]
+        return found[0].coef
+
+    cold, seconds = warm(call)
+    steps = np.asarray(found[0].steps)
+    work = 4 * n * p * count * int(steps.max())
+    read = here.dtype.itemsize * int(steps.max()) * (2 * n * p + 4 * count * (n + p))
+    gap = recomputed(exact, lams, found[0])
+    row = {"case": f"{n}x{p}, {count} λ, {dtype}, gap {tol:.0e}", "cold": cold, "seconds": seconds}
+    row |= {"converged": int(found[0].converged.sum()), "largest gap in float64": gap}
+    row |= {"of product": share(work / seconds, reached.get(f"product {dtype} highest"))}
+    row |= {"of copy": share(read / seconds, reached.get("copy")), "waiting": 1 - steps.mean() / steps.max()}
+    return row | profiled(call)
+
+
+def share(rate: float, of: float | None) -> float | None:
+    """A part of a rate, where that was measured."""
+    return rate / of if of else None
+
+
+def recomputed(exact: Any, lams: jax.Array, found: Any) -> float:
+    """The largest gap of a path, of its points in float64."""
+
+    @jax.jit
+    def gaps(coef: jax.Array, intercept: jax.Array) -> jax.Array:
+        one = lambda row: jr.certify(exact, jr.L1(row[0]), row[1], row[2]).gap  # noqa: E731
+        return jax.lax.map(one, (lams, coef, intercept))
+
+    return float(jnp.max(gaps(found.coef.astype("float64"), found.intercept.astype("float64"))))
+
+
+def beside(X: np.ndarray, y: np.ndarray, lams: jax.Array, tol: float, seconds: float) -> Row:
+    """How many times as long the same machine's CPU takes by its own best way, and scikit-learn."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        problem = jr.Problem(jr.losses.SquaredError(), X, y)
+        grid = jnp.asarray(np.asarray(lams))
+        _, cpu = warm(lambda: jr.path(problem, jr.L1, grid, tol=tol, mode="warm").coef, 1)
+    row: Row = {"x CPU": cpu / seconds, "x scikit-learn": None}
+    try:
+        from sklearn.linear_model import lasso_path
+    except ImportError:
+        return row
+    centred, alphas = np.asfortranarray(X - X.mean(axis=0)), np.asarray(lams)
+    call = lambda: lasso_path(centred, y - y.mean(), alphas=alphas, max_iter=100_000)[1]  # noqa: E731
+    return row | {"x scikit-learn": warm(call, 1)[1] / seconds}
+
+
+# ---------------------------------------------------------------- lanes
+
+
+def lassos(sizes: Sizes, _: dict[str, float]) -> list[Row]:
+    """Lassos of 48 rows and 64 columns, each with its own data, in one sweep."""
+
+    def one(seed: jax.Array) -> dict[str, jax.Array]:
+        a, b, c = jax.random.split(jax.random.key(seed), 3)
+        X = jax.random.normal(a, (48, 64), "float32")
+        w = jnp.where(jnp.arange(64) < 8, jax.random.rademacher(b, (64,), X.dtype), 0.0)
+        y = X @ w + 0.1 * jax.random.normal(c, (48,), X.dtype)
+        fit = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1(0.05), tol=1e-4, throw=False)
+        return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps}
+
+    return [lane_row(one, count, lambda found: {"converged": int(found["converged"].sum())})
+            for count in sizes.lassos]  # fmt: skip
+
+
+def trainings(sizes: Sizes, _: dict[str, float]) -> list[Row]:
+    """Trainings over λ, and how many times the rate of one lane they reach."""
+    train = training(sizes.steps)
+    one = lambda seed: train(1e-4, seed)  # noqa: E731
+    rows = [lane_row(one, count, lambda found: {}) for count in sizes.trainings]
+    for row in rows:
+        row["x one lane"] = row["per second"] / rows[0]["per second"]
+    return rows
+
+
+def lane_row(one: Callable[..., Any], count: int, more: Callable[[Any], Row]) -> Row:
+    """A sweep over so many seeds: how many per second, and how many the memory let into one chunk."""
+    found: list[Any] = []
+
+    def call() -> Any:
+        found[:] = [jr.sweep(one, seed=range(count), progress=False)]
+        return [value.values for value in found[0].data_vars.values()]
+
+    cold, seconds = warm(call)
+    row = {"case": f"{count} lanes", "cold": cold, "seconds": seconds, "per second": count / seconds}
+    return row | more(found[0]) | profiled(call)
+
+
+# ---------------------------------------------------------------- the profile
+
+
+def profiled(call: Callable[[], Any]) -> Row:
+    """The three largest kernels of a call by their share of all, and the copies between host and device."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, create_perfetto_trace=True):
+            jax.block_until_ready(call())
+        files = sorted(Path(folder).rglob("*.trace.json.gz"))
+        events = json.loads(gzip.decompress(files[0].read_bytes()))["traceEvents"] if files else []
+    return kernels(events)
+
+
+#: Events of a CPU that only hold others.
+_AROUND = ("ThunkExecutor::Execute", "while", "call", "conditional")
+
+
+def kernels(events: list[Row]) -> Row:
+    """Of the events of a Chrome trace, those of devices; of a CPU those of XLA's own threads."""
+    names = {
+        (event["pid"], event.get("tid") if event["name"] == "thread_name" else None): event["args"]["name"]
+        for event in events
+        if event.get("ph") == "M" and event["name"] in ("process_name", "thread_name")
+    }
+    device = [pid for (pid, tid), name in names.items() if tid is None and name.startswith("/device:")]
+    total: collections.Counter[str] = collections.Counter()
+    copies = 0
+    for event in events:
+        if event.get("ph") != "X" or not event.get("dur"):
+            continue
+        thread = names.get((event["pid"], event.get("tid")), "")
+        if event["pid"] in device or (not device and "XLAEigen" in thread):
+            name = re.sub(r"[._]\d+$", "", event["name"])
+            if name not in _AROUND:
+                total[name] += event["dur"]
+            copies += bool(re.search("memcpy(d2h|h2d)", event["name"], re.IGNORECASE))
+    whole = sum(total.values())
+    largest = {name: spent / whole for name, spent in total.most_common(3)}
+    return {"largest kernels": largest or None, "copies": copies if device else None}
+
+
+# ---------------------------------------------------------------- the command
+
+PARTS = {"rates": rates, "paths": paths, "lassos": lassos, "trainings": trainings}
+
+
+def about() -> Row:
+    """Hardware, versions, date."""
+    device = jax.devices()[0]
+    packages = ("jaxreg", "jax", "jaxlib", "optax", "equinox", "numpy")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def shown(row: Row) -> str:
+    """A row in one line."""
+    words = []
+    for name, value in row.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {part:.0%}" for key, part in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.3g}"
+        words.append(str(value) if name == "case" else f"{name} {'unknown' if value is None else value}")
+    return " | ".join(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a CPU or a first look")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME")
+    parser.add_argument("--out", type=Path, help="a JSON file for the rows, hardware, versions and date")
+    options = parser.parse_args(words)
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_compilation_cache", False)  # a cold call must compile
+    result = about() | {"quick": options.quick, "parts": {}}
+    print(f"{result['device']}, {result['devices']} of them, {result['date']}")
+    reached: dict[str, float] = {}
+    for name in (part for part in PARTS if part in options.parts):
+        rows = PARTS[name](QUICK if options.quick else FULL, reached)
+        reached |= {row["case"]: row["per second"] for row in rows if name == "rates"}
+        result["parts"][name] = rows
+        print(f"\n{name}", *map(shown, rows), sep="\n  ")
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""The benchmark of accelerators, at tiny sizes on whatever device there is: what it says holds."""
+
+import json
+
+import pytest
+
+from experiments.benchmarks import gpu
+
+TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 5)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What the command writes."""
+    out = tmp_path_factory.mktemp("gpu") / "gpu.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "QUICK", TINY)
+        assert gpu.main(["--quick", "--out", str(out)]) == 0
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_every_part_is_there(measured):
+    assert list(measured["parts"]) == list(gpu.PARTS)
+    assert measured["date"] and measured["versions"]["jax"] and ":" in measured["device"]
+    assert all(row["per second"] > 0 for row in measured["parts"]["rates"])
+
+
+def test_certificates_hold_in_double_precision(measured):
+    rows = measured["parts"]["paths"]
+    assert len(rows) == len(TINY.designs) * len(TINY.lambdas) * sum(map(len, gpu.GAPS.values()))
+    for row in rows:
+        tol, single = float(row["case"].split()[-1]), "float32" in row["case"]
+        assert row["converged"] == 5
+        # In float32 the gap is known up to rounding.
+        assert row["largest gap in float64"] <= tol + (1e-6 if single else 1e-12)
+        first = tol == max(gpu.GAPS["float32" if single else "float64"])
+        assert (row["cold"] > row["seconds"]) if first else row["cold"] is None
+        assert row["seconds"] > 0 and 0 <= row["waiting"] < 1
+        assert row["of product"] > 0 and row["of copy"] > 0 and row["x CPU"] > 0
+
+
+def test_lanes_are_counted(measured):
+    assert [row["case"] for row in measured["parts"]["lassos"]] == ["3 lanes"]
+    assert measured["parts"]["lassos"][0]["converged"] == 3
+    assert [row["x one lane"] > 0 for row in measured["parts"]["trainings"]] == [True, True]
+
+
+def test_kernels_of_a_device_and_copies_are_read_from_a_trace():
+    def event(pid, name, dur):
+        return {"ph": "X", "pid": pid, "tid": 1, "name": name, "dur": dur}
+
+    events = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": "/device:GPU:0"}},
+        {"ph": "M", "pid": 2, "name": "process_name", "args": {"name": "/host:CPU"}},
+        event(1, "gemm_3", 60), event(1, "gemm_4", 20), event(1, "fusion.7", 10),
+        event(1, "MemcpyD2H", 6), event(1, "reduce", 4), event(2, "python", 900),
+    ]  # fmt: skip
+    found = gpu.kernels(events)
+    assert found["largest kernels"] == {"gemm": 0.8, "fusion": 0.1, "MemcpyD2H": 0.06}
+    assert found["copies"] == 1
+    assert gpu.kernels([]) == {"largest kernels": None, "copies": None}
+
+
+def test_only_some_parts(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--parts", "rate"])
+    assert "invalid choice: 'rate'" in capsys.readouterr().err
