@@ -12,10 +12,10 @@ It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. P
 - trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes.
 
 `of product` and `of copy` are shares of the measured rates, by the arithmetic that the method needs: two
-products with X for a step, of all lanes until the slowest is done; X read twice for a step (more than the
-whole of `of copy` where X stays in a cache). `waiting` is the
-share of those lanes that were done already. `largest kernels` come from a profile of one warm call, with the
-copies between host and device inside it. What cannot be had is null. Every part is written as it ends.
+products with X for a step, of all lanes until the slowest is done; X read twice for a step (so `of copy` is
+above 1 where X stays in a cache). `waiting` is the share of those lanes that were done already. `largest
+kernels` come from a profile of one warm call, with the copies between host and device inside it. What cannot
+be had is null. Every part is written as it ends.
 """
 
 import argparse
