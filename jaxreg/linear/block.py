@@ -63,7 +63,6 @@ def newton_block(
         ahead = begin(smooth, here, unit, (coef, intercept), kept=state.inner.kept)
         better = ahead.objective < same.objective
         state = aging(chosen(better, ahead, same), better)
-
         most = jnp.where(again, 0, limit)
 
         def going(carry: tuple[State, Array]) -> Array:

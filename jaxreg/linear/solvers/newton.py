@@ -73,8 +73,9 @@ class Newton(Solver):
     """Semismooth proximal Newton, for every loss, and for penalties that act on coordinates, groups or rows.
 
     A step factorises a matrix of the size of the active set. `gram` says whether squared error is reduced
-    to XᵀWX first; None does so in float64 where p ≤ n. A penalty that couples all coordinates (total
-    variation, sorted L1, nuclear norm) raises TypeError: take `ProximalGradient` there.
+    to XᵀWX first; None does so in float64 where p ≤ n, and on a path for the columns in use. A penalty that
+    couples all coordinates (total variation, sorted L1, nuclear norm) raises TypeError: take
+    `ProximalGradient` there.
     """
 
     gram: bool | None = eqx.field(default=None, static=True)
