@@ -102,7 +102,8 @@ class Working:
         self.reduced, self.flat = reduced, flat
         #: Columns of one label are in use together: the blocks of the penalty.
         self.labels = labels
-        # Without the inverse the work follows the square of the room, and not of the columns in use.
+        # The inverse of a flat penalty costs by its room, so that room grows in smaller strides.
+        self.growth = _GROWTH if flat else _GROWTH**2
         self._make(p if p <= min(_ALL, n) else _FIRST if flat else _FIRST // _GROWTH)
         if p <= min(_ALL, n):
             self._all()
@@ -156,7 +157,7 @@ class Working:
             capacity = self.capacity
             # A tight buffer lets too few columns in before they are missing.
             while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
-                capacity = int(_GROWTH * capacity)
+                capacity = self.growth * capacity
             most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
             self.change(np.concatenate([must, soon])[:most], capacity)
         return must.size <= limit

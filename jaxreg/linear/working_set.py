@@ -33,7 +33,7 @@ __all__ = ["Found", "follow"]
 #: λ in a block; how many further on the screening looks.
 _BLOCK, _AHEAD = 10, 25
 #: Columns in use beyond which another solver takes over; Newton steps for one λ, unless the user says less.
-_LIMIT, _STEPS = 1984, 100
+_LIMIT, _STEPS = 4032, 100
 
 
 class Found(NamedTuple):

@@ -5,45 +5,73 @@ Cholesky, Golub and Van Loan 2013, section 4.2.9). There is no call of LAPACK: i
 other, which on a busy machine takes a hundred times as long as the arithmetic.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["cholesky_solve", "inverse_factor", "padded"]
+__all__ = ["Factor", "factor", "inverse_factor", "no_factor", "padded", "substitute"]
 
 
 def _tile(m: int) -> int:
     """The size of a tile for matrices of size m."""
-    return m if m <= 32 else 32 if m <= 256 else 64
+    return m if m <= 32 else 32 if m <= 256 else 64 if m <= 1024 else 128
+
+
+def _wide(m: int) -> int:
+    """How many columns of a row of tiles are updated at once."""
+    return m if m <= 512 else 4 * _tile(m)
 
 
 def padded(m: int) -> int:
-    """The smallest size ≥ m that is a whole number of tiles."""
-    return -(-m // _tile(m)) * _tile(m)
+    """The smallest size ≥ m that is a whole number of tiles, and of what is updated at once."""
+    size = _tile(m) if m <= 512 else _wide(m)
+    return -(-m // size) * size
 
 
-def cholesky_solve(matrix: Array, right: Array, count: Array) -> Array:
-    """x with matrix[:count, :count] x[:count] = right[:count]; the rest is that of the tile they end in,
-    else 0.
-
-    `matrix` (m, m) is symmetric, m `padded`, and the identity where the last tile goes beyond `count`. NaN
-    where it is not positive definite.
+class Factor(NamedTuple):
+    """The Cholesky factor (m, m), where it has no meaning above its diagonal; the inverses of its diagonal
+    tiles; how many of the coordinates it is of.
     """
-    m, b = right.size, _tile(right.size)
+
+    lower: Array
+    inverses: Array
+    count: Array
+
+
+def no_factor(m: int, dtype: Any) -> Factor:
+    """Of no coordinates, in the shapes of others."""
+    b = _tile(m)
+    return Factor(jnp.zeros((m, m), dtype), jnp.zeros((m // b, b, b), dtype), jnp.array(0))
+
+
+def factor(matrix: Array, count: Array) -> Factor:
+    """Of matrix[:count, :count]. `matrix` (m, m) is symmetric, m `padded`, and the identity where the last
+    tile goes beyond `count`. NaN where it is not positive definite.
+    """
+    m = matrix.shape[0]
+    b = _tile(m)
     tiles = (count + b - 1) // b
-    rows = jnp.arange(m)
+    rows, wide = jnp.arange(m), _wide(m)
 
     def column(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         lower, inverses = carry
         at = j * b
-        inverse, _ = inverse_factor(jax.lax.dynamic_slice(lower, (at, at), (b, b)))
+        inverse = _halved(jax.lax.dynamic_slice(lower, (at, at), (b, b)))
         panel = jax.lax.dynamic_slice(lower, (0, at), (m, b)) @ inverse.T
         panel = jnp.where(rows[:, None] >= at, panel, 0.0)
 
         def trail(i: Array, lower: Array) -> Array:
             here = jax.lax.dynamic_slice(panel, (i * b, 0), (b, b))
-            old = jax.lax.dynamic_slice(lower, (i * b, 0), (b, m))
-            return jax.lax.dynamic_update_slice(lower, old - here @ panel.T, (i * b, 0))
+
+            # From the column of the panel to the diagonal: what is above it is asked of nowhere.
+            def part(k: Array, lower: Array) -> Array:
+                there = jax.lax.dynamic_slice(panel, (k * wide, 0), (wide, b))
+                old = jax.lax.dynamic_slice(lower, (i * b, k * wide), (b, wide))
+                return jax.lax.dynamic_update_slice(lower, old - here @ there.T, (i * b, k * wide))
+
+            return jax.lax.fori_loop((j + 1) * b // wide, i * b // wide + 1, part, lower)
 
         lower = jax.lax.fori_loop(j + 1, tiles, trail, lower)
         return (
@@ -51,8 +79,17 @@ def cholesky_solve(matrix: Array, right: Array, count: Array) -> Array:
             jax.lax.dynamic_update_slice(inverses, inverse[None], (j, 0, 0)),
         )
 
-    start = (matrix, jnp.zeros((m // b, b, b), right.dtype))
-    lower, inverses = jax.lax.fori_loop(0, tiles, column, start)
+    start = (matrix, jnp.zeros((m // b, b, b), matrix.dtype))
+    return Factor(*jax.lax.fori_loop(0, tiles, column, start), count)
+
+
+def substitute(of: Factor, right: Array) -> Array:
+    """x with matrix[:count, :count] x[:count] = right[:count]; the rest is that of the tile they end in,
+    else 0.
+    """
+    lower, inverses, count = of
+    m, b = right.size, _tile(right.size)
+    tiles, rows = (count + b - 1) // b, jnp.arange(m)
 
     def forward(j: Array, x: Array) -> Array:
         part = inverses[j] @ jax.lax.dynamic_slice(x, (j * b,), (b,))
@@ -68,6 +105,17 @@ def cholesky_solve(matrix: Array, right: Array, count: Array) -> Array:
         return jax.lax.dynamic_update_slice(x, part @ inverses[j], (j * b,))
 
     return jax.lax.fori_loop(0, tiles, backward, jax.lax.fori_loop(0, tiles, forward, right))
+
+
+def _halved(block: Array) -> Array:
+    """`inverse_factor` of a block, of a large one by halves."""
+    half = block.shape[0] // 2
+    if half < 64:
+        return inverse_factor(block)[0]
+    first = _halved(block[:half, :half])
+    across = block[half:, :half] @ first.T
+    last = _halved(block[half:, half:] - across @ across.T)
+    return jnp.block([[first, jnp.zeros_like(across)], [-last @ across @ first, last]])
 
 
 def inverse_factor(block: Array, least: Array | float = -jnp.inf) -> tuple[Array, Array]:

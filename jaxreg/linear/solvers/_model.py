@@ -18,27 +18,29 @@ with which it converges wherever the damping is large enough. The caller raises 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
-from jaxreg.linear.solvers._factor import cholesky_solve
+from jaxreg.linear.solvers._factor import Factor, factor, no_factor, substitute
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.base import Blocks
 
 __all__ = ["Model", "blocks", "lengths", "minimum", "prox"]
 
-#: Rounds before the model counts as not solved; by how much its residual is to fall.
-_ROUNDS, _FORCING = 10, 1e-4
+#: Rounds before the model counts as not solved; by how much its residual is to fall, and where the model is
+#: the loss itself; by how much it falls in a round after which the factor serves again.
+_ROUNDS, _FORCING, _EXACT, _NEAR = 10, 1e-4, 1e-7, 1e-2
 
 
 class Model(NamedTuple):
     """H (m, m), the gradient s (m,) and the point x (m,) of `count` coordinates; what is beyond them is 0.
 
-    `prox` takes a vector of them and the `lengths` of steps; m is `padded`.
+    `prox` takes a vector of them and the `lengths` of steps; m is `padded`. A model that is `exact` is the
+    loss itself: it is solved well at once.
     """
 
     gram: Array
@@ -47,6 +49,7 @@ class Model(NamedTuple):
     prox: Callable[[Array, Array], Array]
     count: Array
     blocks: Blocks | None
+    exact: bool
 
 
 def lengths(penalty: Penalty, diagonal: Array, damping: Scalar | float = 0.0) -> Array:
@@ -77,7 +80,8 @@ def blocks(penalty: Penalty, coef: Array, index: Array) -> Blocks:
 def minimum(model: Model, damping: Scalar) -> tuple[Array, Array]:
     """A point near the model's minimum, which a prox gave; and whether its residual fell as it should."""
     m = model.x.size
-    real, eye = jnp.arange(m) < model.count, jnp.eye(m, dtype=model.x.dtype)
+    places, eye = 1 + jnp.arange(m), jnp.eye(m, dtype=model.x.dtype)
+    real = places <= model.count
     diagonal = jnp.diagonal(model.gram)
     t = _lengths(diagonal, damping, model.blocks is None)
     # Where the loss is flat, a little curvature is lent; the next model starts from the new point.
@@ -92,61 +96,86 @@ def minimum(model: Model, damping: Scalar) -> tuple[Array, Array]:
         ahead = jnp.where(real, model.prox(v, t), 0.0)
         return u, v, ahead, jnp.max(jnp.abs(u - ahead) / t)
 
-    def round_(carry: tuple[tuple[Array, ...], Array]) -> tuple[tuple[Array, ...], Array]:
-        (u, v, ahead, _), k = carry
+    def round_(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        (u, v, ahead, residual), (made, of, before), k = carry
         rest = u - ahead
-        on, back = probe(v)
-        on &= real
+        back = probe(v)
+        on = back.on & real
         moving = jnp.where(on, rest, 0.0)
-        if back.ndim == 1:
-            pull, added = back * moving, jnp.diag((back - 1) / t + extra)
-        else:
-            pull, added = back @ moving, (back - eye) / t + jnp.diag(extra)
-        right = jnp.where(on, bent(rest - moving) - pull / t, 0.0)
-        matrix = jnp.where(on[:, None] & on, model.gram + added, eye)
-        moved = cholesky_solve(matrix, right, model.count)
-        return look(jnp.where(on, u + moved, ahead)), k + 1
+        right = jnp.where(on, bent(rest - moving) - back.times(moving) / t, 0.0)
 
-    def going(carry: tuple[tuple[Array, ...], Array]) -> Array:
-        return (carry[0][-1] > wanted) & (carry[1] < _ROUNDS)
+        def fresh() -> Factor:
+            matrix = jnp.where(on[:, None] & on, model.gram + jnp.diag(extra), eye)
+            return factor(back.bent(matrix, t), jnp.max(jnp.where(on, places, 0)))
+
+        # On the same coordinates, and as near as this, the last factor is as good as a new one.
+        same = jnp.all(on == of) & (residual < _NEAR * before)
+        made = jax.lax.cond(same, lambda: made, fresh)
+        return look(jnp.where(on, u + substitute(made, right), ahead)), (made, on, residual), k + 1
+
+    def going(carry: tuple[Any, ...]) -> Array:
+        return (carry[0][-1] > wanted) & (carry[2] < _ROUNDS)
 
     first = look(model.x)
+    rounding = 1e3 * jnp.finfo(t.dtype).eps * jnp.max(jnp.abs(model.slope))
     wanted = _FORCING * first[-1]
-    (_, _, ahead, residual), _ = jax.lax.while_loop(going, round_, (first, jnp.array(0)))
+    wanted = jnp.maximum(_EXACT * first[-1], jnp.minimum(rounding, wanted)) if model.exact else wanted
+    start = first, (no_factor(m, t.dtype), jnp.zeros(m, bool), first[-1]), jnp.array(0)
+    (_, _, ahead, residual), _, _ = jax.lax.while_loop(going, round_, start)
     return ahead, residual <= wanted
 
 
-def _separable(model: Model, t: Array) -> Callable[[Array], tuple[Array, Array]]:
-    """At v: where the prox's derivative is not 0, and one over it there."""
+class _Back(NamedTuple):
+    """Where the prox's derivative J is not 0; x ↦ J⁻¹x there; and a matrix with (J⁻¹ − I)/t added to it."""
 
-    def at(v: Array) -> tuple[Array, Array]:
+    on: Array
+    times: Callable[[Array], Array]
+    bent: Callable[[Array, Array], Array]
+
+
+def _separable(model: Model, t: Array) -> Callable[[Array], _Back]:
+    """J⁻¹ at v: one number per coordinate."""
+    every = jnp.arange(t.size)
+
+    def at(v: Array) -> _Back:
         slope = jax.jvp(lambda v: model.prox(v, t), (v,), (jnp.ones_like(v),))[1]
         on = slope > 0
-        return on, 1 / jnp.where(on, slope, 1.0)
+        back = 1 / jnp.where(on, slope, 1.0)
+        return _Back(on, lambda x: back * x, lambda matrix, t: matrix.at[every, every].add((back - 1) / t))
 
     return at
 
 
-def _blockwise(model: Model, t: Array) -> Callable[[Array], tuple[Array, Array]]:
-    """At v: where the prox's derivative is not 0, and the inverse there of a matrix of blocks."""
+def _blockwise(model: Model, t: Array) -> Callable[[Array], _Back]:
+    """J⁻¹ at v: a matrix for each block. What is off has a row of the identity in it."""
     assert model.blocks is not None
     labels, count, size = model.blocks
     order = jnp.argsort(labels, stable=True)
     first = jnp.searchsorted(labels[order], labels[order], side="left")
     place = jnp.zeros_like(labels).at[order].set(jnp.arange(labels.size) - first)
-    inside = (labels[:, None] == labels) & (labels < count)
+    # The coordinate at each place of a block; one beyond all where there is none.
+    members = jnp.full((count, size), labels.size).at[labels, place].set(jnp.arange(labels.size), mode="drop")
 
-    def at(v: Array) -> tuple[Array, Array]:
+    def at(v: Array) -> _Back:
         def column(k: Array) -> Array:
             return jax.jvp(lambda v: model.prox(v, t), (v,), ((place == k).astype(v.dtype),))[1]
 
         columns = jax.vmap(column)(jnp.arange(size))
         at_own = jnp.minimum(place, size - 1), jnp.arange(labels.size)
         on = (columns[at_own] > 0) & (labels < count) & (place < size)
-        used = jnp.zeros((count, size), bool).at[labels, place].set(on, mode="drop")
-        parts = jnp.zeros((count, size, size), v.dtype).at[labels, place].set(columns.T, mode="drop")
-        parts = jnp.where(used[:, :, None] & used[:, None], parts, jnp.eye(size, dtype=v.dtype))
-        inverse = jnp.linalg.inv(parts)
-        return on, jnp.where(inside, inverse[labels[:, None], place[:, None], place], 0.0)
+        used = on.at[members].get(mode="fill", fill_value=False)
+        eye = jnp.eye(size, dtype=v.dtype)
+        parts = columns.T.at[members].get(mode="fill", fill_value=0.0)
+        inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], parts, eye))
+
+        def times(x: Array) -> Array:
+            found = jnp.einsum("bij,bj->bi", inverse, x.at[members].get(mode="fill", fill_value=0.0))
+            return jnp.zeros_like(x).at[members].set(found, mode="drop")
+
+        def bent(matrix: Array, t: Array) -> Array:
+            here = members[:, :, None], members[:, None]
+            return matrix.at[here].add((inverse - eye) / t[0], mode="drop")
+
+        return _Back(on, times, bent)
 
     return at

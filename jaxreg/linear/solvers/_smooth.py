@@ -24,9 +24,12 @@ _SAMPLES, _ROWS = 1024, 256
 
 
 class Place(NamedTuple):
-    """The value, the gradient in coefficients and intercept, and what the curvature depends on."""
+    """The value, the size of the terms that it is a sum of, and with it of its rounding; the gradient in
+    coefficients and intercept; what the curvature depends on.
+    """
 
     value: Scalar
+    terms: Scalar
     slope: Array
     tilt: Array
     bends: Array
@@ -95,7 +98,8 @@ class Data(Smooth):
         residual = problem.residual(z)
         tilt = jnp.sum(residual, axis=0)
         tilt = tilt if problem.intercept else 0.0 * tilt
-        return Place(problem.value(z), problem.design.rmatmul(residual), tilt, problem.curvatures(z))
+        value, slope = problem.value(z), problem.design.rmatmul(residual)
+        return Place(value, jnp.abs(value), slope, tilt, problem.curvatures(z))
 
     def diagonal(self, at: Place) -> Array:
         """One pass over the design for each output."""
@@ -178,7 +182,8 @@ class Quadratic(Smooth):
         """One product with the Gram matrix."""
         bent = self.gram @ coef
         value = self.value + jnp.sum(coef * (self.linear + 0.5 * bent))
-        return Place(value, self.linear + bent, jnp.zeros_like(intercept), jnp.zeros((0,), coef.dtype))
+        none = jnp.zeros((0,), coef.dtype)
+        return Place(value, jnp.abs(self.value), self.linear + bent, jnp.zeros_like(intercept), none)
 
     def diagonal(self, at: Place) -> Array:
         """That of the Gram matrix."""

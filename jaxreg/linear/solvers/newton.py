@@ -46,6 +46,8 @@ _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
 #: To what part of itself a step must bring the residual, for the curvature to be kept for the next one; to
 #: what part a model is solved then.
 _FAST, _FORCING = 0.2, 1e-3
+#: How much longer than it should be a prox step is, to see which coordinates may join in a model.
+_FURTHER = (1.0, 1.02, 1.1)
 
 
 class _Inner(NamedTuple):
@@ -140,7 +142,7 @@ def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> Sta
     if kept is None:
         fresh = fresh._replace(diagonal=smooth.diagonal(place))
     objective, residual = place.value + penalty.value(coef), _residual(penalty, coef, fresh) / unit
-    slack = 8 * jnp.finfo(coef.dtype).eps * jnp.abs(state.objective)
+    slack = 8 * jnp.finfo(coef.dtype).eps * (jnp.abs(state.objective) + inner.place.terms)
     # Where rounding hides the fall of the objective, that of the residual shows.
     level = (objective <= state.objective + slack) & (residual < state.residual)
     good = jnp.isfinite(objective) & ((objective < state.objective - slack) | level)
@@ -245,13 +247,16 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
     """The minimum of the damped model on the coordinates that matter now: coefficients, intercept, whether it
     was found.
 
-    Those coordinates come first in what the model sees: its work follows their number, its shape does not.
+    Those coordinates come first in what the model sees, the nearest before the others: its work follows their
+    number, its shape does not.
     """
     inner: _Inner = state.inner
     whole = state.coef.ravel()
-    matters = _matters(penalty, state)
-    index = jnp.nonzero(matters, size=padded(whole.size), fill_value=whole.size)[0]
-    count = jnp.sum(matters)
+    distance = _distance(penalty, state)
+    count = jnp.sum(distance < len(_FURTHER))
+    order = jnp.argsort(distance, stable=True)
+    order = jnp.pad(order, (0, padded(whole.size) - whole.size))
+    index = jnp.where(jnp.arange(order.size) < count, order, whole.size)
     some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
     if inner.kept is None:
         gram, cross, inverse, lift = bent(smooth.curvature(inner.place, index, count))
@@ -271,24 +276,28 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
         return some(_model.prox(penalty, state.coef.shape, spread(v), step))
 
     blocks = None if penalty.separable else _model.blocks(penalty, state.coef, index)
-    model = _model.Model(gram, slope - cross @ recentre, x, prox, count, blocks)
+    model = _model.Model(gram, slope - cross @ recentre, x, prox, count, blocks, not smooth.costly)
     u, solved = _model.minimum(model, inner.damping)
     shift = recentre + lift @ (u - x)
     new = whole.at[index].set(u, mode="drop")
     return new.reshape(state.coef.shape), state.intercept - shift.reshape(state.intercept.shape), solved
 
 
-def _matters(penalty: Penalty, state: State) -> Array:
-    """Where a prox step, a little longer than it should be, moves a coordinate or has a derivative; whole
-    blocks.
+def _distance(penalty: Penalty, state: State) -> Array:
+    """How far each coordinate is from mattering: by how much longer than it should be a prox step must be to
+    move it, or to have a derivative there, as a place among `_FURTHER`, which has no end; whole blocks.
     """
     inner: _Inner = state.inner
     t, whole = _model.lengths(penalty, inner.diagonal), state.coef.ravel()
-    v = whole - 1.1 * t * inner.place.slope.ravel()
-    step = lambda v: _model.prox(penalty, state.coef.shape, v, t)  # noqa: E731
-    ahead, slope = jax.jvp(step, (v,), (jnp.ones_like(v),))
-    found = (ahead != whole) | (slope != 0)
+
+    def still(further: Array) -> Array:
+        v = whole - further * t * inner.place.slope.ravel()
+        step = lambda v: _model.prox(penalty, state.coef.shape, v, t)  # noqa: E731
+        ahead, slope = jax.jvp(step, (v,), (jnp.ones_like(v),))
+        return (ahead == whole) & (slope == 0)
+
+    found = jnp.sum(jax.vmap(still)(jnp.asarray(_FURTHER, t.dtype)), axis=0)
     if penalty.separable:
         return found
     labels, count, _ = _model.blocks(penalty, state.coef, jnp.arange(whole.size))
-    return jax.ops.segment_max(found.astype(int), labels, count)[labels] > 0
+    return jax.ops.segment_min(found, labels, count)[labels]
