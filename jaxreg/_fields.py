@@ -5,6 +5,7 @@ have no gradient.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,13 +16,23 @@ from jaxtyping import Array
 
 from jaxreg._types import ArrayLike
 
-__all__ = ["hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
+__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
 
 
 def require(condition: ArrayLike, message: str) -> None:
     """Raise `ValueError(message)` where a concrete condition is false; traced ones pass unseen."""
     if not isinstance(condition, jax.core.Tracer) and not bool(np.all(condition)):
         raise ValueError(message)
+
+
+def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
+    """Whether values pass a test, which sees them as NumPy arrays; where one is traced it is not asked.
+
+    On the host, so that a check compiles nothing.
+    """
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        return True
+    return bool(np.all(test(*map(np.asarray, values))))
 
 
 def number(x: ArrayLike) -> Array:
@@ -38,7 +49,7 @@ def require_scalar(name: str, x: ArrayLike) -> None:
             f"{name} must be one number, got shape {jnp.shape(x)}: factors per coordinate are `weights`, a"
             " grid of λ is for jaxreg.path or jax.vmap"
         )
-    require((x >= 0) & jnp.isfinite(x), f"{name} must be a finite number ≥ 0, got {x}")
+    require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{name} must be a finite number ≥ 0, got {x}")
 
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:

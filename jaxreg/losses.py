@@ -15,7 +15,7 @@ import numpy as np
 from jax.scipy.special import entr, xlogy
 from jaxtyping import Array
 
-from jaxreg._fields import hyperparameter, require
+from jaxreg._fields import holds, hyperparameter, require
 from jaxreg._types import Scalar
 
 __all__ = ["Huber", "Logistic", "Loss", "Multinomial", "Poisson", "SquaredError"]
@@ -133,7 +133,7 @@ class Huber(Loss):
     delta: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        require(self.delta > 0, f"Huber: delta must be > 0, got {self.delta}")
+        require(holds(lambda delta: delta > 0, self.delta), f"Huber: delta must be > 0, got {self.delta}")
 
     def value(self, z: Array, y: Array) -> Array:
         """Quadratic near the target, linear far from it."""

@@ -247,14 +247,23 @@ def measure(
 
 
 def judge(
-    problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike = 0.0
+    problem: Problem,
+    penalty: Penalty,
+    base: Reference,
+    at: Point,
+    enough: ArrayLike = 0.0,
+    refit: bool = True,
 ) -> Certificate:
-    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual."""
+    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual.
+
+    Without `refit` the gap is inf where directions that the penalty does not see are not fitted well enough.
+    """
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, base, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
-        gap = _gap(problem, penalty, base, at, enough) / base.loss_range
+        dual = _dual_point(problem, penalty, base, at, refit)
+        gap = _gap(problem, penalty, base, at, dual, enough) / base.loss_range
         sound = jnp.isfinite(gap) & _feasible(problem, at)
         return Certificate(jnp.where(sound, jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
@@ -267,10 +276,12 @@ class _Dual(NamedTuple):
     closed: Array
 
 
-def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike) -> Scalar:
+def _gap(
+    problem: Problem, penalty: Penalty, base: Reference, at: Point, dual_point: _Dual, enough: ArrayLike
+) -> Scalar:
     """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
     eps = jnp.finfo(problem.dtype).eps
-    v, dual, closed = _dual_point(problem, penalty, base, at)
+    v, dual, closed = dual_point
 
     def value(s: Scalar) -> Scalar:
         loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * v))
@@ -296,7 +307,7 @@ def _gap(problem: Problem, penalty: Penalty, base: Reference, at: Point, enough:
     return jnp.where(closed, best + primal, jnp.inf)
 
 
-def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
+def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point, refit: bool) -> _Dual:
     """The gradient at the point, made orthogonal to the intercept and to the directions that are free there.
 
     Refitting the intercept costs no product with the design; the free directions are refitted where that is
@@ -316,7 +327,7 @@ def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) 
         # Where the penalty sees nothing the dual is 0 up to rounding; an exact 0 keeps it in the domain.
         return _Dual(v, jnp.where(leak == -gradient, 0.0, -gradient - leak), closed)
 
-    def refit(carry: tuple[_Dual, Array, Array, Array]) -> tuple[_Dual, Array, Array, Array]:
+    def again(carry: tuple[_Dual, Array, Array, Array]) -> tuple[_Dual, Array, Array, Array]:
         _, coef, intercept, k = carry
         fitted = fit_free(problem, coef, intercept, lambda d: penalty.free(d, at.coef), steps=10)
         z = problem.predictor(*fitted)
@@ -327,10 +338,12 @@ def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) 
         first = dual_at(z, problem.design.rmatmul(problem.residual(z)))
     else:
         first = dual_at(at.z, at.gradient)
+    if not refit:
+        return first
     # A loop and not a branch: under vmap it is skipped where no lane needs it. What it starts from is
     # carried, or XLA would move it out of the loop.
     start = (first, at.coef, at.intercept, jnp.array(0))
-    return jax.lax.while_loop(lambda c: ~c[0].closed & (c[3] < 1), refit, start)[0]
+    return jax.lax.while_loop(lambda c: ~c[0].closed & (c[3] < 1), again, start)[0]
 
 
 def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> Array:

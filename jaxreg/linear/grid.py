@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._fields import require
+from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import Reference, curvature, kkt_residual, look, reference
 from jaxreg.linear.problem import Problem
@@ -30,7 +30,7 @@ def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> A
     if not 0 < ratio < 1:
         raise ValueError(f"ratio must lie between 0 and 1, got {ratio}")
     top = jnp.asarray(lambda_max)
-    require(top > 0, f"lambda_max must be > 0, got {lambda_max}")
+    require(holds(lambda top: top > 0, top), f"lambda_max must be > 0, got {lambda_max}")
     return top * ratio ** (jnp.arange(num) / max(num - 1, 1)).astype(top.dtype)
 
 

@@ -218,7 +218,7 @@ def path(
     limit = MAX_STEPS if max_steps is None else max_steps
     screened, reason = _screened((problem, grid), mode, solver)
     if screened:
-        found = follow(problem, family, lambdas, base, solver or Newton(), float(tol_array), int(limit))
+        found = follow(problem, grid, lambdas, base, solver or Newton(), float(tol_array), int(limit))
         fields, reason = _completed(problem, grid, base, found, tol_array, limit, reason)
         return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))

@@ -5,6 +5,7 @@ user sees the original ones; `to_original` goes from the first to the second.
 """
 
 import warnings
+from functools import partial
 from typing import Any, Self
 
 import equinox as eqx
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
-from jaxreg._fields import require
+from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
@@ -74,25 +75,26 @@ class Problem(eqx.Module):
         self.outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
         self.y = loss.encode(y, dtype)
         n = X.shape[0]
-        weight = jnp.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
+        weight = np.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
         require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
-        require(weight >= 0, "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries")
-        require(jnp.sum(weight) > 0, "sample_weight sums to zero: at least one sample must count")
-        require(jnp.isfinite(weight), "sample_weight holds infinite entries")
-        self.weight = (weight / jnp.sum(weight)).astype(dtype)
+        require(
+            holds(lambda w: w >= 0, weight),
+            "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries",
+        )
+        require(
+            holds(lambda w: np.sum(w) > 0, weight),
+            "sample_weight sums to zero: at least one sample must count",
+        )
+        require(holds(np.isfinite, weight), "sample_weight holds infinite entries")
         shape = (n, *self.outputs)
-        offset = jnp.zeros(shape, dtype) if offset is None else jnp.asarray(offset, dtype)
+        offset = jnp.asarray(np.zeros(shape, dtype) if offset is None else offset, dtype)
         require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
-        require(jnp.isfinite(offset), "offset holds NaN or infinite entries")
+        require(holds(np.isfinite, offset), "offset holds NaN or infinite entries")
         self.offset = offset
         self.intercept = bool(intercept)
-        mean, deviation, top = _moments(raw, self.weight)
+        found = _moments(raw, weight, self.intercept, bool(standardize))
+        self.weight, mean, deviation, self.mean, self.scale, self.constant = found
         _check_finite(X, mean)
-        constant = deviation <= 8 * jnp.finfo(dtype).eps * top
-        # Without an intercept a constant column is a feature like any other.
-        self.constant = constant if intercept else top == 0
-        self.mean = mean if intercept else jnp.zeros_like(mean)
-        self.scale = jnp.where(constant | ~jnp.asarray(standardize), 1.0, deviation).astype(dtype)
         self.design = raw
         if intercept or standardize:
             seen = Standardized(raw, self.mean, self.scale, self.constant)
@@ -116,7 +118,7 @@ class Problem(eqx.Module):
     def point(self, coef: ArrayLike, intercept: ArrayLike) -> tuple[Array, Array]:
         """Both in the shapes and the dtype of `zeros`; ValueError for an intercept that is not there."""
         require(
-            self.intercept or jnp.asarray(intercept) == 0,
+            self.intercept or holds(lambda b: b == 0, intercept),
             "the problem was made with intercept=False, so the intercept must be 0",
         )
         given = zip((coef, intercept), self.zeros(), strict=True)
@@ -192,7 +194,20 @@ class Problem(eqx.Module):
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
 
 
-_moments = jax.jit(lambda design, weight: design.moments(weight))
+@partial(jax.jit, static_argnums=(2, 3))
+def _moments(raw: Design, weight: Array, intercept: bool, standardize: bool) -> tuple[Array, ...]:
+    """Of sample weights that sum to 1: they, means and deviations of the columns, what is taken off them and
+    by what they are divided, and which are constant.
+    """
+    weight = (weight / jnp.sum(weight)).astype(raw.dtype)
+    mean, deviation, top = raw.moments(weight)
+    constant = deviation <= 8 * jnp.finfo(raw.dtype).eps * top
+    scale = jnp.where(constant, 1.0, deviation) if standardize else jnp.ones_like(deviation)
+    # Without an intercept a constant column is a feature like any other.
+    taken = (mean, constant) if intercept else (jnp.zeros_like(mean), top == 0)
+    return weight, mean, deviation, taken[0], scale, taken[1]
+
+
 _standardized = jax.jit(lambda seen: jnp.where(seen.constant, 0.0, (seen.inner.X - seen.mean) / seen.scale))
 
 

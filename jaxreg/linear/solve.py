@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import scipy.sparse
 from jaxtyping import Array
 
-from jaxreg._fields import require
+from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import Reference, fit_free, reference
 from jaxreg.linear.design import design
@@ -97,7 +97,7 @@ def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
     """The tolerance in the working dtype; None is 1e-6, or 1e-4 in float32. ValueError where not > 0."""
     if tol is None:
         tol = 1e-6 if problem.dtype == jnp.float64 else 1e-4
-    require(jnp.asarray(tol) > 0, f"tol must be > 0, got {tol}")
+    require(holds(lambda tol: tol > 0, tol), f"tol must be > 0, got {tol}")
     return jnp.asarray(tol, problem.dtype)
 
 

@@ -26,7 +26,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import flat
 from jaxreg.linear.solvers._smooth import is_quadratic
 from jaxreg.linear.solvers.newton import Newton
-from jaxreg.penalties import Family, PenaltyGrid
+from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["Found", "follow"]
 
@@ -51,17 +51,22 @@ class Found(NamedTuple):
 
 @eqx.filter_jit
 def _check(
-    problem: Problem, grid: PenaltyGrid, lanes: Array, base: Reference, coef: Array, intercept: Array,
-    outside: Array, enough: Scalar,
+    problem: Problem, grid: PenaltyGrid, base: Reference, lanes: Array, coef: Array, intercept: Array,
+    outside: Array, enough: Scalar, last: Array, refit: bool,
 ) -> Checked:  # fmt: skip
-    """Every certificate of a block, and which columns each λ moves: those outside, and further on."""
+    """Every certificate of a block, and which columns each λ moves: those outside, and further on, up to the
+    `last` λ. `refit` as in `judge`.
+    """
     unit = 1e4 * jnp.finfo(problem.dtype).eps * base.gradient
 
     def one(lane: Any) -> Checked:
         own, ahead, coef, intercept = lane
         penalty = grid.row(own)
         at = look(problem, coef, intercept)
-        found, t = judge(problem, penalty, base, at, enough), 1 / curvature(problem, at.z, base.spectrum)
+        found, t = (
+            judge(problem, penalty, base, at, enough, refit),
+            1 / curvature(problem, at.z, base.spectrum),
+        )
 
         def moved(penalty: Any) -> Array:
             move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
@@ -72,7 +77,8 @@ def _check(
         return Checked(objective, *found, missing, moved(grid.row(ahead)))
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)((grid.part(lanes), grid.part(lanes + _AHEAD), coef, intercept))
+        ahead = jnp.minimum(lanes + _AHEAD, last)
+        return jax.vmap(one)((grid.part(lanes), grid.part(ahead), coef, intercept))
 
 
 @eqx.filter_jit
@@ -90,7 +96,7 @@ def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
 
 def follow(
     problem: Problem,
-    family: Family,
+    grid: PenaltyGrid,
     lambdas: Array,
     base: Reference,
     solver: Newton,
@@ -98,38 +104,34 @@ def follow(
     max_steps: int,
     limit: int = _LIMIT,
 ) -> Found:
-    """Solve for every λ of a falling grid to a certificate ≤ `tol`, each from the one before.
+    """Solve for every λ of a falling grid, and its penalties, to a certificate ≤ `tol`, each from the one
+    before.
 
     Stops where more than `limit` columns would be in use. A λ that is not solved after `max_steps` is left as
     it is, marked as not converged. Concrete problems only.
     """
-    count = lambdas.size
-    extended = _extended(lambdas, _AHEAD)
-    grid = problem.working_grid(family, jnp.asarray(extended))
-    working, convex = _begun(problem, grid, extended, base, solver), grid.at(0).has_conjugate
+    count, values = lambdas.size, np.asarray(lambdas)
+    first = grid.at(0)
+    working, checks = _begun(problem, grid, first, values, base, solver), _Checks(problem, grid, base, tol)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
     # Single precision begins far from what it can reach: it has no digits to waste.
-    first = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
-    out, enough = _empty(problem, count), np.asarray(tol, problem.dtype)
-
-    def check(lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> Checked:
-        points = coef, intercept, working.outside
-        return Checked(*map(np.asarray, _check(problem, grid, lanes, base, *points, enough)))
-
-    null = Reached(*map(np.asarray, (base.coef, base.intercept, extended[0], 0)))
+    start = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
+    out = _empty(problem, count)
+    null = Reached(*map(np.asarray, (base.coef, base.intercept, values[0], 0)))
     trail, more = (null, null), True
     if working.outside.any():
-        start = check(np.zeros(block, int), *(np.repeat(part[None], block, 0) for part in null[:2]))
-        more = working.next(null.coef, start, 1, np.ones(block, bool), limit)
-    k, use, ask = 0, block, first
+        points = (np.repeat(part[None], block, 0) for part in null[:2])
+        seen = checks(np.zeros(block, int), *points, working.outside)
+        more = working.next(null.coef, seen, 1, np.ones(block, bool), limit)
+    k, use, ask = 0, block, start
     while k < count and more:
         # A λ given again costs nothing: fewer of them are tried where the screening often fails.
         tried = min(use, count - k)
         lanes = np.minimum(k + np.arange(block), k + tried - 1)
         found = working.solve(lanes, base, trail, ask, min(_STEPS, max_steps))
-        seen = check(lanes, *found[:2])
-        keep, lacks = _verdict(seen, found.solved, tol, tried, convex)
+        seen = checks(lanes, *found[:2], working.outside)
+        keep, lacks = _verdict(seen, found.solved, tol, tried, first.has_conjugate)
         if keep == tried:
             use = min(block, use + 2)
         elif lacks:
@@ -138,25 +140,48 @@ def follow(
             # The certificate asks for more than the solver gave: this λ again, to another digit or two.
             ask = max(0.02 * ask, least)
         elif not keep:
-            out.converged[k], ask, keep = False, first, 1
+            out.converged[k], ask, keep = False, start, 1
         _record(out, k, keep, found, seen)
         for i in range(max(keep - 2, 0), keep):
-            trail = trail[1], _reached(found, i, extended, k + i)
+            trail = trail[1], _reached(found, i, values, k + i)
         more = working.next(trail[1].coef, seen, keep, found.solved, limit)
         k += keep
     return out._replace(done=k)
 
 
+class _Checks:
+    """The checks of a path. Refits of the dual point are compiled where the first point asks for one."""
+
+    def __init__(self, problem: Problem, grid: PenaltyGrid, base: Reference, tol: float) -> None:
+        self.fixed, self.refit = (problem, grid, base), False
+        self.more = np.asarray(tol, problem.dtype), np.asarray(grid.carried[0].shape[0] - 1)
+
+    def __call__(
+        self, lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray, outside: np.ndarray
+    ) -> Checked:
+        call = (*self.fixed, lanes, coef, intercept, outside, *self.more)
+        seen = Checked(*map(np.asarray, _check(*call, self.refit)))
+        if self.refit or not np.isinf(seen.gap).any() or not np.isfinite(seen.kkt).any():
+            return seen
+        self.refit = True
+        return Checked(*map(np.asarray, _check(*call, self.refit)))
+
+
 def _begun(
-    problem: Problem, grid: PenaltyGrid, lambdas: np.ndarray, base: Reference, solver: Newton
+    problem: Problem,
+    grid: PenaltyGrid,
+    first: Penalty,
+    lambdas: np.ndarray,
+    base: Reference,
+    solver: Newton,
 ) -> Working:
     """No columns in use, or all of them where they are few."""
     reduced = is_quadratic(problem) and solver.gram is not False
     # An inverse that is changed again and again needs the digits of double precision.
-    able = problem.dtype == jnp.float64 and not problem.outputs and grid.at(0).separable
+    able = problem.dtype == jnp.float64 and not problem.outputs and first.separable
     flat = able and bool(_is_flat(grid, base.gradient, problem.shape[1]))
     return Working(
-        problem, (grid, lambdas), _null(problem, base.intercept), _labels(problem, grid), reduced, flat
+        problem, (grid, lambdas), _null(problem, base.intercept), _labels(problem, first), reduced, flat
     )
 
 
@@ -168,10 +193,10 @@ def _verdict(seen: Checked, solved: np.ndarray, tol: float, tried: int, convex: 
     return keep, keep < tried and bool(lacking[keep])
 
 
-def _labels(problem: Problem, grid: PenaltyGrid) -> np.ndarray:
+def _labels(problem: Problem, penalty: Penalty) -> np.ndarray:
     """Which block of the penalty each column is in."""
     coef = problem.zeros()[0]
-    blocks = None if grid.at(0).separable else grid.at(0).blocks(coef)
+    blocks = None if penalty.separable else penalty.blocks(coef)
     labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
 
@@ -187,13 +212,6 @@ def _record(out: Found, k: int, keep: int, found: Block, seen: Checked) -> None:
     for name, value in zip(out._fields[:5], (coef, intercept, *seen[:3]), strict=True):
         getattr(out, name)[k : k + keep] = value[:keep]
     out.steps[k : k + keep] = steps[:keep]
-
-
-def _extended(lambdas: Array, more: int) -> np.ndarray:
-    """The grid with as many values below its end."""
-    grid = np.asarray(lambdas)
-    ratio = grid[-1] / grid[-2] if grid.size > 1 and grid[-1] > 0 else 0.5
-    return np.concatenate([grid, grid[-1] * ratio ** np.arange(1, more + 1)]).astype(grid.dtype)
 
 
 def _empty(problem: Problem, count: int) -> Found:

@@ -8,9 +8,10 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-from jaxreg._fields import require
+from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike
 from jaxreg.penalties.base import SeparablePenalty
 from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
@@ -98,7 +99,10 @@ def _plus(a: Coefficients, b: Coefficients) -> Coefficients:
     lower, upper = (b.lower, b.upper) if not a.bounded else (a.lower, a.upper)
     if a.bounded and b.bounded:
         lower, upper = jnp.maximum(a.lower, b.lower), jnp.minimum(a.upper, b.upper)
-        require(lower <= upper, "a sum of penalties has no feasible weight: its bounds are crossed")
+        require(
+            holds(np.less_equal, lower, upper),
+            "a sum of penalties has no feasible weight: its bounds are crossed",
+        )
     even = a.negative is a.positive and b.negative is b.positive
     return Coefficients(positive if even else negative, positive, curvature, lower, upper, excluded)
 

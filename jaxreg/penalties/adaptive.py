@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._fields import require
+from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike
 
 __all__ = ["adaptive_weights"]
@@ -18,8 +18,8 @@ def adaptive_weights(coef: ArrayLike, gamma: ArrayLike = 1.0, eps: ArrayLike = 0
     >>> adaptive_weights(jnp.array([2.0, 0.0])).tolist()
     [0.5, inf]
     """
-    require(jnp.asarray(gamma) > 0, f"gamma must be > 0, got {gamma}")
-    require(jnp.asarray(eps) >= 0, f"eps must be ≥ 0, got {eps}")
+    require(holds(lambda gamma: gamma > 0, gamma), f"gamma must be > 0, got {gamma}")
+    require(holds(lambda eps: eps >= 0, eps), f"eps must be ≥ 0, got {eps}")
     coef = jnp.asarray(coef)
     size = jnp.abs(coef) + jnp.asarray(eps, coef.dtype)
     zero = size == 0

@@ -11,7 +11,7 @@ from jax.ops import segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections
-from jaxreg._fields import hyperparameter, number, require, require_scalar
+from jaxreg._fields import holds, hyperparameter, number, require, require_scalar
 from jaxreg._tree import weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
@@ -40,7 +40,10 @@ class TotalVariation(Penalty):
         self.lam, self.weights = number(lam), None if weights is None else number(weights)
         require_scalar("TotalVariation: λ", self.lam)
         if self.weights is not None:
-            require(self.weights >= 0, "TotalVariation: weights must be ≥ 0, got negative or NaN")
+            require(
+                holds(lambda w: w >= 0, self.weights),
+                "TotalVariation: weights must be ≥ 0, got negative or NaN",
+            )
 
     convex = keeps_order = property(lambda self: True)
 

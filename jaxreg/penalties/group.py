@@ -15,7 +15,7 @@ from jax.ops import segment_max, segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections, thresholds
-from jaxreg._fields import number, require, require_scalar
+from jaxreg._fields import holds, number, require, require_scalar
 from jaxreg._tree import ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 from jaxreg.penalties._vectors import flat_step, indicator, magnitude, scalar_step, smallest_ratio
@@ -217,7 +217,7 @@ class GroupMCP(GroupPenalty):
             "GroupMCP", lam, groups, weights, num_groups, jnp.sqrt
         )
         self.gamma = number(gamma)
-        require(self.gamma > 0, f"GroupMCP: gamma must be > 0, got {gamma}")
+        require(holds(lambda gamma: gamma > 0, self.gamma), f"GroupMCP: gamma must be > 0, got {gamma}")
 
     keeps_signs = property(lambda self: True)
 
@@ -263,7 +263,7 @@ class SparseGroup(Named):
         num_groups: int | None = None,
     ) -> None:
         self.ratio = number(l1_ratio)
-        ok = (self.ratio >= 0) & (self.ratio <= 1)
+        ok = holds(lambda ratio: (ratio >= 0) & (ratio <= 1), self.ratio)
         require(ok, f"SparseGroup: l1_ratio must lie in [0, 1], got {l1_ratio}")
         self.group = GroupL2(lam, groups, weights, num_groups)
 
@@ -307,7 +307,7 @@ def _fields(
         weights.shape == (num_groups,),
         f"{name}: weights have shape {weights.shape}, wanted one per group, ({num_groups},)",
     )
-    fine = (weights >= 0) & jnp.isfinite(weights)
+    fine = holds(lambda w: (w >= 0) & np.isfinite(w), weights)
     require(fine, f"{name}: weights must be finite numbers ≥ 0, got negative, infinite or NaN ones")
     return lam, labels, weights, num_groups, largest
 

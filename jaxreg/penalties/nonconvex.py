@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import hyperparameter, require, require_scalar
+from jaxreg._fields import holds, hyperparameter, require, require_scalar
 from jaxreg._types import ArrayLike
 from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import SeparablePenalty
@@ -41,7 +41,7 @@ class MCP(NonconvexPenalty):
 
     def __check_init__(self) -> None:
         _not_negative("MCP", self.lam)
-        require(self.gamma > 0, f"MCP: gamma must be > 0, got {self.gamma}")
+        require(holds(lambda gamma: gamma > 0, self.gamma), f"MCP: gamma must be > 0, got {self.gamma}")
 
     def value_1d(self, w: Array) -> Array:
         """λ|w| − w²/2γ up to γλ, γλ²/2 beyond."""
@@ -67,7 +67,7 @@ class SCAD(NonconvexPenalty):
 
     def __check_init__(self) -> None:
         _not_negative("SCAD", self.lam)
-        require(self.a > 2, f"SCAD: a must be > 2, got {self.a}")
+        require(holds(lambda a: a > 2, self.a), f"SCAD: a must be > 2, got {self.a}")
 
     def value_1d(self, w: Array) -> Array:
         """λ|w| up to λ, then a parabola up to aλ, then (a + 1)λ²/2."""
@@ -143,7 +143,7 @@ class LogSum(NonconvexPenalty):
 
     def __check_init__(self) -> None:
         _not_negative("LogSum", self.lam)
-        require(self.eps > 0, f"LogSum: eps must be > 0, got {self.eps}")
+        require(holds(lambda eps: eps > 0, self.eps), f"LogSum: eps must be > 0, got {self.eps}")
 
     def value_1d(self, w: Array) -> Array:
         """λ·log(1 + |w|/ε)."""
@@ -169,7 +169,7 @@ class CappedL1(NonconvexPenalty):
 
     def __check_init__(self) -> None:
         _not_negative("CappedL1", self.lam)
-        require(self.cap > 0, f"CappedL1: cap must be > 0, got {self.cap}")
+        require(holds(lambda cap: cap > 0, self.cap), f"CappedL1: cap must be > 0, got {self.cap}")
 
     def value_1d(self, w: Array) -> Array:
         """λ·min(|w|, cap)."""

@@ -9,10 +9,11 @@ from abc import abstractmethod
 from typing import NamedTuple, Self
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import hyperparameter, per_coordinate, require, require_scalar
+from jaxreg._fields import holds, hyperparameter, per_coordinate, require, require_scalar
 from jaxreg._types import ArrayLike
 from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import ConvexSeparablePenalty, times
@@ -167,7 +168,10 @@ def _weighted(slope: ArrayLike, curvature: ArrayLike, weights: Array | None) -> 
 def _check(name: str, lam: Array, weights: Array | None) -> None:
     require_scalar(f"{name}: λ", lam)
     if weights is not None:
-        require(weights >= 0, f"{name}: weights (penalty factors) must be ≥ 0 or inf, got negative or NaN")
+        require(
+            holds(lambda w: w >= 0, weights),
+            f"{name}: weights (penalty factors) must be ≥ 0 or inf, got negative or NaN",
+        )
 
 
 class L1(ElementaryPenalty):
@@ -227,7 +231,7 @@ class ElasticNet(ElementaryPenalty):
 
     def __check_init__(self) -> None:
         _check("ElasticNet", self.lam, self.weights)
-        ok = (self.l1_ratio >= 0) & (self.l1_ratio <= 1)
+        ok = holds(lambda ratio: (ratio >= 0) & (ratio <= 1), self.l1_ratio)
         require(ok, f"ElasticNet: l1_ratio must lie in [0, 1], got {self.l1_ratio}")
 
     def coefficients(self) -> Coefficients:
@@ -251,9 +255,8 @@ class AsymmetricL1(ElementaryPenalty):
     def __check_init__(self) -> None:
         _check("AsymmetricL1", self.lam, None)
         for side in (self.negative, self.positive):
-            require(
-                (side >= 0) & jnp.isfinite(side), "AsymmetricL1: negative and positive must be finite and ≥ 0"
-            )
+            fine = holds(lambda side: (side >= 0) & np.isfinite(side), side)
+            require(fine, "AsymmetricL1: negative and positive must be finite and ≥ 0")
 
     def coefficients(self) -> Coefficients:
         """Slope λn on the left, λp on the right."""
@@ -276,7 +279,7 @@ class HuberNorm(ConvexSeparablePenalty):
 
     def __check_init__(self) -> None:
         _check("HuberNorm", self.lam, None)
-        require(self.delta > 0, f"HuberNorm: delta must be > 0, got {self.delta}")
+        require(holds(lambda delta: delta > 0, self.delta), f"HuberNorm: delta must be > 0, got {self.delta}")
 
     @property
     def keeps_signs(self) -> bool:
@@ -317,7 +320,7 @@ class Box(ElementaryPenalty):
 
     def __check_init__(self) -> None:
         require(
-            self.lower <= self.upper,
+            holds(np.less_equal, self.lower, self.upper),
             "Box: every lower bound must be ≤ its upper bound; some are crossed or NaN",
         )
 

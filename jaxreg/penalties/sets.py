@@ -7,10 +7,11 @@ where a problem standardises. To add one: a class with `value`, `prox` and `conj
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxreg import projections
-from jaxreg._fields import hyperparameter, require
+from jaxreg._fields import holds, hyperparameter, require
 from jaxreg._tree import ravel
 from jaxreg._types import Params, Scalar
 from jaxreg.penalties._vectors import indicator, scalar_step
@@ -132,7 +133,7 @@ class Simplex(SetPenalty):
 
 
 def _check(what: str, x: Array) -> None:
-    require((x >= 0) & jnp.isfinite(x), f"{what} must be a finite number ≥ 0, got {x}")
+    require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{what} must be a finite number ≥ 0, got {x}")
 
 
 def _norm(v: Array) -> Array:

@@ -152,7 +152,8 @@ def test_beyond_the_limit_another_solver_goes_on():
     here = wide("SquaredError", standardize=True)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 15, 0.1)
     base = reference(here, here.working_penalty(jr.L1(lams[0])))
-    part = working_set.follow(here, jr.L1, lams, base, jr.Newton(), 1e-6, 1000, limit=30)
+    grid = here.working_grid(jr.L1, lams)
+    part = working_set.follow(here, grid, lams, base, jr.Newton(), 1e-6, 1000, limit=30)
     whole = jr.path(here, jr.L1, lams)
     assert 0 < part.done < 15
     np.testing.assert_allclose(part.gap[: part.done], whole.gap[: part.done], atol=1e-6)
