@@ -20,13 +20,14 @@ def _tile(m: int) -> int:
 
 
 def _wide(m: int) -> int:
-    """How many columns of a row of tiles are updated at once."""
-    return m if m <= 512 else 4 * _tile(m)
+    """How many columns of a row of tiles are updated at once: a part of m that is `padded`."""
+    tiles = m // _tile(m)
+    return m if m <= 512 else _tile(m) * max(k for k in range(1, 9) if tiles % k == 0)
 
 
 def padded(m: int) -> int:
-    """The smallest size ≥ m that is a whole number of tiles, and of what is updated at once."""
-    size = _tile(m) if m <= 512 else _wide(m)
+    """The smallest size ≥ m that is a whole number of tiles, of two where it is large."""
+    size = _tile(m) if m <= 512 else 2 * _tile(m)
     return -(-m // size) * size
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
@@ -109,7 +110,7 @@ class Data(Smooth):
         return jax.vmap(self.problem.design.squares, 1, 1)(own).ravel()
 
     def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
-        """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair."""
+        """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair of them."""
         design, bends = self.problem.design, at.bends
         if bends.ndim == 1:
             if index is not None or not isinstance(design, Columns):
@@ -117,9 +118,12 @@ class Data(Smooth):
             XT = design.XT
             return self._joined(_gram(XT, bends, count), (XT @ bends)[:, None], jnp.sum(bends)[None, None])
         p, outputs = design.shape[1], bends.shape[1]
-        pairs = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(outputs)], indexing="ij"), -1).reshape(-1, 2)
-        blocks = jax.lax.map(lambda kl: design.weighted_gram(bends[:, kl[0], kl[1]]), pairs)
-        blocks = blocks.reshape(outputs, outputs, p, p).transpose(2, 0, 3, 1)
+        first, second = np.triu_indices(outputs)
+        some = jax.lax.map(lambda kl: design.weighted_gram(bends[:, kl[0], kl[1]]), (first, second))
+        # A pair is that of the same two outputs the other way round.
+        pair = np.zeros((outputs, outputs), int)
+        pair[first, second] = pair[second, first] = np.arange(first.size)
+        blocks = some[pair].transpose(2, 0, 3, 1)
         cross = jax.vmap(design.rmatmul, in_axes=2, out_axes=2)(bends).reshape(p * outputs, outputs)
         gram, corner = blocks.reshape(p * outputs, -1), jnp.sum(bends, axis=0)
         if index is not None:
