@@ -157,10 +157,17 @@ class Working:
             capacity = self.capacity
             # A tight buffer lets too few columns in before they are missing.
             while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
-                capacity = self.growth * capacity
+                capacity = self._larger(capacity)
             most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
             self.change(np.concatenate([must, soon])[:most], capacity)
         return must.size <= limit
+
+    def _larger(self, capacity: int) -> int:
+        """The next capacity: no more than the samples ask for, as long as they do."""
+        # No more columns than samples are independent; half as many again may wait to join.
+        enough = -(-int(1.5 * min(self.problem.shape)) // _CHUNK) * _CHUNK + _CHUNK
+        larger = self.growth * capacity
+        return enough if capacity < enough < larger else larger
 
     def join(self, index: np.ndarray) -> None:
         """More columns, for which there is room."""
