@@ -27,7 +27,8 @@ class Solution(eqx.Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped.
+    `steps` counts solver steps; `status` says why they stopped. `rounds` counts the steps that were run: in a
+    batch also those in which its place waited for others, so it depends on the lanes beside it.
     """
 
     coef: Array
@@ -38,6 +39,7 @@ class Solution(eqx.Module):
     steps: Array
     status: Status
     loss: Loss
+    rounds: Array
 
     @property
     def converged(self) -> Array:
@@ -89,6 +91,7 @@ def run(
         found.steps,
         found.status,
         problem.loss,
+        found.rounds,
     )
     return point, solution
 
