@@ -15,6 +15,7 @@ from jax.custom_batching import custom_vmap
 from jax.ops import segment_sum
 from jaxtyping import Array
 
+from jaxreg._tree import two_sum
 from jaxreg._types import ArrayLike
 from jaxreg.thresholds import _lift
 
@@ -163,13 +164,6 @@ def l2_ball(v: Array, radius: ArrayLike) -> Array:
     return jnp.where(inside, x, x * factor).astype(v.dtype)
 
 
-def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b and what rounding lost of it (Knuth): long chains in float32 would drift without."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
 def _at(array: Array, index: Array) -> Array:
     return lax.dynamic_index_in_dim(array, index, keepdims=False)
 
@@ -191,8 +185,8 @@ def _add(a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
     """a + b of numbers in one part or in two."""
     if len(a) == 1:
         return [a[0] + b[0]]
-    total, lost = _two_sum(a[0], b[0])
-    return [*_two_sum(total, lost + (a[1] + b[1]))]
+    total, lost = two_sum(a[0], b[0])
+    return [*two_sum(total, lost + (a[1] + b[1]))]
 
 
 def _head(a: Array) -> Array:
@@ -338,7 +332,7 @@ def _fuse(y: Array, w: Array) -> Array:
     """
     n, parts = y.shape[0], 2 if y.dtype == jnp.float32 else 1
     w = jnp.pad(w, 1)
-    gap = _two_sum(w[1:], -w[:-1])[:parts]
+    gap = two_sum(w[1:], -w[:-1])[:parts]
     starts = jnp.stack(
         [a for side in (-1, 1) for a in _add((y, jnp.zeros_like(y))[:parts], [side * g for g in gap])], 1
     )

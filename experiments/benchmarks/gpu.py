@@ -11,9 +11,10 @@ It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. P
 - lassos: small lassos with data of their own, by the number of lanes.
 - trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes.
 
-`of product` and `of copy` are shares of the measured rates, by the arithmetic that the method needs: two
-products with X for a step, of all lanes until the slowest is done; X read twice for a step (so `of copy` is
-above 1 where X stays in a cache). `waiting` is the share of those lanes that were done already. `largest
+`of product` and `of copy` are shares of the measured rates, by the arithmetic of the steps that were run: two
+products with X for a step of a lane; X read twice for a step of the batch (so `of copy` is above 1 where X
+stays in a cache). `waiting` is the share of those steps in which a lane was done, or waited for its look at
+the certificate, and had not left the batch yet. `largest
 kernels` come from a profile of one warm call, with the copies between host and device inside it. What cannot
 be had is null. Every part is written as it ends.
 """
@@ -130,15 +131,21 @@ def path_row(here: Any, exact: Any, lams: jax.Array, tol: float, reached: dict[s
         return found[0].coef
 
     cold, seconds = warm(call)
-    steps = np.asarray(found[0].steps)
-    work = 4 * n * p * count * int(steps.max())
-    read = here.dtype.itemsize * int(steps.max()) * (2 * n * p + 4 * count * (n + p))
+    # The last place is in every step of the batch, the others until they leave.
+    steps, rounds = np.asarray(found[0].steps), np.asarray(found[0].rounds)
+    work = 4 * n * p * int(rounds.sum())
+    read = here.dtype.itemsize * (2 * n * p * int(rounds.max()) + 4 * (n + p) * int(rounds.sum()))
     gap = recomputed(exact, lams, found[0])
     row = {"case": f"{n}x{p}, {count} λ, {dtype}, gap {tol:.0e}", "cold": cold, "seconds": seconds}
     row |= {"converged": int(found[0].converged.sum()), "largest gap in float64": gap}
     row |= {"of product": share(work / seconds, reached.get(f"product {dtype} highest"))}
-    row |= {"of copy": share(read / seconds, reached.get("copy")), "waiting": 1 - steps.mean() / steps.max()}
+    row |= {"of copy": share(read / seconds, reached.get("copy")), "waiting": waiting(steps, rounds)}
     return row | profiled(call)
+
+
+def waiting(steps: Any, rounds: Any) -> float:
+    """The share of the steps which were run that served no lane."""
+    return 1 - float(np.sum(steps) / max(np.sum(rounds), 1))
 
 
 def share(rate: float, of: float | None) -> float | None:
@@ -185,10 +192,12 @@ def lassos(sizes: Sizes, _: dict[str, float]) -> list[Row]:
         w = jnp.where(jnp.arange(64) < 8, jax.random.rademacher(b, (64,), X.dtype), 0.0)
         y = X @ w + 0.1 * jax.random.normal(c, (48,), X.dtype)
         fit = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1(0.05), tol=1e-4, throw=False)
-        return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps}
+        return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps, "rounds": fit.rounds}
 
-    return [lane_row(one, count, lambda found: {"converged": int(found["converged"].sum())})
-            for count in sizes.lassos]  # fmt: skip
+    def told(found: Any) -> Row:
+        return {"converged": int(found.converged.sum()), "waiting": waiting(found.steps, found.rounds)}
+
+    return [lane_row(one, count, told) for count in sizes.lassos]
 
 
 def trainings(sizes: Sizes, _: dict[str, float]) -> list[Row]:

@@ -32,7 +32,9 @@ class Path(eqx.Module):
     """Solutions along a falling grid of λ, on the scale of the data.
 
     lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps, status (L,).
-    `mode` says how they were computed, `reason` by what and why.
+    `rounds` (L,) are the steps that were run: where all λ are one batch also those in which a place waited
+    for others, so that their sum is all the work, of which steps.sum() served. `mode` says how the solutions
+    were computed, `reason` by what and why.
     """
 
     lambdas: Array
@@ -44,6 +46,7 @@ class Path(eqx.Module):
     steps: Array
     status: Status
     loss: Loss
+    rounds: Array
     mode: str = eqx.field(static=True)
     reason: str = eqx.field(static=True)
 
@@ -84,8 +87,9 @@ class Path(eqx.Module):
             )
         tiny = np.finfo(float).tiny
         k = int(np.argmin(np.abs(np.log(np.maximum(grid, tiny)) - np.log(max(lam, tiny)))))
-        names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
-        return Solution(*(jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names), self.loss)
+        names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "rounds")
+        found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names}
+        return Solution(**found, loss=self.loss)
 
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`.
@@ -230,7 +234,7 @@ def path(
     return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
 
 
-_FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
+_FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "rounds")
 #: More outputs times features than this, and the matrices of Newton's method are too large for several
 #: outputs.
 _UNKNOWNS = 1000
@@ -280,6 +284,7 @@ def _completed(
     if left:
         reason += f"; ProximalGradient for {len(left)} of {count} λ that it left"
     fields = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt", "steps")}
+    fields["rounds"] = fields["steps"]
     return fields | {"coef": coef, "intercept": intercept, "status": _status(jnp.asarray(status))}, reason
 
 

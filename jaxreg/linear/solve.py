@@ -27,7 +27,8 @@ class Solution(eqx.Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped.
+    `steps` counts solver steps; `status` says why they stopped. `rounds` counts the steps that were run: in a
+    batch also those in which its place waited for others, so it depends on the lanes beside it.
     """
 
     coef: Array
@@ -38,6 +39,7 @@ class Solution(eqx.Module):
     steps: Array
     status: Status
     loss: Loss
+    rounds: Array
 
     @property
     def converged(self) -> Array:
@@ -89,6 +91,7 @@ def run(
         found.steps,
         found.status,
         problem.loss,
+        found.rounds,
     )
     return point, solution
 
@@ -129,10 +132,11 @@ def solve(
 ) -> Solution:
     """Minimise EmpLoss + penalty to a relative duality gap ≤ `tol` (kkt residual where there is no gap).
 
-    `tol` None is 1e-6 in float64 and 1e-4 in float32, whose rounding leaves gaps of about 1e-5 on correlated
-    features. `init` is (coef, intercept) on the scale of the data. May be called inside jit and vmap. Raises
-    ValueError for a tol that is not positive or an init of other shapes and, with `throw` outside of a trace,
-    RuntimeError where the certificate did not meet `tol`; with throw=False read `status`.
+    `tol` None is 1e-6 in float64 and 1e-4 in float32; with elementary penalties (L1, ridge, elastic net, with
+    factors and boxes) float32 reaches 1e-5 on correlated features too. `init` is (coef, intercept) on the
+    scale of the data. May be called inside jit and vmap. Raises ValueError for a tol that is not positive or
+    an init of other shapes and, with `throw` outside of a trace, RuntimeError where the certificate did not
+    meet `tol`; with throw=False read `status`.
 
     >>> from jaxreg.losses import SquaredError
     >>> from jaxreg.penalties import L1

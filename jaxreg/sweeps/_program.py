@@ -103,8 +103,21 @@ class Program:
 
     @functools.cached_property
     def text(self) -> str:
-        """The jaxpr in words; within one process also with the identity of functions that it calls back."""
+        """The jaxpr in words."""
         return str(self.closed.jaxpr)
+
+    @functools.cached_property
+    def hides(self) -> bool:
+        """Whether the jaxpr leaves something out: a Python function that it calls back, or a batching rule.
+
+        The rules of this package do nothing that the function which they batch does not show.
+        """
+        rules = (
+            getattr(equation.params["rule"], "__module__", "")
+            for equation in _equations(self.closed.jaxpr)
+            if equation.primitive.name == "custom_vmap_call"
+        )
+        return "callback" in self.text or not all(module.startswith("jaxreg.") for module in rules)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -175,19 +188,29 @@ def _untraceable(name: str, error: Exception) -> str:
     )
 
 
+def _inside(equation: core.JaxprEqn) -> list[Any]:
+    """The parameters of an equation, jaxprs and arrays among them."""
+    jaxpr = core.ClosedJaxpr | core.Jaxpr
+    return jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: isinstance(x, jaxpr))
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Every equation of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for parameter in _inside(equation):
+            if isinstance(parameter, core.ClosedJaxpr | core.Jaxpr):
+                yield from _equations(getattr(parameter, "jaxpr", parameter))
+
+
 def _constants(jaxpr: core.Jaxpr) -> Iterator[Any]:
     """Arrays held inside a jaxpr: constants of inner ones, and literals that are not single numbers."""
-    for equation in jaxpr.eqns:
+    for equation in _equations(jaxpr):
         for variable in equation.invars:
             if isinstance(variable, core.Literal) and np.ndim(variable.val):
                 yield variable.val
-        for parameter in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: isinstance(x, core.ClosedJaxpr | core.Jaxpr)
-        ):
+        for parameter in _inside(equation):
             if isinstance(parameter, core.ClosedJaxpr):
                 yield from parameter.consts
-                yield from _constants(parameter.jaxpr)
-            elif isinstance(parameter, core.Jaxpr):
-                yield from _constants(parameter)
             elif isinstance(parameter, np.ndarray | jax.Array):
                 yield parameter

@@ -141,9 +141,8 @@ class _Runner:
         """The program for `width` lanes on the d-th device, compiled once for sweeps of the same function."""
         each = [jax.ShapeDtypeStruct((width,), lane.dtype) for lane in self.lanes]
         settings = (*_settings().values(), self.devices[d])
-        # What is called back, and batching rules, do not show in the jaxpr: never taken for another's.
-        hidden = any(word in self.program.text for word in ("callback", "custom_vmap"))
-        own = id(self.program) if hidden else None
+        # A program that the jaxpr does not show in full is never taken for another's.
+        own = id(self.program) if self.program.hides else None
         key = (own, self.program.text, self.program.fingerprint, str(each), *settings)
         if key not in _COMPILED:
             # The program is kept with it, so that no later one gets its identity.

@@ -126,3 +126,36 @@ def test_no_finite_solution_is_said_and_spoils_no_neighbour(solver):
     assert path.objective[2] <= path.gap[2] * np.log(2) * 1.01  # what rounding leaves of the orthogonality
     assert abs(path.coef[2, 0]) > 10 * abs(path.coef[1, 0])
     assert bool(jnp.all(jnp.isfinite(path.coef)))
+
+
+# ---------------------------------------------------------------- single precision
+
+
+def correlated(dtype: str, standardize: bool) -> jr.Problem:
+    """Columns of correlation ½: a curvature that is hundreds of times that of most directions."""
+    rng = np.random.default_rng(0)
+    X = np.sqrt(0.5) * (rng.standard_normal((100, 200)) + rng.standard_normal((100, 1)))
+    y = X[:, :20] @ (-1.0) ** np.arange(20) + rng.standard_normal(100)
+    return jr.Problem(jr.losses.SquaredError(), X.astype(dtype), y, standardize=standardize)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_single_precision_certifies_correlated_columns(standardize):
+    """To 1e-5, and what it certifies holds in double precision."""
+    here, exact = correlated("float32", standardize), correlated("float64", standardize)
+    lams = jr.lambda_grid(jr.lambda_max(exact, jr.L1), 10, 0.05)
+    path = jr.path(here, jr.L1, lams, mode="batched", tol=1e-5)
+    assert bool(path.converged.all()), str(path)
+    double = jr.path(exact, jr.L1, lams, mode="batched", tol=1e-5)
+    # Rounding costs hardly a step.
+    assert path.steps.sum() < 1.3 * double.steps.sum()
+    for lam, coef, intercept in zip(lams, path.coef, path.intercept, strict=True):
+        found = jr.certify(exact, jr.L1(lam), coef.astype(float), intercept.astype(float))
+        assert found.gap <= 1.1e-5
+
+
+def test_what_single_precision_cannot_reach_is_said():
+    here = correlated("float32", False)
+    fit = jr.solve(here, jr.L1(0.05), tol=1e-12, throw=False)
+    assert not bool(fit.converged) and 1e-12 < fit.gap < 1e-4
+    assert "no further progress in this dtype" in str(fit)

@@ -170,6 +170,11 @@ def with_constant(c):
         "grad": lambda lam: jax.grad(total)(lam),
         "vmap": lambda lam: jax.vmap(jax.jit(total))(lam * jnp.ones(2)),
         "custom derivative": lambda lam: jax.nn.relu(total(lam)),
+        "solve": lambda lam: (
+            jr.solve(
+                jr.Problem(jr.losses.SquaredError(), c[:, None], np.arange(2.0)), jr.L1(lam), throw=False
+            ).coef
+        ),
         "single number": lambda lam: lam * c[0],
         "key": lambda lam: lam * jax.random.normal(key),
         "axis of a sum": lambda lam: jnp.sum(lam * jnp.ones((2, 2)), axis=int(c[0] > 1)),

@@ -14,7 +14,7 @@ import xarray
 
 import jaxreg as jr
 from jaxreg.sweeps._program import Program
-from tests.members import compilations
+from tests.members import compilations, problem
 from tests.sweeps.functions import AXES, LAMS, looped, number, shrunk
 from tests.sweeps.stores import devices
 
@@ -133,6 +133,21 @@ def test_what_a_jaxpr_does_not_show_is_not_mixed_up(kind):
 
     for factor in (2.0, 3.0):
         np.testing.assert_allclose(jr.sweep(make(factor), lam=LAMS).value, factor * LAMS)
+
+
+def test_the_same_solve_again_compiles_nothing():
+    """Batching rules of this package do nothing that the jaxpr does not show: those of a user might."""
+    here = problem("SquaredError", n=20, p=4)
+
+    def again(family):
+        fit = lambda lam: jr.solve(here, family(lam), throw=False).coef  # noqa: E731
+        return lambda: jr.sweep(fit, lam=LAMS, mesh=devices(1))
+
+    assert compilations(again(jr.L1)) == 1
+    assert compilations(again(jr.L1)) == 0
+    assert compilations(again(jr.SquaredL2)) == 1
+    assert compilations(again(jr.penalties.TotalVariation)) == 1
+    assert compilations(again(jr.penalties.TotalVariation)) == 0
 
 
 def test_settings_of_jax_are_not_mixed_up():

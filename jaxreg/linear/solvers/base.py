@@ -6,13 +6,13 @@ the certificate disagrees asks for a smaller residual. So a solver never decides
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._leaving import leaving_loop
 from jaxreg._types import Scalar
 from jaxreg.linear.certificate import Certificate, Reference, measure
 from jaxreg.linear.problem import Problem
@@ -53,13 +53,32 @@ class Solver(eqx.Module):
 
 
 class Outcome(eqx.Module):
-    """What the loop returns: the point, its certificate, the number of steps and the status."""
+    """What the loop returns: the point, its certificate, the number of steps and the status.
+
+    `rounds` are the steps that its place in a batch took part in; alone they are its own.
+    """
 
     coef: Array
     intercept: Array
     certificate: Certificate
     steps: Array
+    rounds: Array
     status: Status
+
+
+class _Progress(NamedTuple):
+    """What the loop carries: the solver's state; the last certificate, the best gap or kkt and the lowest
+    objective so far; the residual asked for; steps until the last look, looks without progress, steps since.
+    """
+
+    state: State
+    found: Certificate
+    best: Scalar
+    best_objective: Scalar
+    ask: Scalar
+    steps: Array
+    idle: Array
+    taken: Array
 
 
 #: Steps between two looks at the certificate, at most; looks without progress before the loop gives up.
@@ -82,46 +101,51 @@ def iterate(
     eps = jnp.finfo(problem.dtype).eps
     first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
 
-    def block(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Steps until the residual is what was asked for, then one look at the certificate."""
-        state, _, best, best_objective, ask, steps, idle = carry
+    def stepping(now: _Progress) -> Array:
+        finite = jnp.isfinite(now.state.objective)
+        left = (now.taken < _BLOCK) & (now.steps + now.taken < max_steps)
+        return finite & (now.state.residual > now.ask) & left
 
-        def going(inner: tuple[State, Array]) -> Array:
-            state, k = inner
-            finite = jnp.isfinite(state.objective)
-            return finite & (state.residual > ask) & (k < _BLOCK) & (steps + k < max_steps)
+    def step(now: _Progress) -> _Progress:
+        return now._replace(state=solver.step(problem, penalty, base, now.state), taken=now.taken + 1)
 
-        def one(inner: tuple[State, Array]) -> tuple[State, Array]:
-            return solver.step(problem, penalty, base, inner[0]), inner[1] + 1
-
-        state, taken = jax.lax.while_loop(going, one, (state, jnp.array(0)))
+    def look(now: _Progress) -> _Progress:
+        """One look at the certificate, and a smaller residual asked for where that is not enough."""
+        state, ask = now.state, now.ask
         found = measure(problem, penalty, base, state.coef, state.intercept, tol)
         reached = found.gap if penalty.has_conjugate else found.kkt
-        less = state.objective < best_objective - 2 * eps * jnp.abs(best_objective)
-        better = (reached < 0.9 * best) | less
+        less = state.objective < now.best_objective - 2 * eps * jnp.abs(now.best_objective)
+        better = (reached < 0.9 * now.best) | less
         # A look that came early, at a residual which can still fall, says nothing of what can be reached.
-        final = (taken >= _BLOCK) | (ask <= 4 * eps)
+        final = (now.taken >= _BLOCK) | (ask <= 4 * eps)
         # The first look takes no step: a start that is good enough stays as it is.
         less_still = jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
-        ask = jnp.where(jnp.isinf(ask), first, less_still)
-        best, best_objective = jnp.minimum(best, reached), jnp.minimum(best_objective, state.objective)
-        return state, found, best, best_objective, ask, steps + taken, jnp.where(better, 0, idle + final)
+        return _Progress(
+            state,
+            found,
+            jnp.minimum(now.best, reached),
+            jnp.minimum(now.best_objective, state.objective),
+            jnp.where(jnp.isinf(ask), first, less_still),
+            now.steps + now.taken,
+            jnp.where(better, 0, now.idle + final),
+            jnp.zeros_like(now.taken),
+        )
 
-    def unfinished(carry: tuple[Any, ...]) -> Array:
-        state, _, best, _, _, steps, idle = carry
+    def unfinished(now: _Progress) -> Array:
         # The objective of the start may be infinite; that of a later point says that the solver ran off.
-        sane = jnp.isfinite(state.objective) | (steps == 0)
-        return (best > tol) & (steps < max_steps) & (idle < _PATIENCE) & sane
+        sane = jnp.isfinite(now.state.objective) | (now.steps == 0)
+        return (now.best > tol) & (now.steps < max_steps) & (now.idle < _PATIENCE) & sane
 
     state = solver.init(problem, penalty, base, _begin(problem, start))
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
-    carry = (state, Certificate(never, never), never, state.objective, never, zero, zero)
-    state, found, best, _, _, steps, idle = jax.lax.while_loop(unfinished, block, carry)
+    begin = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
+    last, rounds = leaving_loop(unfinished, stepping, step, look, begin)
+    state, steps = last.state, last.steps
     finite = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
-    status = Status.where(idle >= _PATIENCE, Status.stalled, Status.max_steps)
-    status = Status.where(best <= tol, Status.converged, status)
+    status = Status.where(last.idle >= _PATIENCE, Status.stalled, Status.max_steps)
+    status = Status.where(last.best <= tol, Status.converged, status)
     status = Status.where(finite, status, Status.nonfinite)
-    return Outcome(state.coef, state.intercept, found, steps, status)
+    return Outcome(state.coef, state.intercept, last.found, steps, rounds, status)
 
 
 def _begin(problem: Problem, start: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -6,6 +6,11 @@ without momentum, so that the method is monotone and serves non-convex penalties
 at 1/curvature. Where the curvature varies (any loss but squared error) it grows by 5 % a step and is halved
 wherever the gradient turns too fast, the momentum kept: four to eight times fewer steps than a fixed one on
 logistic and multinomial data.
+
+In float32 three things are done about rounding, without which gaps end at 1e-4 to 1e-3 on correlated
+columns: a rise within it refuses no step, a curvature within it halves none, and steps that are too short for
+a coefficient's last bit add up in a second number beside it. The third is for elementary penalties (sums of
+L1, squared L2 and boxes, with factors); others stop earlier, and their status says so.
 """
 
 from typing import NamedTuple
@@ -15,22 +20,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._tree import two_sum
 from jaxreg._types import Scalar
 from jaxreg.linear.certificate import Reference, curvature
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.losses import SquaredError
 from jaxreg.penalties import Penalty
+from jaxreg.penalties.separable import ElementaryPenalty
 
 __all__ = ["ProximalGradient"]
 
 
 class _Point(NamedTuple):
-    """Coefficients, intercept and their linear image, so that a combination of points needs no product."""
+    """Coefficients, intercept and their linear image, so that a combination of points needs no product.
+
+    `low` is what coefficients in single precision leave over of the sum of all steps: where the largest
+    curvature makes steps short, each would be lost to rounding. It is None in double precision.
+    """
 
     coef: Array
     intercept: Array
     image: Array
+    low: Array | None
 
 
 class _Inner(NamedTuple):
@@ -39,6 +51,36 @@ class _Inner(NamedTuple):
     momentum: Scalar
     step: Scalar
     gram: tuple[Array, Array, Array] | None
+
+
+def _apart(a: _Point, b: _Point) -> Array:
+    """The coefficients of a − b."""
+    return a.coef - b.coef if a.low is None else (a.coef - b.coef) + (a.low - b.low)
+
+
+def _ahead(now: _Point, last: _Point, beta: Scalar) -> _Point:
+    """Beyond `now`, by so much of the way from `last`."""
+    ahead = jax.tree.map(lambda a, b: a + beta * (a - b), now, last)
+    if now.low is None:
+        return ahead
+    coef, low = two_sum(now.coef, now.low + beta * _apart(now, last))
+    return ahead._replace(coef=coef, low=low)
+
+
+def _prox(penalty: Penalty, ahead: _Point, by: Array, t: Scalar) -> tuple[Array, Array | None]:
+    """The prox of the point moved `by` so much. In single precision in two parts, where the penalty is
+    quadratic around it: what is far smaller than a coefficient is not lost.
+    """
+    if ahead.low is None:
+        return penalty.prox(ahead.coef + by, t), None
+    coef = penalty.prox(ahead.coef + (by + ahead.low), t)
+    if not isinstance(penalty, ElementaryPenalty):
+        return coef, jnp.zeros_like(coef)
+    given = penalty.coefficients()
+    pull = jnp.where(coef > 0, given.positive, -jnp.asarray(given.negative)) + given.curvature * ahead.coef
+    high, low = two_sum(ahead.coef, (by + ahead.low - t * pull) / (1 + t * given.curvature))
+    same = (high * coef > 0) & (coef > given.lower) & (coef < given.upper)
+    return jnp.where(same, high, coef), jnp.where(same, low, 0.0)
 
 
 class ProximalGradient(Solver):
@@ -64,7 +106,8 @@ class ProximalGradient(Solver):
             matrix = problem.design.weighted_gram(problem.weight)
             gram = (matrix, problem.design.rmatmul(residual), problem.value(null))
             intercept = base.intercept
-        point = _Point(coef, intercept, self._image(problem, gram, coef, intercept))
+        low = jnp.zeros_like(coef) if problem.dtype == jnp.float32 else None
+        point = _Point(coef, intercept, self._image(problem, gram, coef, intercept), low)
         z = point.image if gram is None else problem.predictor(coef, intercept)
         step = 1 / curvature(problem, z, base.spectrum)
         inner = _Inner(point, point, jnp.ones((), problem.dtype), step, gram)
@@ -77,28 +120,34 @@ class ProximalGradient(Solver):
         last, now, t = inner.previous, inner.current, inner.step
         nesterov = 0.5 * (1 + jnp.sqrt(1 + 4 * inner.momentum**2))
         beta = (inner.momentum - 1) / nesterov
-        ahead = jax.tree.map(lambda a, b: a + beta * (a - b), now, last)
+        ahead = _ahead(now, last, beta)
         slope, tilt = self._gradient(problem, inner.gram, ahead)
-        coef = penalty.prox(ahead.coef - t * slope, t)
+        coef, low = _prox(penalty, ahead, -t * slope, t)
         intercept = ahead.intercept - t * base.spectrum * tilt
-        new = _Point(coef, intercept, self._image(problem, inner.gram, coef, intercept))
-        moved, shifted = coef - ahead.coef, intercept - ahead.intercept
+        new = _Point(coef, intercept, self._image(problem, inner.gram, coef, intercept), low)
+        moved, shifted = _apart(new, ahead), intercept - ahead.intercept
         # Centred features make intercept and coefficients blocks of one bound: spectrum and 1.
         size = (jnp.sum(moved**2) + jnp.sum(shifted**2) / base.spectrum) / t
-        bounded = self._bend(problem, inner.gram, new, ahead) <= 1.001 * size
+        bend = self._bend(problem, inner.gram, new, ahead)
+        bounded = bend <= 1.001 * (jnp.sqrt(size) + self._rough(problem, base, inner.gram, new, t)) ** 2
         objective = self._loss(problem, inner.gram, new) + penalty.value(coef)
         plain = inner.momentum <= 1
+        # Rounding hides the last falls: a step that rises by less is taken, and turned back by `turned`.
+        slack = 4 * jnp.finfo(coef.dtype).eps * jnp.abs(objective)
         # A plain step under the bound falls by theory, also where rounding hides it.
-        taken = bounded & ((objective <= state.objective) | plain)
-        turned = jnp.sum((ahead.coef - coef) * (coef - now.coef)) > 0
+        taken = bounded & ((objective <= state.objective + slack) | plain)
+        turned = jnp.sum(moved * _apart(new, now)) < 0
         pick = lambda a, b: jax.tree.map(lambda x, y: jnp.where(taken, x, y), a, b)  # noqa: E731
-        grown = t if isinstance(problem.loss, SquaredError) else 1.05 * t
+        grown = 1.05 * t
+        if isinstance(problem.loss, SquaredError):
+            # Where rounding or a spectrum that was too small halved it, it comes back.
+            grown = jnp.minimum(grown, 1 / base.spectrum)
         residual = jnp.maximum(jnp.max(jnp.abs(moved)) / t, jnp.max(jnp.abs(shifted)) / (t * base.spectrum))
         chosen = pick(new, now)
         return State(
             chosen.coef,
             chosen.intercept,
-            jnp.where(taken, objective, state.objective),
+            jnp.where(taken, jnp.minimum(objective, state.objective), state.objective),
             jnp.where(taken | (plain & bounded), residual / base.gradient, jnp.inf),
             _Inner(
                 jax.tree.map(lambda x, y: jnp.where(bounded, x, y), now, last),
@@ -122,6 +171,16 @@ class ProximalGradient(Solver):
         if gram is not None:
             return jnp.sum((a.coef - b.coef) * (a.image - b.image))
         return jnp.sum((problem.residual(a.image) - problem.residual(b.image)) * (a.image - b.image))
+
+    def _rough(self, problem: Problem, base: Reference, gram: object, at: _Point, t: Scalar) -> Scalar:
+        """What rounding of coefficients and image may add to the root of `_bend`, at the largest curvature.
+
+        Without it a step that is all rounding would be halved again and again.
+        """
+        total = jnp.sum(at.coef**2)
+        if gram is None:
+            total += jnp.sum(problem.weight * at.image.T**2) / base.spectrum
+        return 4 * jnp.finfo(at.coef.dtype).eps * jnp.sqrt(total / t)
 
     def _gradient(self, problem: Problem, gram: object, point: _Point) -> tuple[Array, Array]:
         if gram is not None:
