@@ -157,17 +157,17 @@ class Working:
             capacity = self.capacity
             # A tight buffer lets too few columns in before they are missing.
             while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
-                capacity = self._larger(capacity)
+                capacity = self._larger(capacity, limit)
             most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
             self.change(np.concatenate([must, soon])[:most], capacity)
         return must.size <= limit
 
-    def _larger(self, capacity: int) -> int:
-        """The next capacity: no more than the samples ask for, as long as they do."""
+    def _larger(self, capacity: int, limit: int) -> int:
+        """The next capacity: no more than `limit` asks for, nor than the samples do as long as they do."""
+        larger = min(self.growth * capacity, -(-limit // _CHUNK) * _CHUNK + _CHUNK)
         # No more columns than samples are independent; half as many again may wait to join.
         enough = -(-int(1.5 * min(self.problem.shape)) // _CHUNK) * _CHUNK + _CHUNK
-        larger = self.growth * capacity
-        return enough if capacity < enough < larger else larger
+        return enough if self.flat and capacity < enough < larger else larger
 
     def join(self, index: np.ndarray) -> None:
         """More columns, for which there is room."""
