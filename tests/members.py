@@ -1,5 +1,5 @@
-"""What the laws run over: losses, problems with targets drawn from its model; a counter of compilations;
-penalties and their combinations.
+"""What the laws run over: losses, problems with targets drawn from its model; a counter of compilations; a
+mesh; penalties and their combinations.
 """
 
 import inspect
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import Mesh
 
 import jaxreg as jr
 
@@ -19,6 +21,13 @@ LOSSES = {
     "Poisson": jr.losses.Poisson(),
     "SquaredError": jr.losses.SquaredError(),
 }
+
+
+def devices(count: int) -> Mesh:
+    """A mesh of the first few devices; where there are fewer the test is skipped."""
+    if len(jax.devices()) < count:
+        pytest.skip(f"needs {count} devices, which a CPU has by XLA's flags alone")
+    return Mesh(np.array(jax.devices()[:count]), ("lanes",))
 
 
 def targets(name: str, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:

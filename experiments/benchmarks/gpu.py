@@ -9,14 +9,16 @@ It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. P
 - paths: a whole λ-path of the lasso in one batch, beside the same machine's CPU one λ after the other, and
   beside scikit-learn. Every certificate is computed again in float64.
 - lassos: small lassos with data of their own, by the number of lanes.
-- trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes.
+- trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes; then as many as the
+  memory of the device holds at once.
 
 `of product` and `of copy` are shares of the measured rates, by the arithmetic of the steps that were run: two
 products with X for a step of a lane; X read twice for a step of the batch (so `of copy` is above 1 where X
 stays in a cache). `waiting` is the share of those steps in which a lane was done, or waited for its look at
-the certificate, and had not left the batch yet. `largest
-kernels` come from a profile of one warm call, with the copies between host and device inside it. What cannot
-be had is null. Every part is written as it ends.
+the certificate, and had not left the batch yet. `largest kernels` come from a profile of one warm call, with
+the copies between host and device inside it; `host calls` are what the compiled program of a path asks of the
+host. Rows of `rough first steps` let the device multiply float32 with fewer digits (TF32) before it refines.
+What cannot be had is null. Every part is written as it ends.
 """
 
 import argparse
@@ -44,7 +46,9 @@ Row = dict[str, Any]
 
 
 class Sizes(NamedTuple):
-    """What is measured: side of the products, megabytes copied, (n, p) and lengths of paths, lanes."""
+    """What is measured: side of the products, megabytes copied, (n, p) and lengths of paths, lanes, and the
+    most lanes that are tried at once.
+    """
 
     side: int
     copied: int
@@ -52,14 +56,15 @@ class Sizes(NamedTuple):
     lambdas: tuple[int, ...]
     lassos: tuple[int, ...]
     trainings: tuple[int, ...]
+    most: int
     steps: int
 
 
 FULL = Sizes(
     8192, 2048, ((1000, 5000), (50000, 2000)), (100, 1000), (100, 1000, 10_000, 100_000),
-    (1, 10, 100, 1000, 4000), 500,
+    (1, 10, 100, 1000, 4000), 1_000_000, 500,
 )  # fmt: skip
-QUICK = Sizes(512, 32, ((100, 200),), (10, 20), (10, 100), (1, 10), 20)
+QUICK = Sizes(512, 32, ((100, 200),), (10, 20), (10, 100), (1, 10), 40, 20)
 #: Relative gaps asked for in each precision.
 GAPS = {"float64": (1e-4, 1e-6), "float32": (1e-4, 1e-5)}
 
@@ -118,16 +123,22 @@ def paths(sizes: Sizes, reached: dict[str, float]) -> list[Row]:
                     rows[-1] |= beside(X, y, lams, tol, rows[-1]["seconds"])
                     if tol != gaps[0]:  # compiled for the first gap
                         rows[-1]["cold"] = None
+                if dtype == "float32":
+                    rows.append(path_row(here, exact, lams, gaps[-1], reached, rough=True))
+                rows[-1]["host calls"] = host_calls(here, y, lams)
     return rows
 
 
-def path_row(here: Any, exact: Any, lams: jax.Array, tol: float, reached: dict[str, float]) -> Row:
+def path_row(
+    here: Any, exact: Any, lams: jax.Array, tol: float, reached: dict[str, float], rough: bool = False
+) -> Row:
     """A path in one batch: its times, its certificates, what they take of the device's rates."""
     (n, p), count, dtype = here.shape, lams.size, here.dtype.name
     found: list[Any] = []
 
     def call() -> Any:
-        found[:] = [jr.path(here, jr.L1, lams, tol=tol, mode="batched")]
+        solver = jr.ProximalGradient(coarse=rough)
+        found[:] = [jr.path(here, jr.L1, lams, tol=tol, mode="batched", solver=solver)]
         return found[0].coef
 
     cold, seconds = warm(call)
@@ -136,11 +147,27 @@ def path_row(here: Any, exact: Any, lams: jax.Array, tol: float, reached: dict[s
     work = 4 * n * p * int(rounds.sum())
     read = here.dtype.itemsize * (2 * n * p * int(rounds.max()) + 4 * (n + p) * int(rounds.sum()))
     gap = recomputed(exact, lams, found[0])
-    row = {"case": f"{n}x{p}, {count} λ, {dtype}, gap {tol:.0e}", "cold": cold, "seconds": seconds}
+    how = ", rough first steps" if rough else ""
+    row = {"case": f"{n}x{p}, {count} λ, {dtype}{how}, gap {tol:.0e}", "cold": cold, "seconds": seconds}
     row |= {"converged": int(found[0].converged.sum()), "largest gap in float64": gap}
     row |= {"of product": share(work / seconds, reached.get(f"product {dtype} highest"))}
     row |= {"of copy": share(read / seconds, reached.get("copy")), "waiting": waiting(steps, rounds)}
     return row | profiled(call)
+
+
+#: In the text of a compiled program: calls of Python or of the host, and what goes to and fro.
+_HOST = re.compile(r"custom_call_target=\"[^\"]*callback|\b(?:infeed|outfeed|send|recv)(?:-done)?\(")
+
+
+def host_calls(here: Any, y: np.ndarray, lams: jax.Array) -> int:
+    """How often the compiled program of a path in one batch asks something of the host."""
+    X = here.design.dense() + here.mean
+
+    def path(X: jax.Array, y: jax.Array, lams: jax.Array) -> jax.Array:
+        problem = jr.Problem(jr.losses.SquaredError(), X, y)
+        return jr.path(problem, jr.L1, lams, mode="batched").coef
+
+    return len(_HOST.findall(jax.jit(path).lower(X, y, lams).compile().as_text()))
 
 
 def waiting(steps: Any, rounds: Any) -> float:
@@ -205,20 +232,31 @@ def trainings(sizes: Sizes, _: dict[str, float]) -> list[Row]:
     train = training(sizes.steps)
     one = lambda seed: train(1e-4, seed)  # noqa: E731
     rows = [lane_row(one, count, lambda found: {}) for count in sizes.trainings]
+    most = jr.sweeps.fitting_lanes(one, seed=range(sizes.most))
+    rows.append(lane_row(one, most, lambda found: {}, most, repeats=1))
+    rows[-1]["case"] += (
+        " at once, all that were tried" if most == sizes.most else " at once, the most that fit"
+    )
     for row in rows:
         row["x one lane"] = row["per second"] / rows[0]["per second"]
     return rows
 
 
-def lane_row(one: Callable[..., Any], count: int, more: Callable[[Any], Row]) -> Row:
-    """A sweep over so many seeds: how many per second, and how many the memory let into one chunk."""
+def lane_row(
+    one: Callable[..., Any],
+    count: int,
+    more: Callable[[Any], Row],
+    max_lanes: int | None = None,
+    repeats: int = 3,
+) -> Row:
+    """A sweep over so many seeds: how many per second."""
     found: list[Any] = []
 
     def call() -> Any:
-        found[:] = [jr.sweep(one, seed=range(count), progress=False)]
+        found[:] = [jr.sweep(one, seed=range(count), max_lanes=max_lanes, progress=False)]
         return [value.values for value in found[0].data_vars.values()]
 
-    cold, seconds = warm(call)
+    cold, seconds = warm(call, repeats)
     row = {"case": f"{count} lanes", "cold": cold, "seconds": seconds, "per second": count / seconds}
     return row | more(found[0]) | profiled(call)
 

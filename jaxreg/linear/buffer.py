@@ -55,8 +55,7 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
     XT = jax.lax.dynamic_update_slice_in_dim(buffer.XT, rows, at, 0)
     if buffer.gram is None:
         return _Buffer(XT, None, None)
-    with jax.default_matmul_precision("highest"):
-        fresh = (rows * problem.weight) @ XT.T
+    fresh = (rows * problem.weight) @ XT.T
     gram = jax.lax.dynamic_update_slice_in_dim(buffer.gram, fresh, at, 0)
     gram = jax.lax.dynamic_update_slice_in_dim(gram, fresh.T, at, 1)
     return _Buffer(XT, gram, buffer.kept)
@@ -77,8 +76,7 @@ def _moved(buffer: _Buffer, order: Array) -> _Buffer:
 
 @jax.jit
 def _gram(problem: Problem) -> Array:
-    with jax.default_matmul_precision("highest"):
-        return problem.design.weighted_gram(problem.weight)
+    return problem.design.weighted_gram(problem.weight)
 
 
 class Working:

@@ -212,6 +212,7 @@ def _feasible(problem: Problem, at: Point) -> Array:
     return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
 
 
+@jax.default_matmul_precision("highest")
 def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: ArrayLike) -> Certificate:
     """How near the optimum any point is: coefficients (p,) or (p, K) and intercept on the scale of the data.
 

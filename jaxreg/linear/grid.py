@@ -81,6 +81,7 @@ def _moves(problem: Problem, grid: PenaltyGrid, base: Reference, coef: Array, gr
     return jax.vmap(moved)(grid.carried)
 
 
+@jax.default_matmul_precision("highest")
 def lambda_max(problem: Problem, family: Family) -> Scalar:
     """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.
 

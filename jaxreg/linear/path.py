@@ -64,14 +64,13 @@ class Path(eqx.Module):
             out[np.asarray(self.status == item)] = name
         return out.tolist()
 
+    @jax.default_matmul_precision("highest")
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
         X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
-        with jax.default_matmul_precision("highest"):
-            z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef)
-        z = z + self.intercept[:, None]
+        z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef) + self.intercept[:, None]
         return z if offset is None else z + jnp.asarray(offset, z.dtype)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
@@ -91,6 +90,7 @@ class Path(eqx.Module):
         found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names}
         return Solution(**found, loss=self.loss)
 
+    @jax.default_matmul_precision("highest")
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`.
 
@@ -174,6 +174,7 @@ def _degrees(problem: Any, grid: PenaltyGrid, base: Any, coef: Array, intercept:
     return jax.lax.map(one, (grid.carried, coef, intercept))
 
 
+@jax.default_matmul_precision("highest")
 def path(
     problem: Problem,
     family: Family,

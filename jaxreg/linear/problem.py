@@ -195,6 +195,7 @@ class Problem(eqx.Module):
 
 
 @partial(jax.jit, static_argnums=(2, 3))
+@jax.default_matmul_precision("highest")
 def _moments(raw: Design, weight: Array, intercept: bool, standardize: bool) -> tuple[Array, ...]:
     """Of sample weights that sum to 1: they, means and deviations of the columns, what is taken off them and
     by what they are divided, and which are constant.

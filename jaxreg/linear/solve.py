@@ -63,6 +63,7 @@ class Solution(eqx.Module):
         )
 
 
+@jax.default_matmul_precision("highest")
 def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
     X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
     if X.ndim != 2 or X.shape[1] != coef.shape[0]:
@@ -120,6 +121,7 @@ def _solve(problem: Any, penalty: Any, solver: Any, init: Any, tol: Any, max_ste
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
 
+@jax.default_matmul_precision("highest")
 def solve(
     problem: Problem,
     penalty: Penalty,
@@ -173,6 +175,7 @@ def _free_fit(problem: Problem, base: Reference) -> tuple[Array, Array, Array]:
     return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
 
 
+@jax.default_matmul_precision("highest")
 def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.
 

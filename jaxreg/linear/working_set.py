@@ -76,9 +76,8 @@ def _check(
         missing = jnp.where(outside & (now > unit), now, 0.0)
         return Checked(objective, *found, missing, moved(grid.row(ahead)))
 
-    with jax.default_matmul_precision("highest"):
-        ahead = jnp.minimum(lanes + _AHEAD, last)
-        return jax.vmap(one)((grid.part(lanes), grid.part(ahead), coef, intercept))
+    ahead = jnp.minimum(lanes + _AHEAD, last)
+    return jax.vmap(one)((grid.part(lanes), grid.part(ahead), coef, intercept))
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """`sweep`: a pure function over the product of labelled axes, as batched lanes in chunks of one program."""
 
 import contextlib
+import math
 import os
 import warnings
 from collections import OrderedDict, deque
@@ -19,7 +20,7 @@ from jaxreg.sweeps._program import Program, axis
 from jaxreg.sweeps._progress import bar
 from jaxreg.sweeps.store import Memory, Plan, Zarr, locked
 
-__all__ = ["sweep"]
+__all__ = ["fitting_lanes", "sweep"]
 
 #: Lanes of one chunk where memory sets no lower limit: on a CPU more of them gain nothing.
 _MOST = {"cpu": 128}
@@ -71,21 +72,18 @@ def sweep(
     >>> found.l1.sel(lam=1.0).values.tolist(), found.l2.dims
     ([-1.0, 0.0, 3.0], ('lam', 'w'))
     """
-    if not axes:
-        raise ValueError("sweep needs at least one axis, such as lam=jnp.geomspace(1e-3, 1.0, 20)")
     if max_lanes is not None and (
         isinstance(max_lanes, bool) or not isinstance(max_lanes, int | np.integer) or max_lanes < 1
     ):
         raise ValueError(f"max_lanes must be a whole number ≥ 1, got {max_lanes!r}")
-    both = {name: axis(name, values) for name, values in axes.items()}
-    program = Program(fn, {name: lane for name, (_, lane) in both.items()})
+    program, lanes, labels = _traced(fn, axes)
     mesh = mesh if mesh is not None else Mesh(np.array(jax.local_devices()), ("lanes",))
     plan = Plan(
-        {name: label for name, (label, _) in both.items()},
+        labels,
         dict(zip(program.names, program.shapes, strict=True)),
-        _identity(program, [lane for _, lane in both.values()], list(axes), max_lanes, mesh),
+        _identity(program, lanes, list(axes), max_lanes, mesh),
     )
-    runner = _Runner(program, [lane for _, lane in both.values()], mesh)
+    runner = _Runner(program, lanes, mesh)
     if store is None:
         memory = Memory(plan, runner.fit(plan, max_lanes))
         _run(runner, memory, progress)
@@ -97,6 +95,37 @@ def sweep(
             kept.create(runner.fit(plan, max_lanes))
         _run(runner, kept, progress)
         return _told(kept.dataset())
+
+
+def fitting_lanes(fn: Callable[..., Any], *, device: Any = None, **axes: Any) -> int:
+    """How many lanes of a sweep of `fn` over `axes` the free memory of a device holds at once, up to all.
+
+    By XLA's own account of the compiled program; nothing is run. `sweep` takes 4,096 lanes at once at most
+    (128 on a CPU), beyond which more gain little: give it this number as `max_lanes` to have them. `device`
+    None is the first. All lanes where the device does not tell its memory. Raises what `sweep` raises for
+    axes that it cannot take.
+
+    >>> fitting_lanes(lambda lam: lam**2, lam=[0.5, 1.0, 2.0])
+    3
+    """
+    program, lanes = _traced(fn, axes)[:2]
+    device = jax.local_devices()[0] if device is None else device
+    runner, free = _Runner(program, lanes, Mesh(np.array([device]), ("lanes",))), free_bytes(device)
+    most = math.prod(lane.size for lane in lanes)
+    while (fewer := runner.within(most, free)) < most:
+        most = fewer
+    return most
+
+
+def _traced(
+    fn: Callable[..., Any], axes: dict[str, Any]
+) -> tuple[Program, list[np.ndarray], dict[str, np.ndarray]]:
+    """The program, and its axes as the lanes get them and as they label the results."""
+    if not axes:
+        raise ValueError("sweep needs at least one axis, such as lam=jnp.geomspace(1e-3, 1.0, 20)")
+    both = {name: axis(name, values) for name, values in axes.items()}
+    lanes = {name: lane for name, (_, lane) in both.items()}
+    return Program(fn, lanes), list(lanes.values()), {name: label for name, (label, _) in both.items()}
 
 
 def _identity(
@@ -161,13 +190,17 @@ class _Runner:
         limit = max_lanes or min(-(-total // shares), _MOST.get(device.platform, _MOST_ELSEWHERE))
         blocks = plan.blocks(limit)
         free = free_bytes(device) if max_lanes is None else None
-        while free is not None and blocks.lanes > 1:
-            share = free // (self.at_once // len(self.devices) + 1)
-            needed = needed_bytes(self.compile(blocks.lanes))
-            if needed <= share:
-                break
-            blocks = plan.blocks(max(1, min(blocks.lanes * share // needed, blocks.lanes - 1)))
+        share = None if free is None else free // (self.at_once // len(self.devices) + 1)
+        while (fewer := self.within(blocks.lanes, share)) < blocks.lanes:
+            blocks = plan.blocks(fewer)
         return blocks
+
+    def within(self, width: int, memory: int | None) -> int:
+        """`width` where so many bytes hold as many lanes, else about how many they hold; None holds all."""
+        if memory is None or width == 1:
+            return width
+        needed = needed_bytes(self.compile(width))
+        return width if needed <= memory else max(1, min(width * memory // needed, width - 1))
 
     def results(self, blocks: Blocks, boxes: list[int]) -> Iterator[list[np.ndarray]]:
         """The results of each box in turn; those after it run meanwhile."""

@@ -1,12 +1,12 @@
 """Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
 import jaxreg as jr
+from tests.members import devices
 
 rng = np.random.default_rng(5)
 X = rng.normal(size=(50, 8))
@@ -109,7 +109,7 @@ def test_float32_says_what_it_reached():
 
 def test_a_mesh_gives_the_same_path():
     """Ten lanes on four devices: padded, run apart, cut; and only in a batch."""
-    problem, mesh = PROBLEMS["logistic"], jax.make_mesh((4,), ("lam",), devices=jax.devices()[:4])
+    problem, mesh = PROBLEMS["logistic"], devices(4)
     lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 10, 1e-2)
     alone, spread = jr.path(problem, jr.L1, lams, mode="batched"), jr.path(problem, jr.L1, lams, mesh=mesh)
     assert spread.mode == "batched"

@@ -2,6 +2,8 @@
 all columns.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,8 @@ from jaxreg.linear.solvers import _pivot
 from tests.members import compilations
 
 P = jr.penalties
+#: On an accelerator "auto" is not warm.
+warm = functools.partial(jr.path, mode="warm")
 LABELS = np.arange(600) // 4
 FAMILIES = {
     "L1": jr.L1,
@@ -48,7 +52,7 @@ def test_certified_on_all_columns(loss, name):
     """A duality gap, recomputed from the data, leaves no room for a column that was left out."""
     here, family = wide(loss, standardize=True), FAMILIES[name]
     lams = jr.lambda_grid(jr.lambda_max(here, family), 25, 0.05)
-    found = jr.path(here, family, lams, tol=1e-8)
+    found = warm(here, family, lams, tol=1e-8)
     assert found.reason.startswith("Newton on working sets"), found.reason
     assert bool(found.converged.all()), found
     assert float(found.gap.max()) <= 1e-8
@@ -60,8 +64,8 @@ def test_certified_on_all_columns(loss, name):
 def test_as_without_working_sets():
     here = wide("SquaredError", standardize=True)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 10, 0.1)
-    found = jr.path(here, jr.L1, lams, tol=1e-9)
-    plain = jr.path(here, jr.L1, lams, tol=1e-9, solver=jr.ProximalGradient())
+    found = warm(here, jr.L1, lams, tol=1e-9)
+    plain = warm(here, jr.L1, lams, tol=1e-9, solver=jr.ProximalGradient())
     np.testing.assert_allclose(found.coef, plain.coef, atol=1e-4)
     np.testing.assert_allclose(found.objective, plain.objective, rtol=1e-8)
 
@@ -70,11 +74,11 @@ def test_where_pivots_fail_newton_goes_on(monkeypatch):
     """With no round to take, pivots solve no λ; the path is the same."""
     here = wide("SquaredError", standardize=True)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 10, 0.1)
-    wanted = jr.path(here, jr.L1, lams, tol=1e-9)
+    wanted = warm(here, jr.L1, lams, tol=1e-9)
     jax.clear_caches()
     with monkeypatch.context() as patch:
         patch.setattr(_pivot, "_ROUNDS", 0)
-        found = jr.path(here, jr.L1, lams, tol=1e-9)
+        found = warm(here, jr.L1, lams, tol=1e-9)
     jax.clear_caches()
     assert bool(found.converged.all()) and found.reason == wanted.reason
     np.testing.assert_allclose(found.coef, wanted.coef, atol=1e-6)
@@ -83,7 +87,7 @@ def test_where_pivots_fail_newton_goes_on(monkeypatch):
 
 def test_not_convex_in_few_columns():
     here = wide("SquaredError")
-    found = jr.path(here, P.MCP, num=20, ratio=0.2)
+    found = warm(here, P.MCP, num=20, ratio=0.2)
     assert bool(found.converged.all())
     assert float(found.kkt.max()) <= 1e-6
     assert 0 < int((found.coef[-1] != 0).sum()) < 90
@@ -91,7 +95,7 @@ def test_not_convex_in_few_columns():
 
 def test_single_precision():
     here = wide("Logistic", dtype="float32")
-    found = jr.path(here, jr.L1, num=15, ratio=0.1)
+    found = warm(here, jr.L1, num=15, ratio=0.1)
     assert found.coef.dtype == jnp.float32
     assert bool(found.converged.all()), found
 
@@ -102,7 +106,7 @@ def test_several_outputs():
     here = jr.Problem(
         jr.losses.Multinomial(3), X, np.argmax(X[:, :3] + 0.5 * rng.normal(size=(80, 3)), axis=1)
     )
-    found = jr.path(here, P.RowL2, num=10, ratio=0.2, tol=1e-8)
+    found = warm(here, P.RowL2, num=10, ratio=0.2, tol=1e-8)
     assert found.reason.startswith("Newton on working sets")
     assert bool(found.converged.all())
     rows = np.any(np.asarray(found.coef[-1]) != 0, axis=1)
@@ -111,14 +115,14 @@ def test_several_outputs():
 
 def test_the_null_fit_stays_exactly_null():
     for loss in ("SquaredError", "Logistic"):
-        found = jr.path(wide(loss), jr.L1, num=5, ratio=0.5)
+        found = warm(wide(loss), jr.L1, num=5, ratio=0.5)
         assert not np.any(found.coef[0]) and int(found.steps[0]) == 0
 
 
 def test_another_path_of_the_same_size_compiles_nothing():
     first, second = wide("Logistic"), wide("Logistic", sample_weight=np.linspace(1.0, 2.0, 90))
-    jr.path(first, jr.L1, num=12, ratio=0.1)
-    assert compilations(lambda: jr.path(second, jr.L1, num=12, ratio=0.12)) == 0
+    warm(first, jr.L1, num=12, ratio=0.1)
+    assert compilations(lambda: warm(second, jr.L1, num=12, ratio=0.12)) == 0
 
 
 def test_few_shapes_are_compiled(monkeypatch):
@@ -131,7 +135,7 @@ def test_few_shapes_are_compiled(monkeypatch):
     rng = np.random.default_rng(3)
     X = rng.normal(size=(700, 1500))
     y = X[:, :400] @ rng.normal(size=400) + rng.normal(size=700)
-    found = jr.path(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=30, ratio=0.02)
+    found = warm(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=30, ratio=0.02)
     assert bool(found.converged.all())
     assert 2 <= len(set(made)) <= 3, made
 
@@ -143,7 +147,7 @@ def test_rounding_hides_no_step():
     y = X[:, :20] @ rng.normal(size=20) + 0.001 * rng.normal(size=100)
     groups = np.arange(200) // 4
     here = jr.Problem(jr.losses.SquaredError(), X, y)
-    found = jr.path(here, lambda lam: P.GroupL2(lam, groups), num=60, ratio=1e-3, tol=1e-10)
+    found = warm(here, lambda lam: P.GroupL2(lam, groups), num=60, ratio=1e-3, tol=1e-10)
     assert bool(found.converged.all())
     assert int(found.steps.max()) <= 5
 
@@ -154,7 +158,7 @@ def test_beyond_the_limit_another_solver_goes_on():
     base = reference(here, here.working_penalty(jr.L1(lams[0])))
     grid = here.working_grid(jr.L1, lams)
     part = working_set.follow(here, grid, lams, base, jr.Newton(), 1e-6, 1000, limit=30)
-    whole = jr.path(here, jr.L1, lams)
+    whole = warm(here, jr.L1, lams)
     assert 0 < part.done < 15
     np.testing.assert_allclose(part.gap[: part.done], whole.gap[: part.done], atol=1e-6)
 
@@ -162,7 +166,7 @@ def test_beyond_the_limit_another_solver_goes_on():
 def test_what_was_left_is_solved_and_told(monkeypatch):
     here = wide("SquaredError", standardize=True)
     monkeypatch.setattr("jaxreg.linear.path.follow", lambda *args: working_set.follow(*args, limit=30))
-    found = jr.path(here, jr.L1, num=15, ratio=0.1)
+    found = warm(here, jr.L1, num=15, ratio=0.1)
     assert bool(found.converged.all())
     assert "ProximalGradient for" in found.reason
 
@@ -170,12 +174,12 @@ def test_what_was_left_is_solved_and_told(monkeypatch):
 def test_reasons():
     here = wide("SquaredError", p=20)
     short = {"num": 3, "ratio": 0.5}
-    assert "couples" in jr.path(here, P.TotalVariation, **short).reason
-    assert "as asked for" in jr.path(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
+    assert "couples" in warm(here, P.TotalVariation, **short).reason
+    assert "as asked for" in warm(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
     assert "one batch" in jr.path(here, jr.L1, mode="batched", **short).reason
     lams = jnp.array([0.2, 0.1])
     traced = jax.jit(
-        lambda y: jr.path(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams).kkt
+        lambda y: warm(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams).kkt
     )
     assert traced(here.y).shape == (2,)
 
@@ -195,7 +199,7 @@ def test_sparse_is_dense(loss, standardize):
     there, here = make(X), make(X.toarray())
     assert isinstance(there.design.inner, SparseDesign)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 12, 0.05)
-    sparse, dense = (jr.path(problem, jr.L1, lams, tol=1e-9) for problem in (there, here))
+    sparse, dense = (warm(problem, jr.L1, lams, tol=1e-9) for problem in (there, here))
     np.testing.assert_allclose(sparse.coef, dense.coef, atol=1e-6)
     np.testing.assert_allclose(sparse.predict(X.tocsr()), dense.predict(X.toarray()), atol=1e-6)
 
@@ -243,7 +247,7 @@ def test_standardised_without_a_copy():
     # Where the mean would swallow the digits, the columns are centred in a copy.
     far = jr.Problem(jr.losses.SquaredError(), X + 1e9, X[:, 0], standardize=True)
     assert isinstance(far.design, DenseDesign)
-    assert jr.path(far, jr.L1, num=5, ratio=0.1).converged.all()
+    assert warm(far, jr.L1, num=5, ratio=0.1).converged.all()
 
 
 def test_rows_spread_over_devices():
@@ -252,8 +256,8 @@ def test_rows_spread_over_devices():
     X = jax.device_put(here.design.inner.X, NamedSharding(mesh, PartitionSpec("rows")))
     y = jax.device_put(here.y, NamedSharding(mesh, PartitionSpec("rows")))
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 8, 0.2)
-    spread = jr.path(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, lams, tol=1e-9)
-    np.testing.assert_allclose(spread.coef, jr.path(here, jr.L1, lams, tol=1e-9).coef, atol=1e-7)
+    spread = warm(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, lams, tol=1e-9)
+    np.testing.assert_allclose(spread.coef, warm(here, jr.L1, lams, tol=1e-9).coef, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +285,6 @@ def test_groups_are_in_use_as_a_whole():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 600))
     here = jr.Problem(jr.losses.SquaredError(), X, X[:, :20] @ rng.normal(size=20) + rng.normal(size=200))
-    found = jr.path(here, lambda lam: jr.GroupL2(lam, np.arange(600) // 10), num=20, ratio=0.1)
+    found = warm(here, lambda lam: jr.GroupL2(lam, np.arange(600) // 10), num=20, ratio=0.1)
     assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
     assert int(found.steps.max()) <= 10

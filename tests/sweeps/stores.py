@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import zarr
-from jax.sharding import Mesh
 
 import jaxreg as jr
 from jaxreg.sweeps import store as store_module
@@ -47,11 +46,6 @@ def swept(store=None, fn=results, max_lanes=4, **given):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lanes are not finite")
         return jr.sweep(fn, store=store, max_lanes=max_lanes, **({**AXES, **given}))
-
-
-def devices(count):
-    """A mesh of the first few devices."""
-    return Mesh(np.array(jax.devices()[:count]), ("lanes",))
 
 
 def digest(folder):

@@ -17,7 +17,8 @@ import zarr
 
 import jaxreg as jr
 from jaxreg.sweeps import open_store
-from tests.sweeps.stores import AXES, LAMS, devices, digest, finished, results, swept
+from tests.members import devices
+from tests.sweeps.stores import AXES, LAMS, digest, finished, results, swept
 
 SWEEP = sys.modules["jaxreg.sweeps.sweep"]
 

@@ -15,7 +15,8 @@ import zarr
 from jaxreg.sweeps import open_store
 from jaxreg.sweeps import store as store_module
 from jaxreg.sweeps.store import Zarr
-from tests.sweeps.stores import at_box, child, devices, digest, finished, swept
+from tests.members import devices
+from tests.sweeps.stores import at_box, child, digest, finished, swept
 
 # ---------------------------------------------------------------- killed
 

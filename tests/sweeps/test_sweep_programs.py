@@ -14,9 +14,8 @@ import xarray
 
 import jaxreg as jr
 from jaxreg.sweeps._program import Program
-from tests.members import compilations, problem
+from tests.members import compilations, devices, problem
 from tests.sweeps.functions import AXES, LAMS, looped, number, shrunk
-from tests.sweeps.stores import devices
 
 SWEEP = sys.modules["jaxreg.sweeps.sweep"]
 
@@ -205,6 +204,22 @@ def test_the_chunk_shrinks_to_the_memory_there_is(monkeypatch):
     found = jr.sweep(shrunk, **axes, mesh=devices(1))
     assert len(asked) == 2
     np.testing.assert_array_equal(found["l1"], looped(shrunk, axes)["l1"])
+
+
+def test_lanes_that_fit_do_and_more_do_not(programs, monkeypatch):
+    fn = lambda lam, seed: jnp.sum(jnp.sort(jnp.sin(lam * jnp.arange(5000.0) + seed)))  # noqa: E731
+    axes = {"lam": np.linspace(0, 1, 10), "seed": range(4)}
+    assert jr.sweeps.fitting_lanes(fn, **axes) == 40
+    (whole,) = needed(programs)
+    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: whole // 3)
+    most = jr.sweeps.fitting_lanes(fn, **axes)
+    assert 8 <= most <= 14
+    assert needed(programs)[-1] <= whole // 3
+    assert jr.sweep(fn, **axes, max_lanes=most).attrs["done"] == 40
+    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 0)
+    assert jr.sweeps.fitting_lanes(fn, **axes) == 1
+    with pytest.raises(ValueError, match="at least one axis"):
+        jr.sweeps.fitting_lanes(fn)
 
 
 HANGS = """

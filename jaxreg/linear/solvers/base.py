@@ -3,12 +3,17 @@
 A solver writes `init` and `step`, as pure functions of immutable state, and exposes in its state the current
 point and a cheap residual. The loop takes steps until that residual is small, asks the certificate, and where
 the certificate disagrees asks for a smaller residual. So a solver never decides that it is done.
+
+Matrix products have the full precision of the working dtype: some devices multiply float32 with the digits of
+TF32 or bfloat16 unless told otherwise. A solver may take its first steps that way (`rough`); the certificates
+between them and every step after them are exact, so that what comes out is.
 """
 
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -42,6 +47,11 @@ class State(eqx.Module):
 
 class Solver(eqx.Module):
     """Base of all solvers. To add one: subclass, write `init` and `step`, name it in `solvers/__init__`."""
+
+    @property
+    def rough(self) -> bool:
+        """Whether float32 steps are taken in rough products first, as long as they halve the gap."""
+        return False
 
     @abstractmethod
     def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
@@ -85,6 +95,7 @@ class _Progress(NamedTuple):
 _BLOCK, _PATIENCE = 500, 4
 
 
+@jax.default_matmul_precision("highest")
 def iterate(
     solver: Solver,
     problem: Problem,
@@ -98,6 +109,36 @@ def iterate(
 
     An infinite gap is not excused by a small kkt: weights that run off to infinity have that too. Pure.
     """
+    never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
+    state = solver.init(problem, penalty, base, _begin(problem, start))
+    last = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
+    call, rounds = (solver, problem, penalty, base, tol, max_steps), zero
+    if solver.rough and problem.dtype == jnp.float32:
+        first, rounds = _run(last, *call, rough=True)
+        state = solver.init(problem, penalty, base, (first.state.coef, first.state.intercept))
+        again = first._replace(state=state, best_objective=state.objective, ask=never, idle=zero, taken=zero)
+        # Where rough steps ran off, exact ones begin where they did.
+        last = jax.tree.map(lambda x, y: jnp.where(jnp.isfinite(state.objective), x, y), again, last)
+    last, more = _run(last, *call, rough=False)
+    state, rounds = last.state, rounds + more
+    finite = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
+    status = Status.where(last.idle >= _PATIENCE, Status.stalled, Status.max_steps)
+    status = Status.where(last.best <= tol, Status.converged, status)
+    status = Status.where(finite, status, Status.nonfinite)
+    return Outcome(state.coef, state.intercept, last.found, last.steps, rounds, status)
+
+
+def _run(
+    begin: _Progress,
+    solver: Solver,
+    problem: Problem,
+    penalty: Penalty,
+    base: Reference,
+    tol: Scalar,
+    max_steps: Scalar,
+    rough: bool,
+) -> tuple[_Progress, Array]:
+    """Steps and looks, as far as they lead; where they are `rough`, until a look gains less than a half."""
     eps = jnp.finfo(problem.dtype).eps
     first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
 
@@ -107,7 +148,8 @@ def iterate(
         return finite & (now.state.residual > now.ask) & left
 
     def step(now: _Progress) -> _Progress:
-        return now._replace(state=solver.step(problem, penalty, base, now.state), taken=now.taken + 1)
+        with jax.default_matmul_precision("tensorfloat32" if rough else "highest"):
+            return now._replace(state=solver.step(problem, penalty, base, now.state), taken=now.taken + 1)
 
     def look(now: _Progress) -> _Progress:
         """One look at the certificate, and a smaller residual asked for where that is not enough."""
@@ -118,6 +160,9 @@ def iterate(
         better = (reached < 0.9 * now.best) | less
         # A look that came early, at a residual which can still fall, says nothing of what can be reached.
         final = (now.taken >= _BLOCK) | (ask <= 4 * eps)
+        idle = jnp.where(better, 0, now.idle + final)
+        if rough:
+            idle = jnp.where(reached < 0.5 * now.best, 0, _PATIENCE)
         # The first look takes no step: a start that is good enough stays as it is.
         less_still = jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
         return _Progress(
@@ -127,7 +172,7 @@ def iterate(
             jnp.minimum(now.best_objective, state.objective),
             jnp.where(jnp.isinf(ask), first, less_still),
             now.steps + now.taken,
-            jnp.where(better, 0, now.idle + final),
+            idle,
             jnp.zeros_like(now.taken),
         )
 
@@ -136,16 +181,7 @@ def iterate(
         sane = jnp.isfinite(now.state.objective) | (now.steps == 0)
         return (now.best > tol) & (now.steps < max_steps) & (now.idle < _PATIENCE) & sane
 
-    state = solver.init(problem, penalty, base, _begin(problem, start))
-    never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
-    begin = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
-    last, rounds = leaving_loop(unfinished, stepping, step, look, begin)
-    state, steps = last.state, last.steps
-    finite = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
-    status = Status.where(last.idle >= _PATIENCE, Status.stalled, Status.max_steps)
-    status = Status.where(last.best <= tol, Status.converged, status)
-    status = Status.where(finite, status, Status.nonfinite)
-    return Outcome(state.coef, state.intercept, last.found, steps, rounds, status)
+    return leaving_loop(unfinished, stepping, step, look, begin)
 
 
 def _begin(problem: Problem, start: tuple[Array, Array]) -> tuple[Array, Array]:

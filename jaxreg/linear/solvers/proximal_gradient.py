@@ -87,10 +87,18 @@ class ProximalGradient(Solver):
     """FISTA with objective-guarded restart; works for every loss and penalty.
 
     `gram`: whether to work on XᵀWX instead of X, which squared error allows. None does so in float64 where
-    p ≤ n; in float32 the Gram matrix loses half of the few digits there are.
+    p ≤ n; in float32 the Gram matrix loses half of the few digits there are. `coarse`: whether float32 steps
+    multiply as the device does it fastest (TF32 on some GPUs, bfloat16 in three parts on TPUs) as long as
+    that halves the gap from look to look; the steps after it and all certificates are exact.
     """
 
     gram: bool | None = eqx.field(default=None, static=True)
+    coarse: bool = eqx.field(default=False, static=True)
+
+    @property
+    def rough(self) -> bool:
+        """As asked for."""
+        return self.coarse
 
     def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
         """The state at `start`, projected on the penalty's domain."""

@@ -1,0 +1,124 @@
+"""Matrix products are exact on devices that multiply float32 with fewer digits unless told otherwise.
+
+A CPU does not; a design stands in for the device here, by the precision that is asked for where its products
+are traced.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg.linear.certificate import reference
+from jaxreg.linear.design import DenseDesign
+from jaxreg.linear.solvers import base
+from tests.members import problem
+
+
+def asked():
+    return jax.config.jax_default_matmul_precision
+
+
+class Strict(DenseDesign):
+    """Refuses what is not asked for in full precision."""
+
+    def matmul(self, w):
+        """X @ w."""
+        assert asked() == "highest", asked()
+        return super().matmul(w)
+
+    def rmatmul(self, u):
+        """Xᵀ @ u."""
+        assert asked() == "highest", asked()
+        return super().rmatmul(u)
+
+    def columns(self, index):
+        """Some of them."""
+        assert asked() == "highest", asked()
+        return super().columns(index)
+
+
+class Rounding(DenseDesign):
+    """Multiplies with the eleven digits of TF32 where they will do."""
+
+    def matmul(self, w):
+        """X @ w."""
+        return super().matmul(w) if asked() == "highest" else cut(self.X) @ cut(w)
+
+    def rmatmul(self, u):
+        """Xᵀ @ u."""
+        return super().rmatmul(u) if asked() == "highest" else cut(u) @ cut(self.X)
+
+
+def cut(x):
+    return jax.lax.reduce_precision(x, 8, 10)
+
+
+def with_design(here, kind):
+    return eqx.tree_at(lambda p: p.design, here, kind(here.design.dense()))
+
+
+@pytest.mark.parametrize("loss", ["SquaredError", "Logistic", "Multinomial"])
+@pytest.mark.usefixtures("compiled_fast")
+def test_every_product_is_exact(loss):
+    here = with_design(problem(loss, jnp.dtype("float32")), Strict)
+    top = jr.lambda_max(here, jr.L1)
+    lams = jr.lambda_grid(top, 3, 0.3)
+    for mode in ("warm", "batched"):
+        found = jr.path(here, jr.L1, lams, mode=mode)
+        assert bool(found.converged.all())
+    for solver in (jr.ProximalGradient(), jr.Newton()):
+        fit = jr.solve(here, jr.L1(0.3 * top), solver=solver)
+        jr.certify(here, jr.L1(0.3 * top), fit.coef, fit.intercept)
+
+
+def hard():
+    """Correlated columns in float32: a lasso whose gap the digits of TF32 do not bring below 1e-5."""
+    rng = np.random.default_rng(0)
+    X = np.sqrt(0.5) * (rng.normal(size=(120, 60)) + rng.normal(size=(120, 1)))
+    y = X[:, :5].sum(axis=1) + rng.normal(size=120)
+    here = jr.Problem(jr.losses.SquaredError(), X.astype("float32"), y, intercept=False)
+    here = with_design(here, Rounding)
+    penalty = here.working_penalty(jr.L1(0.02 * jr.lambda_max(here, jr.L1)))
+    return here, penalty, reference(here, penalty)
+
+
+def rough_steps(here, penalty, ref, tol):
+    """As far as steps in rough products alone lead."""
+    solver, zero = jr.ProximalGradient(), jnp.array(0)
+    state = solver.init(here, penalty, ref, here.zeros())
+    never = jnp.array(jnp.inf, here.dtype)
+    begin = base._Progress(
+        state, base.Certificate(never, never), never, state.objective, never, zero, zero, zero
+    )
+    return base._run(begin, solver, here, penalty, ref, jnp.float32(tol), jnp.array(5000), rough=True)[0]
+
+
+def test_what_rough_products_leave_exact_ones_finish():
+    here, penalty, ref = hard()
+    assert float(rough_steps(here, penalty, ref, 1e-5).best) > 1e-5
+    call = (here, penalty, ref, here.zeros(), jnp.float32(1e-5), jnp.array(5000))
+    found = base.iterate(jr.ProximalGradient(coarse=True), *call)
+    assert bool(found.status == jr.Status.converged)
+    exact = jr.Problem(jr.losses.SquaredError(), here.design.X.astype(float), here.y, intercept=False)
+    assert jr.certify(exact, penalty, found.coef.astype(float), 0.0).gap <= 2e-5
+
+
+def test_what_rough_products_finish_takes_no_exact_step():
+    here, penalty, ref = hard()
+    alone = rough_steps(here, penalty, ref, 1e-1)
+    call = (here, penalty, ref, here.zeros(), jnp.float32(1e-1), jnp.array(5000))
+    found = base.iterate(jr.ProximalGradient(coarse=True), *call)
+    assert float(alone.best) <= 1e-1
+    assert int(found.steps) == int(alone.steps) > 0
+    assert float(found.certificate.gap) == float(alone.found.gap)
+
+
+def test_double_precision_has_no_rough_steps():
+    here = with_design(problem("Logistic"), Strict)
+    fits = [
+        jr.solve(here, jr.L1(0.05), solver=jr.ProximalGradient(coarse=coarse)) for coarse in (False, True)
+    ]
+    assert np.array_equal(fits[0].coef, fits[1].coef)
