@@ -14,11 +14,12 @@ It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. P
 
 `of product` and `of copy` are shares of the measured rates, by the arithmetic of the steps that were run: two
 products with X for a step of a lane; X read twice for a step of the batch (so `of copy` is above 1 where X
-stays in a cache). `waiting` is the share of those steps in which a lane was done, or waited for its look at
-the certificate, and had not left the batch yet. `largest kernels` come from a profile of one warm call, with
-the copies between host and device inside it; `host calls` are what the compiled program of a path asks of the
-host. Rows of `rough first steps` let the device multiply float32 with fewer digits (TF32) before it refines.
-What cannot be had is null. Every part is written as it ends.
+stays in a cache); the products of a layer, in the device's own precision, for a step of a training. `waiting`
+is the share of those steps in which a lane was done, or waited for its look at the certificate, and had not
+left the batch yet. `largest kernels` come from a profile of one warm call, with the copies between host and
+device inside it; `host calls` are what the compiled program of a path asks of the host. Rows of `rough first
+steps` let the device multiply float32 with fewer digits (TF32) before it refines. What cannot be had is null.
+Every part is written as it ends.
 """
 
 import argparse
@@ -40,7 +41,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
-from experiments.benchmarks.sweeps import training
+from experiments.benchmarks.sweeps import BATCH, HIDDEN, training
 
 Row = dict[str, Any]
 
@@ -210,30 +211,45 @@ def beside(X: np.ndarray, y: np.ndarray, lams: jax.Array, tol: float, seconds: f
 # ---------------------------------------------------------------- lanes
 
 
-def lassos(sizes: Sizes, _: dict[str, float]) -> list[Row]:
+def lassos(sizes: Sizes, reached: dict[str, float]) -> list[Row]:
     """Lassos of 48 rows and 64 columns, each with its own data, in one sweep."""
+    n, p = 48, 64
 
     def one(seed: jax.Array) -> dict[str, jax.Array]:
         a, b, c = jax.random.split(jax.random.key(seed), 3)
-        X = jax.random.normal(a, (48, 64), "float32")
-        w = jnp.where(jnp.arange(64) < 8, jax.random.rademacher(b, (64,), X.dtype), 0.0)
-        y = X @ w + 0.1 * jax.random.normal(c, (48,), X.dtype)
+        X = jax.random.normal(a, (n, p), "float32")
+        w = jnp.where(jnp.arange(p) < 8, jax.random.rademacher(b, (p,), X.dtype), 0.0)
+        y = X @ w + 0.1 * jax.random.normal(c, (n,), X.dtype)
         fit = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1(0.05), tol=1e-4, throw=False)
         return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps, "rounds": fit.rounds}
 
     def told(found: Any) -> Row:
         return {"converged": int(found.converged.sum()), "waiting": waiting(found.steps, found.rounds)}
 
-    return [lane_row(one, count, told) for count in sizes.lassos]
+    def work(found: Any) -> tuple[float, float]:
+        rounds = int(found.rounds.sum())
+        return 4 * n * p * rounds, 4 * (2 * n * p + 4 * (n + p)) * rounds
+
+    rates = reached.get("product float32 highest"), reached.get("copy")
+    return [lane_row(one, count, told, work, rates) for count in sizes.lassos]
 
 
-def trainings(sizes: Sizes, _: dict[str, float]) -> list[Row]:
+def trainings(sizes: Sizes, reached: dict[str, float]) -> list[Row]:
     """Trainings over λ, and how many times the rate of one lane they reach."""
     train = training(sizes.steps)
     one = lambda seed: train(1e-4, seed)  # noqa: E731
-    rows = [lane_row(one, count, lambda found: {}) for count in sizes.trainings]
+    first, second = 64 * HIDDEN, HIDDEN * 10
+
+    def work(found: Any) -> tuple[float, float]:
+        # Forward, and back to the weights and to what is hidden. Weights are read thrice and written once,
+        # their gradients written and read.
+        steps = sizes.steps * found.seed.size
+        return steps * BATCH * (4 * first + 6 * second), steps * 4 * (6 * (first + second) + 74 * BATCH)
+
+    call = (lambda found: {}), work, (reached.get("product float32 default"), reached.get("copy"))
+    rows = [lane_row(one, count, *call) for count in sizes.trainings]
     most = jr.sweeps.fitting_lanes(one, seed=range(sizes.most))
-    rows.append(lane_row(one, most, lambda found: {}, most, repeats=1))
+    rows.append(lane_row(one, most, *call, max_lanes=most, repeats=1))
     rows[-1]["case"] += (
         " at once, all that were tried" if most == sizes.most else " at once, the most that fit"
     )
@@ -246,10 +262,14 @@ def lane_row(
     one: Callable[..., Any],
     count: int,
     more: Callable[[Any], Row],
+    work: Callable[[Any], tuple[float, float]],
+    rates: tuple[float | None, float | None],
     max_lanes: int | None = None,
     repeats: int = 3,
 ) -> Row:
-    """A sweep over so many seeds: how many per second."""
+    """A sweep over so many seeds: how many per second, and what its arithmetic and its reading take of the
+    device's rates.
+    """
     found: list[Any] = []
 
     def call() -> Any:
@@ -258,7 +278,8 @@ def lane_row(
 
     cold, seconds = warm(call, repeats)
     row = {"case": f"{count} lanes", "cold": cold, "seconds": seconds, "per second": count / seconds}
-    return row | more(found[0]) | profiled(call)
+    done = [share(amount / seconds, rate) for amount, rate in zip(work(found[0]), rates, strict=True)]
+    return row | dict(zip(("of product", "of copy"), done, strict=True)) | more(found[0]) | profiled(call)
 
 
 # ---------------------------------------------------------------- the profile

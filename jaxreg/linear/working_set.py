@@ -111,7 +111,8 @@ def follow(
     """
     count, values = lambdas.size, np.asarray(lambdas)
     first = grid.at(0)
-    working, checks = _begun(problem, grid, first, values, base, solver), _Checks(problem, grid, base, tol)
+    working = _begun(problem, grid, first, values, base, solver)
+    checks = _Checks(problem, grid, base, tol, first)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
     # Single precision begins far from what it can reach: it has no digits to waste.
@@ -149,10 +150,13 @@ def follow(
 
 
 class _Checks:
-    """The checks of a path. Refits of the dual point are compiled where the first point asks for one."""
+    """The checks of a path. Refits of the dual point are compiled where a point first asks for one."""
 
-    def __init__(self, problem: Problem, grid: PenaltyGrid, base: Reference, tol: float) -> None:
-        self.fixed, self.refit = (problem, grid, base), False
+    def __init__(
+        self, problem: Problem, grid: PenaltyGrid, base: Reference, tol: float, penalty: Penalty
+    ) -> None:
+        # Without a conjugate there is no dual point, and no gap to tell that it is missing.
+        self.fixed, self.refit = (problem, grid, base), not penalty.has_conjugate
         self.more = np.asarray(tol, problem.dtype), np.asarray(grid.carried[0].shape[0] - 1)
 
     def __call__(

@@ -50,6 +50,8 @@ def test_lanes_are_counted(measured):
     assert measured["parts"]["lassos"][0]["converged"] == 3
     assert 0 <= measured["parts"]["lassos"][0]["waiting"] < 1
     trainings = measured["parts"]["trainings"]
+    for row in [*measured["parts"]["lassos"], *trainings]:
+        assert row["of product"] > 0 and row["of copy"] > 0
     assert all(row["x one lane"] > 0 for row in trainings)
     assert [row["case"] for row in trainings] == [
         "1 lanes",
