@@ -12,14 +12,14 @@ It runs on the device that JAX takes; on a CPU the sizes of --quick are meant. P
 - trainings: a 64-32-10 network on digits (as in `sweeps`), by the number of lanes; then as many as the
   memory of the device holds at once.
 
-`of product` and `of copy` are shares of the measured rates, by the arithmetic of the steps that were run: two
-products with X for a step of a lane; X read twice for a step of the batch (so `of copy` is above 1 where X
-stays in a cache); the products of a layer, in the device's own precision, for a step of a training. `waiting`
-is the share of those steps in which a lane was done, or waited for its look at the certificate, and had not
-left the batch yet. `largest kernels` come from a profile of one warm call, with the copies between host and
-device inside it; `host calls` are what the compiled program of a path asks of the host. Rows of `rough first
-steps` let the device multiply float32 with fewer digits (TF32) before it refines. What cannot be had is null.
-Every part is written as it ends.
+`of product` and `of copy` are shares of the measured rates, by the arithmetic of the steps that were run (of
+lassos, of those that served): two products with X for a step of a lane; X read twice for a step of the batch
+(so `of copy` is above 1 where X stays in a cache); the products of a layer, in the device's own precision,
+for a step of a training. `waiting` is the share of a path's steps in which a lane was done, or waited for its
+look at the certificate, and had not left the batch yet. `largest kernels` come from a profile of one warm
+call, with the copies between host and device inside it; `host calls` are what the compiled program of a path
+asks of the host. Rows of `rough first steps` let the device multiply float32 with fewer digits (TF32) before
+it refines. What cannot be had is null. Every part is written as it ends.
 """
 
 import argparse
@@ -221,14 +221,14 @@ def lassos(sizes: Sizes, reached: dict[str, float]) -> list[Row]:
         w = jnp.where(jnp.arange(p) < 8, jax.random.rademacher(b, (p,), X.dtype), 0.0)
         y = X @ w + 0.1 * jax.random.normal(c, (n,), X.dtype)
         fit = jr.solve(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1(0.05), tol=1e-4, throw=False)
-        return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps, "rounds": fit.rounds}
+        return {"gap": fit.gap, "converged": fit.converged, "steps": fit.steps}
 
     def told(found: Any) -> Row:
-        return {"converged": int(found.converged.sum()), "waiting": waiting(found.steps, found.rounds)}
+        return {"converged": int(found.converged.sum())}
 
     def work(found: Any) -> tuple[float, float]:
-        rounds = int(found.rounds.sum())
-        return 4 * n * p * rounds, 4 * (2 * n * p + 4 * (n + p)) * rounds
+        steps = int(found.steps.sum())
+        return 4 * n * p * steps, 4 * (2 * n * p + 4 * (n + p)) * steps
 
     rates = reached.get("product float32 highest"), reached.get("copy")
     return [lane_row(one, count, told, work, rates) for count in sizes.lassos]

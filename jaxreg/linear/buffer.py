@@ -108,7 +108,7 @@ class Working:
 
     def _make(self, capacity: int) -> None:
         """An empty buffer."""
-        room = -(-capacity // _CHUNK) * _CHUNK
+        room = _chunks(capacity)
         XT = jnp.zeros((room, self.problem.shape[0]), self.problem.dtype)
         gram = jnp.zeros((room, room), self.problem.dtype) if self.reduced else None
         kept = nothing(gram) if gram is not None and self.flat else None
@@ -162,9 +162,9 @@ class Working:
 
     def _larger(self, capacity: int, limit: int) -> int:
         """The next capacity: no more than `limit` asks for, nor than the samples do as long as they do."""
-        larger = min(self.growth * capacity, -(-limit // _CHUNK) * _CHUNK + _CHUNK)
+        larger = min(self.growth * capacity, _chunks(limit) + _CHUNK)
         # No more columns than samples are independent; half as many again may wait to join.
-        enough = -(-int(1.5 * min(self.problem.shape)) // _CHUNK) * _CHUNK + _CHUNK
+        enough = _chunks(int(1.5 * min(self.problem.shape))) + _CHUNK
         return enough if self.flat and capacity < enough < larger else larger
 
     def join(self, index: np.ndarray) -> None:
@@ -225,6 +225,11 @@ class Working:
         out = np.zeros((coef.shape[0], self.problem.shape[1], *coef.shape[2:]), coef.dtype)
         out[:, self.index] = coef[:, : self.index.size]
         return out
+
+
+def _chunks(columns: int) -> int:
+    """The smallest number of columns ≥ `columns` that is whole chunks."""
+    return -(-columns // _CHUNK) * _CHUNK
 
 
 def _used(coef: np.ndarray) -> np.ndarray:

@@ -86,8 +86,7 @@ class Path(eqx.Module):
             )
         tiny = np.finfo(float).tiny
         k = int(np.argmin(np.abs(np.log(np.maximum(grid, tiny)) - np.log(max(lam, tiny)))))
-        names = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "rounds")
-        found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in names}
+        found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in _FIELDS}
         return Solution(**found, loss=self.loss)
 
     @jax.default_matmul_precision("highest")
@@ -139,7 +138,7 @@ def _warm(
     """Scan down the grid, each solution the start of the next."""
 
     def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
-        return run(problem, grid.row(part), base, solver, point, tol, max_steps)
+        return run(problem, grid.row(part), base, solver, point, tol, max_steps)[:2]
 
     return jax.lax.scan(body, start, part)[1]
 
@@ -147,14 +146,14 @@ def _warm(
 @eqx.filter_jit
 def _batched(
     problem: Any, grid: PenaltyGrid, base: Any, solver: Any, tol: Any, max_steps: Any, mesh: Any
-) -> Solution:
-    """All λ in one batch, each from the null fit."""
+) -> tuple[Solution, Array]:
+    """All λ in one batch, each from the null fit; and the steps that were run in its place."""
     shared, static = eqx.partition((problem, grid, base, solver, tol, max_steps), eqx.is_array)
 
-    def one(shared: Any, part: list[Array]) -> Solution:
+    def one(shared: Any, part: list[Array]) -> tuple[Solution, Array]:
         problem, grid, base, solver, tol, max_steps = eqx.combine(shared, static)
         start = (base.coef, base.intercept)
-        return run(problem, grid.row(part), base, solver, start, tol, max_steps)[1]
+        return run(problem, grid.row(part), base, solver, start, tol, max_steps)[1:]
 
     return lanes(one, shared, grid.carried, mesh)
 
@@ -229,13 +228,14 @@ def path(
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
         found = _warm(problem, grid, grid.carried, base, *call)
+        rounds = found.steps
     else:
-        found = _batched(problem, grid, base, call[0], *call[2:], mesh)
+        found, rounds = _batched(problem, grid, base, call[0], *call[2:], mesh)
     fields = {name: getattr(found, name) for name in _FIELDS}
-    return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+    return Path(lambdas, **fields, rounds=rounds, loss=problem.loss, mode=mode, reason=reason)
 
 
-_FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status", "rounds")
+_FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
 #: More outputs times features than this, and the matrices of Newton's method are too large for several
 #: outputs.
 _UNKNOWNS = 1000

@@ -27,8 +27,7 @@ class Solution(eqx.Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped. `rounds` counts the steps that were run: in a
-    batch also those in which its place waited for others, so it depends on the lanes beside it.
+    `steps` counts solver steps; `status` says why they stopped.
     """
 
     coef: Array
@@ -39,7 +38,6 @@ class Solution(eqx.Module):
     steps: Array
     status: Status
     loss: Loss
-    rounds: Array
 
     @property
     def converged(self) -> Array:
@@ -80,8 +78,10 @@ def run(
     start: tuple[Array, Array],
     tol: Any,
     max_steps: Any,
-) -> tuple[tuple[Array, Array], Solution]:
-    """Solve in working coordinates: the working point (to start the next from) and the solution."""
+) -> tuple[tuple[Array, Array], Solution, Array]:
+    """Solve in working coordinates: the working point (to start the next from), the solution, and the steps
+    that were run in its place of a batch.
+    """
     found = iterate(solver, problem, penalty, base, start, tol, max_steps)
     point = (found.coef, found.intercept)
     objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
@@ -92,9 +92,8 @@ def run(
         found.steps,
         found.status,
         problem.loss,
-        found.rounds,
     )
-    return point, solution
+    return point, solution, found.rounds
 
 
 def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:

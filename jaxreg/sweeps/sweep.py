@@ -72,10 +72,7 @@ def sweep(
     >>> found.l1.sel(lam=1.0).values.tolist(), found.l2.dims
     ([-1.0, 0.0, 3.0], ('lam', 'w'))
     """
-    if max_lanes is not None and (
-        isinstance(max_lanes, bool) or not isinstance(max_lanes, int | np.integer) or max_lanes < 1
-    ):
-        raise ValueError(f"max_lanes must be a whole number ≥ 1, got {max_lanes!r}")
+    _check_lanes(max_lanes)
     program, lanes, labels = _traced(fn, axes)
     mesh = mesh if mesh is not None else Mesh(np.array(jax.local_devices()), ("lanes",))
     plan = Plan(
@@ -83,18 +80,31 @@ def sweep(
         dict(zip(program.names, program.shapes, strict=True)),
         _identity(program, lanes, list(axes), max_lanes, mesh),
     )
-    runner = _Runner(program, lanes, mesh)
+    return _told(_computed(_Runner(program, lanes, mesh), plan, store, max_lanes, progress))
+
+
+def _check_lanes(most: Any) -> None:
+    """ValueError where it is neither None nor a whole number ≥ 1."""
+    whole = isinstance(most, int | np.integer) and not isinstance(most, bool)
+    if most is not None and not (whole and most >= 1):
+        raise ValueError(f"max_lanes must be a whole number ≥ 1, got {most!r}")
+
+
+def _computed(
+    runner: "_Runner", plan: Plan, store: str | Path | None, max_lanes: int | None, progress: bool
+) -> Any:
+    """The Dataset, with all that was missing in the store, or in memory without one."""
     if store is None:
         memory = Memory(plan, runner.fit(plan, max_lanes))
         _run(runner, memory, progress)
-        return _told(memory.dataset())
+        return memory.dataset()
     folder = Path(os.path.abspath(store))
     with locked(folder):
         kept = Zarr(folder, plan)
         if not kept.existing():
             kept.create(runner.fit(plan, max_lanes))
         _run(runner, kept, progress)
-        return _told(kept.dataset())
+        return kept.dataset()
 
 
 def fitting_lanes(fn: Callable[..., Any], *, device: Any = None, **axes: Any) -> int:

@@ -77,17 +77,31 @@ def train(
     batches = _Batches(data, batch_size, key, steps, every)
     weights, static = eqx.partition(model, eqx.is_inexact_array)
     weights_of(weights)  # refuses a model with nothing to train
-    optimizer = optax.with_extra_args_support(optimizer)
-    reported = {**_report(penalty), **(metrics or {})}
-    if clash := sorted({"step", "loss"} & set(reported) | ({"penalty", "zeros"} & set(metrics or {}))):
-        raise ValueError(f"the history has its own {clash[0]!r}: give that metric another name")
+    reported = _reported(penalty, metrics or {})
+    value = loss_fn if stochastic else lambda model, batch, noise: loss_fn(model, batch)
+    step = _stepping(value, static, optax.with_extra_args_support(optimizer), batches, after_step)
+    record = _recording(step, static, reported)
+    state = optimizer.init(weights)
+    require_last(state)
+    counts = jnp.arange(steps, dtype=jnp.int32).reshape(-1, every)
+    carry, history = jax.lax.scan(record, _Carry(weights, state, batches.start()), counts)
+    return eqx.combine(carry.weights, static), history
 
-    def one(carry: _Carry, count: Array) -> tuple[_Carry, Array]:
+
+def _stepping(
+    loss_fn: Callable[[Params, Any, Any], Any],
+    static: Params,
+    optimizer: optax.GradientTransformationExtraArgs,
+    batches: "_Batches",
+    after_step: Callable[[Params, Array], Params] | None,
+) -> Callable[["_Carry", Array], tuple["_Carry", Array]]:
+    """One step on the next batch, as a function of the carry and the count; its second result is the loss."""
+
+    def step(carry: _Carry, count: Array) -> tuple[_Carry, Array]:
         order, batch, noise = batches.draw(carry.order, count)
 
         def objective(weights: Params) -> Any:
-            whole = eqx.combine(weights, static)
-            return _scalar(loss_fn(whole, batch, noise) if stochastic else loss_fn(whole, batch))
+            return _scalar(loss_fn(eqx.combine(weights, static), batch, noise))
 
         value, gradient = jax.value_and_grad(objective)(carry.weights)
         updates, state = optimizer.update(
@@ -98,17 +112,33 @@ def train(
             new = _alike(eqx.filter(after_step(eqx.combine(new, static), count), eqx.is_inexact_array), new)
         return _Carry(new, state, order), value
 
+    return step
+
+
+def _recording(
+    step: Callable[["_Carry", Array], tuple["_Carry", Array]],
+    static: Params,
+    reported: dict[str, Callable[[Params], Any]],
+) -> Callable[["_Carry", Array], tuple["_Carry", dict[str, Any]]]:
+    """Some steps in a row, and the entry of the history after them."""
+
     def record(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, Any]]:
-        carry, losses = jax.lax.scan(one, carry, counts)
+        carry, losses = jax.lax.scan(step, carry, counts)
         whole = eqx.combine(carry.weights, static)
         entry = {name: metric(whole) for name, metric in reported.items()}
         return carry, {"step": counts[-1] + 1, "loss": jnp.mean(losses), **entry}
 
-    state = optimizer.init(weights)
-    require_last(state)
-    counts = jnp.arange(steps, dtype=jnp.int32).reshape(-1, every)
-    carry, history = jax.lax.scan(record, _Carry(weights, state, batches.start()), counts)
-    return eqx.combine(carry.weights, static), history
+    return record
+
+
+def _reported(
+    penalty: Penalty | None, metrics: Mapping[str, Callable[[Params], Any]]
+) -> dict[str, Callable[[Params], Any]]:
+    """What the history records of a model; ValueError where a metric has a name of its own."""
+    reported = {**_report(penalty), **metrics}
+    if clash := sorted({"step", "loss"} & set(reported) | ({"penalty", "zeros"} & set(metrics))):
+        raise ValueError(f"the history has its own {clash[0]!r}: give that metric another name")
+    return reported
 
 
 def _scalar(value: Any) -> Any:
