@@ -63,10 +63,8 @@ def _check(
         own, ahead, coef, intercept = lane
         penalty = grid.row(own)
         at = look(problem, coef, intercept)
-        found, t = (
-            judge(problem, penalty, base, at, enough, refit),
-            1 / curvature(problem, at.z, base.spectrum),
-        )
+        found = judge(problem, penalty, base, at, enough, refit)
+        t = 1 / curvature(problem, at.z, base.spectrum)
 
         def moved(penalty: Any) -> Array:
             move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
@@ -112,7 +110,7 @@ def follow(
     count, values = lambdas.size, np.asarray(lambdas)
     first = grid.at(0)
     working = _begun(problem, grid, first, values, base, solver)
-    checks = _Checks(problem, grid, base, tol, first)
+    checks = _Checks(problem, grid, base, (tol, count - 1), not first.has_conjugate)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
     # Single precision begins far from what it can reach: it has no digits to waste.
@@ -153,11 +151,11 @@ class _Checks:
     """The checks of a path. Refits of the dual point are compiled where a point first asks for one."""
 
     def __init__(
-        self, problem: Problem, grid: PenaltyGrid, base: Reference, tol: float, penalty: Penalty
+        self, problem: Problem, grid: PenaltyGrid, base: Reference, more: tuple[float, int], refit: bool
     ) -> None:
-        # Without a conjugate there is no dual point, and no gap to tell that it is missing.
-        self.fixed, self.refit = (problem, grid, base), not penalty.has_conjugate
-        self.more = np.asarray(tol, problem.dtype), np.asarray(grid.carried[0].shape[0] - 1)
+        # Penalties without a conjugate have no dual point, and no gap to tell that it is missing: `refit`.
+        self.fixed, self.refit = (problem, grid, base), refit
+        self.more = np.asarray(more[0], problem.dtype), np.asarray(more[1])
 
     def __call__(
         self, lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray, outside: np.ndarray

@@ -106,7 +106,7 @@ def minimum(model: Model, damping: Scalar) -> tuple[Array, Array]:
 
         def fresh() -> Factor:
             matrix = jnp.where(on[:, None] & on, model.gram + jnp.diag(extra), eye)
-            return factor(back.bent(matrix, t), jnp.max(jnp.where(on, places, 0)))
+            return factor(back.bent(matrix), jnp.max(jnp.where(on, places, 0)))
 
         # On the same coordinates, and as near as this, the last factor is as good as a new one.
         same = jnp.all(on == of) & (residual < _NEAR * before)
@@ -130,7 +130,7 @@ class _Back(NamedTuple):
 
     on: Array
     times: Callable[[Array], Array]
-    bent: Callable[[Array, Array], Array]
+    bent: Callable[[Array], Array]
 
 
 def _separable(model: Model, t: Array) -> Callable[[Array], _Back]:
@@ -141,7 +141,7 @@ def _separable(model: Model, t: Array) -> Callable[[Array], _Back]:
         slope = jax.jvp(lambda v: model.prox(v, t), (v,), (jnp.ones_like(v),))[1]
         on = slope > 0
         back = 1 / jnp.where(on, slope, 1.0)
-        return _Back(on, lambda x: back * x, lambda matrix, t: matrix.at[every, every].add((back - 1) / t))
+        return _Back(on, lambda x: back * x, lambda matrix: matrix.at[every, every].add((back - 1) / t))
 
     return at
 
@@ -172,7 +172,7 @@ def _blockwise(model: Model, t: Array) -> Callable[[Array], _Back]:
             found = jnp.einsum("bij,bj->bi", inverse, x.at[members].get(mode="fill", fill_value=0.0))
             return jnp.zeros_like(x).at[members].set(found, mode="drop")
 
-        def bent(matrix: Array, t: Array) -> Array:
+        def bent(matrix: Array) -> Array:
             here = members[:, :, None], members[:, None]
             return matrix.at[here].add((inverse - eye) / t[0], mode="drop")
 
