@@ -70,7 +70,7 @@ def newton_block(
             return (state.residual > ask) & (k < most) & (state.inner.damping < 1e12)
 
         def step(carry: tuple[State, Array]) -> tuple[State, Array]:
-            return advance(smooth, here, unit, carry[0]), carry[1] + 1
+            return advance(smooth, here, unit, carry[0], ask), carry[1] + 1
 
         state, steps = jax.lax.while_loop(going, step, (state, jnp.array(0)))
         found = Reached(state.coef, state.intercept, lambdas[k], k)

@@ -2,7 +2,8 @@
 
 The buffer's size takes few values, so that few programs are compiled: columns that are not needed any more
 leave it before a larger one is made. For squared error it keeps the Gram matrix too, and for flat penalties
-the inverse of its active block (`solvers/_pivot`).
+the inverse of its active block (`solvers/_pivot`). Where too many columns are in use for matrices of their
+number, they are kept in the form that products like best, and nothing else is.
 """
 
 from functools import partial
@@ -16,18 +17,23 @@ from jaxtyping import Array
 
 from jaxreg.linear.block import Block, Reached, newton_block, pivot_block
 from jaxreg.linear.certificate import Reference
-from jaxreg.linear.design import Columns
+from jaxreg.linear.design import Columns, Design
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import Pivoted, nothing
 from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth
 from jaxreg.penalties import PenaltyGrid
 
-__all__ = ["Checked", "Working"]
+__all__ = ["Checked", "Working", "whole", "whole_gram"]
 
 #: Up to this many columns all are used from the start. Buffers: the first (or the one before it, see below),
 #: what the next ones are multiplied by, and how many columns join at once; how much larger than what must be
 #: in it a buffer is.
 _ALL, _FIRST, _GROWTH, _CHUNK, _TIGHT = 512, 512, 2, 64, 1.2
+#: The least room for columns without matrices, what it is multiplied by, and as how many numbers at most
+#: dense columns are copied there.
+_ROOM, _WIDER, _COPIED = 8192, 2, 2**28
+#: How much more room than what must be there; tries without a λ that held, after which no column leaves.
+_CLOSE, _PATIENCE = 1.1, 3
 
 
 class Checked(NamedTuple):
@@ -43,7 +49,7 @@ class Checked(NamedTuple):
 class _Buffer(eqx.Module):
     """Columns in use, one after the other, 0 where there is none yet; their Gram matrix for squared error."""
 
-    XT: Array
+    XT: Array | None
     gram: Array | None
     kept: Pivoted | None
 
@@ -74,8 +80,14 @@ def _moved(buffer: _Buffer, order: Array) -> _Buffer:
     return _Buffer(some(buffer.XT), None if buffer.gram is None else both(buffer.gram), kept)
 
 
+def whole(problem: Problem) -> bool:
+    """Whether all columns are in use from the start."""
+    return problem.shape[1] <= min(_ALL, problem.shape[0])
+
+
 @jax.jit
-def _gram(problem: Problem) -> Array:
+def whole_gram(problem: Problem) -> Array:
+    """XᵀWX of all columns."""
     return problem.design.weighted_gram(problem.weight)
 
 
@@ -88,23 +100,28 @@ class Working:
         grid: tuple[PenaltyGrid, np.ndarray],
         null: tuple[Array, Array],
         labels: np.ndarray,
+        gram: Array | None,
         reduced: bool,
         flat: bool,
     ) -> None:
-        n, p = problem.shape
+        p = problem.shape[1]
         self.problem, (self.grid, self.lambdas) = problem, grid
         self.linear, self.value = np.asarray(null[0]), null[1]
         self.index = np.zeros(0, int)
         self.outside = np.ones(p, bool)
         #: Whether squared error is reduced to its Gram matrix; whether an inverse of active blocks is kept.
         self.reduced, self.flat = reduced, flat
+        #: The columns in use where no matrices are made of them; tries since a λ held.
+        self.narrow: Design | None = None
+        self.failed = 0
         #: Columns of one label are in use together: the blocks of the penalty.
         self.labels = labels
         # The inverse of a flat penalty costs by its room, so that room grows in smaller strides.
         self.growth = _GROWTH if flat else _GROWTH**2
-        self._make(p if p <= min(_ALL, n) else _FIRST if flat else _FIRST // _GROWTH)
-        if p <= min(_ALL, n):
-            self._all()
+        first = min(_FIRST, self._enough) if flat else _FIRST // _GROWTH
+        self._make(p if whole(problem) else first)
+        if whole(problem):
+            self._all(gram)
 
     def _make(self, capacity: int) -> None:
         """An empty buffer."""
@@ -114,12 +131,11 @@ class Working:
         kept = nothing(gram) if gram is not None and self.flat else None
         self.capacity, self.buffer = room, _Buffer(XT, gram, kept)
 
-    def _all(self) -> None:
+    def _all(self, gram: Array | None) -> None:
         """Every column; of them squared error needs nothing but the Gram matrix."""
         p = self.problem.shape[1]
-        if not self.reduced:
+        if gram is None:
             return self.join(np.arange(p))
-        gram = _gram(self.problem)
         room = self.capacity - p
         self.buffer = _Buffer(
             jnp.zeros((self.capacity, 0), gram.dtype), jnp.pad(gram, (0, room)), self.buffer.kept
@@ -142,30 +158,60 @@ class Working:
     def next(self, coef: np.ndarray, seen: Checked, keep: int, solved: np.ndarray, limit: int) -> bool:
         """Have the columns for the next block, after one of which `keep` λ held, the last with `coef`.
 
-        False where those that it cannot do without are more than `limit`.
+        Beyond `limit` of those that it cannot do without there are no matrices; False where there is no room.
         """
         if not self.outside.any():
             return True
         # What a try that kept nothing had in use stays: columns join until the next λ holds.
+        free = self.narrow is not None
         stay = _used(coef) if keep else ~self.outside
-        missing = (seen.missing * solved[:, None])[keep : keep + 3].max(axis=0, initial=0.0)
-        wanted = seen.wanted[keep - 1] if keep else np.zeros_like(missing)
+        missing = (seen.missing * solved[:, None])[keep : keep + (len(solved) if free else 3)]
+        missing = missing.max(axis=0, initial=0.0)
+        wanted = seen.wanted[max(keep - 1, 0)] if keep or free else np.zeros_like(missing)
         must, soon = _need(*(_whole(x, self.labels) for x in (stay, missing, wanted)))
-        if must.size <= limit:
-            capacity = self.capacity
-            # A tight buffer lets too few columns in before they are missing.
-            while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
-                capacity = self._larger(capacity, limit)
-            most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
-            self.change(np.concatenate([must, soon])[:most], capacity)
-        return must.size <= limit
+        more = must.size + max(must.size, 4 * _CHUNK)
+        if must.size > limit or free:
+            self.failed = 0 if keep else self.failed + 1
+            if must.size > self.capacity and self.failed < _PATIENCE:
+                must, soon = _need(*(_whole(x, self.labels) for x in (_used(coef), missing, wanted)))
+            return self._narrowed(must, soon, limit)
+        capacity = self.capacity
+        # A tight buffer lets too few columns in before they are missing.
+        while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
+            capacity = self._larger(capacity, limit)
+        most = min(capacity - _CHUNK, limit, more)
+        self.change(np.concatenate([must, soon])[:most], capacity)
+        return True
+
+    def _narrowed(self, must: np.ndarray, soon: np.ndarray, limit: int) -> bool:
+        """Have columns without matrices: those that `must` be there, and others to the end of the room.
+
+        False where there is no room.
+        """
+        (n, p), design = self.problem.shape, self.problem.design
+        most = _COPIED // n if design.dense_like else p
+        room = _ROOM if self.narrow is None else self.capacity
+        while room < min(_CLOSE * must.size, p):
+            room *= _WIDER
+        room = min(room, _chunks(p))
+        if must.size > most:
+            return False
+        self.index = np.sort(np.concatenate([must, soon])[: min(room, most)])
+        self.capacity, self.reduced = room, False
+        self.narrow, self.buffer = design.narrowed(self.index, room), _Buffer(None, None, None)
+        self.outside[:] = True
+        self.outside[self.index] = False
+        return True
 
     def _larger(self, capacity: int, limit: int) -> int:
         """The next capacity: no more than `limit` asks for, nor than the samples do as long as they do."""
         larger = min(self.growth * capacity, _chunks(limit) + _CHUNK)
-        # No more columns than samples are independent; half as many again may wait to join.
-        enough = _chunks(int(1.5 * min(self.problem.shape))) + _CHUNK
-        return enough if self.flat and capacity < enough < larger else larger
+        return self._enough if self.flat and capacity < self._enough < larger else larger
+
+    @property
+    def _enough(self) -> int:
+        """No more columns than samples are independent; half as many again may wait to join."""
+        return _chunks(int(1.5 * min(self.problem.shape))) + _CHUNK
 
     def join(self, index: np.ndarray) -> None:
         """More columns, for which there is room."""
@@ -201,6 +247,8 @@ class Working:
 
     def _smooth(self) -> Smooth:
         """The loss on the columns in use."""
+        if self.narrow is not None:
+            return Data(eqx.tree_at(lambda p: p.design, self.problem, self.narrow), matrices=False)
         if self.reduced:
             linear = np.zeros(self.capacity, self.linear.dtype)
             linear[: self.index.size] = self.linear[self.index]

@@ -116,8 +116,11 @@ def _mean_start(problem: Problem) -> Array:
 
 
 @eqx.filter_jit
-def reference(problem: Problem, penalty: Penalty) -> Reference:
-    """The null fit (intercept, offset and unpenalised directions alone) and what is relative to it."""
+def reference(problem: Problem, penalty: Penalty, gram: Array | None = None) -> Reference:
+    """The null fit (intercept, offset and unpenalised directions alone) and what is relative to it.
+
+    With the Gram matrix XᵀWX, where there is one, many passes over X are spared.
+    """
     with jax.default_matmul_precision("highest"):
         coef, _ = problem.zeros()
         coef, intercept = fit_free(problem, coef, _mean_start(problem), _free(penalty))
@@ -126,7 +129,7 @@ def reference(problem: Problem, penalty: Penalty) -> Reference:
         loss_range = problem.value(z) - saturated
         residual = problem.residual(z)
         gradient = jnp.max(jnp.abs(problem.design.rmatmul(residual)))
-        spectrum = _spectrum(problem)
+        spectrum = _spectrum(problem, gram)
         # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
         size = jnp.sqrt(jnp.sum(residual * problem.loss.gradient(z, problem.y)) * spectrum)
         gradient = jnp.where(gradient > 1e3 * jnp.finfo(problem.dtype).eps * size, gradient, size)
@@ -143,15 +146,15 @@ def _free(penalty: Penalty) -> Callable[[Array], Array]:
 _LANCZOS = 12
 
 
-def _spectrum(problem: Problem) -> Scalar:
+def _spectrum(problem: Problem, gram: Array | None) -> Scalar:
     """Largest eigenvalue of XᵀWX by Lanczos' method, a little above; the solvers guard against the rest."""
-    p = problem.shape[1]
+    p, design = problem.shape[1], problem.design
     tiny = jnp.finfo(problem.dtype).tiny
     v = jnp.cos(jnp.arange(p) * 1.7 + 0.3).astype(problem.dtype)
 
     def body(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, tuple[Array, Array]]:
         before, v, beta = carry
-        u = problem.design.rmatmul(problem.weight * problem.design.matmul(v)) - beta * before
+        u = (design.rmatmul(problem.weight * design.matmul(v)) if gram is None else gram @ v) - beta * before
         alpha = u @ v
         u = u - alpha * v
         # A Krylov space that is exhausted leaves rounding: it ends there.
@@ -168,7 +171,8 @@ def _spectrum(problem: Problem) -> Scalar:
 
     power = jax.lax.fori_loop(0, 10, square, small / jnp.maximum(jnp.linalg.norm(small), tiny))
     top = jnp.sum(power * small) / jnp.maximum(jnp.trace(power), tiny)
-    top = 1.02 * jnp.maximum(top, jnp.max(problem.design.squares(problem.weight)))
+    diagonal = design.squares(problem.weight) if gram is None else jnp.diagonal(gram)
+    top = 1.02 * jnp.maximum(top, jnp.max(diagonal))
     return jnp.where(top > 0, top, 1.0)
 
 

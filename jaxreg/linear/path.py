@@ -19,7 +19,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.working_set import Found, follow
+from jaxreg.linear.working_set import Found, follow, gram_matrix
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, PenaltyGrid
 
@@ -218,11 +218,13 @@ def path(
     if mode == "warm" and mesh is not None:
         raise ValueError('mode "warm" goes from λ to λ on one device: take "batched" to use a mesh')
     grid = problem.working_grid(family, lambdas)
-    base = reference(problem, grid.at(0))
     limit = MAX_STEPS if max_steps is None else max_steps
     screened, reason = _screened((problem, grid), mode, solver)
+    newton = solver if isinstance(solver, Newton) else Newton()
+    gram = gram_matrix(problem, newton) if screened else None
+    base = reference(problem, grid.at(0), gram)
     if screened:
-        found = follow(problem, grid, lambdas, base, solver or Newton(), float(tol_array), int(limit))
+        found = follow(problem, grid, lambdas, base, newton, float(tol_array), int(limit), gram)
         fields, reason = _completed(problem, grid, base, found, tol_array, limit, reason)
         return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
@@ -282,6 +284,8 @@ def _completed(
         found.steps[k] += int(again.steps[0])
         status[k] = [bool((again.status == getattr(Status, name))[0]) for name in _status_names()].index(True)
     coef, intercept = _original(problem, found.coef, found.intercept)
+    if found.free:
+        reason += f"; by products with the data, without matrices, for {found.free} of {count} λ"
     if left:
         reason += f"; ProximalGradient for {len(left)} of {count} λ that it left"
     fields = {name: jnp.asarray(getattr(found, name)) for name in ("objective", "gap", "kkt", "steps")}

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.design import DenseDesign, Design, Standardized, design
+from jaxreg.linear.design import DenseDesign, Design, Standardized, as_array, design
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
@@ -65,7 +65,7 @@ class Problem(eqx.Module):
         standardize: bool = False,
     ) -> None:
         _warn_precision(X)
-        X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
+        X = X if scipy.sparse.issparse(X) else as_array(X)
         _check_shapes(X, y)
         raw = design(X)
         dtype = raw.dtype
@@ -201,11 +201,15 @@ def _moments(raw: Design, weight: Array, intercept: bool, standardize: bool) -> 
     by what they are divided, and which are constant.
     """
     weight = (weight / jnp.sum(weight)).astype(raw.dtype)
+    one, zero = jnp.ones(raw.shape[1], raw.dtype), jnp.zeros(raw.shape[1], raw.dtype)
+    if not intercept and not standardize:
+        # Nobody asks for deviations then: of two passes over the data one is left.
+        return weight, raw.rmatmul(weight), zero, zero, one, raw.magnitudes(jnp.ones_like(weight)) == 0
     mean, deviation, top = raw.moments(weight)
     constant = deviation <= 8 * jnp.finfo(raw.dtype).eps * top
-    scale = jnp.where(constant, 1.0, deviation) if standardize else jnp.ones_like(deviation)
+    scale = jnp.where(constant, 1.0, deviation) if standardize else one
     # Without an intercept a constant column is a feature like any other.
-    taken = (mean, constant) if intercept else (jnp.zeros_like(mean), top == 0)
+    taken = (mean, constant) if intercept else (zero, top == 0)
     return weight, mean, deviation, taken[0], scale, taken[1]
 
 

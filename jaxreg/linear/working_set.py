@@ -20,24 +20,27 @@ from jaxtyping import Array
 
 from jaxreg._types import Scalar
 from jaxreg.linear.block import Block, Reached
-from jaxreg.linear.buffer import Checked, Working
+from jaxreg.linear.buffer import Checked, Working, whole, whole_gram
 from jaxreg.linear.certificate import Reference, curvature, judge, look
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import flat
 from jaxreg.linear.solvers._smooth import is_quadratic
-from jaxreg.linear.solvers.newton import Newton
+from jaxreg.linear.solvers.newton import LIMIT, Newton
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["Found", "follow"]
+__all__ = ["Found", "follow", "gram_matrix"]
 
 #: λ in a block; how many further on the screening looks.
 _BLOCK, _AHEAD = 10, 25
-#: Columns in use beyond which another solver takes over; Newton steps for one λ, unless the user says less.
-_LIMIT, _STEPS = 4032, 100
+#: Columns of a sparse design beyond which no matrices are made of them; Newton steps for one λ, unless the
+#: user says less.
+_THIN, _STEPS = 448, 100
 
 
 class Found(NamedTuple):
-    """What was found for the first `done` λ, in working coordinates; the others are left undone."""
+    """What was found for the first `done` λ, in working coordinates; the others are left undone. `free` of
+    the former were solved without matrices.
+    """
 
     coef: np.ndarray
     intercept: np.ndarray
@@ -47,6 +50,7 @@ class Found(NamedTuple):
     steps: np.ndarray
     converged: np.ndarray
     done: int
+    free: int
 
 
 @eqx.filter_jit
@@ -63,7 +67,6 @@ def _check(
         own, ahead, coef, intercept = lane
         penalty = grid.row(own)
         at = look(problem, coef, intercept)
-        found = judge(problem, penalty, base, at, enough, refit)
         t = 1 / curvature(problem, at.z, base.spectrum)
 
         def moved(penalty: Any) -> Array:
@@ -72,6 +75,8 @@ def _check(
 
         objective, now = problem.value(at.z) + penalty.value(coef), moved(penalty)
         missing = jnp.where(outside & (now > unit), now, 0.0)
+        # A point that lacks columns is not kept: no better dual point is looked for.
+        found = judge(problem, penalty, base, at, jnp.where(jnp.any(missing > 0), jnp.inf, enough), refit)
         return Checked(objective, *found, missing, moved(grid.row(ahead)))
 
     ahead = jnp.minimum(lanes + _AHEAD, last)
@@ -91,6 +96,15 @@ def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
     return jnp.all(jnp.stack([flat(grid.at(k), (p,), scale) for k in (0, -1)]))
 
 
+def gram_matrix(problem: Problem, solver: Newton) -> Array | None:
+    """That of all columns, where a path works on it: `follow` and the null fit share it."""
+    return whole_gram(problem) if whole(problem) and _reduced(problem, solver) else None
+
+
+def _reduced(problem: Problem, solver: Newton) -> bool:
+    return is_quadratic(problem) and solver.gram is not False
+
+
 def follow(
     problem: Problem,
     grid: PenaltyGrid,
@@ -99,22 +113,29 @@ def follow(
     solver: Newton,
     tol: float,
     max_steps: int,
-    limit: int = _LIMIT,
+    gram: Array | None = None,
+    limit: int | None = None,
 ) -> Found:
     """Solve for every λ of a falling grid, and its penalties, to a certificate ≤ `tol`, each from the one
     before.
 
-    Stops where more than `limit` columns would be in use. A λ that is not solved after `max_steps` is left as
-    it is, marked as not converged. Concrete problems only.
+    From `limit` columns in use on no matrices are made of them; stops where there is no room for them. A λ
+    that is not solved after `max_steps` is left as it is, marked as not converged. `gram` is that of
+    `gram_matrix`. Concrete problems only.
     """
     count, values = lambdas.size, np.asarray(lambdas)
     first = grid.at(0)
-    working = _begun(problem, grid, first, values, base, solver)
+    gram = gram_matrix(problem, solver) if gram is None else gram
+    working = _begun(problem, grid, first, values, base, solver, gram)
     checks = _Checks(problem, grid, base, (tol, count - 1), not first.has_conjugate)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
-    # Single precision begins far from what it can reach: it has no digits to waste.
-    start = 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
+    limit = limit or (LIMIT if problem.design.dense_like else _THIN)
+
+    def begin() -> float:
+        # Single precision begins far from what it can reach: it has no digits to waste.
+        return 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
+
     out = _empty(problem, count)
     null = Reached(*map(np.asarray, (base.coef, base.intercept, values[0], 0)))
     trail, more = (null, null), True
@@ -122,7 +143,7 @@ def follow(
         points = (np.repeat(part[None], block, 0) for part in null[:2])
         seen = checks(np.zeros(block, int), *points, working.outside)
         more = working.next(null.coef, seen, 1, np.ones(block, bool), limit)
-    k, use, ask = 0, block, start
+    k, use, ask, reduced, free = 0, block, begin(), working.reduced, 0
     while k < count and more:
         # A λ given again costs nothing: fewer of them are tried where the screening often fails.
         tried = min(use, count - k)
@@ -133,18 +154,22 @@ def follow(
         if keep == tried:
             use = min(block, use + 2)
         elif lacks:
-            use = max(2, min(use, keep + 1))
+            use = max(2 if working.narrow is None else block // 2, min(use, keep + 1))
         elif found.solved[keep] and ask > least:
-            # The certificate asks for more than the solver gave: this λ again, to another digit or two.
-            ask = max(0.02 * ask, least)
+            # The certificate asks for more than the solver gave: this λ again, to another digit, or two where
+            # a step of Newton's method gives them at once.
+            ask = max((0.2 if working.narrow is not None else 0.02) * ask, least)
         elif not keep:
-            out.converged[k], ask, keep = False, start, 1
+            out.converged[k], ask, keep = False, begin(), 1
         _record(out, k, keep, found, seen)
+        free += keep * (working.narrow is not None)
         for i in range(max(keep - 2, 0), keep):
             trail = trail[1], _reached(found, i, values, k + i)
         more = working.next(trail[1].coef, seen, keep, found.solved, limit)
+        if working.reduced != reduced:
+            ask, reduced = begin(), working.reduced
         k += keep
-    return out._replace(done=k)
+    return out._replace(done=k, free=free)
 
 
 class _Checks:
@@ -175,14 +200,21 @@ def _begun(
     lambdas: np.ndarray,
     base: Reference,
     solver: Newton,
+    gram: Array | None,
 ) -> Working:
     """No columns in use, or all of them where they are few."""
-    reduced = is_quadratic(problem) and solver.gram is not False
+    reduced = _reduced(problem, solver)
     # An inverse that is changed again and again needs the digits of double precision.
     able = problem.dtype == jnp.float64 and not problem.outputs and first.separable
     flat = able and bool(_is_flat(grid, base.gradient, problem.shape[1]))
     return Working(
-        problem, (grid, lambdas), _null(problem, base.intercept), _labels(problem, first), reduced, flat
+        problem,
+        (grid, lambdas),
+        _null(problem, base.intercept),
+        _labels(problem, first),
+        gram,
+        reduced,
+        flat,
     )
 
 
@@ -218,4 +250,4 @@ def _record(out: Found, k: int, keep: int, found: Block, seen: Checked) -> None:
 def _empty(problem: Problem, count: int) -> Found:
     coef, intercept = (np.zeros((count, *x.shape), x.dtype) for x in problem.zeros())
     objective, gap, kkt = (np.zeros(count, coef.dtype) for _ in range(3))
-    return Found(coef, intercept, objective, gap, kkt, np.zeros(count, int), np.ones(count, bool), 0)
+    return Found(coef, intercept, objective, gap, kkt, np.zeros(count, int), np.ones(count, bool), 0, 0)

@@ -12,9 +12,8 @@ import scipy.sparse
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxreg as jr
-from jaxreg.linear import buffer, working_set
-from jaxreg.linear.certificate import reference
-from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized
+from jaxreg.linear import buffer
+from jaxreg.linear.design import SparseDesign
 from jaxreg.linear.solvers import _pivot
 from tests.members import compilations
 
@@ -152,25 +151,6 @@ def test_rounding_hides_no_step():
     assert int(found.steps.max()) <= 5
 
 
-def test_beyond_the_limit_another_solver_goes_on():
-    here = wide("SquaredError", standardize=True)
-    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 15, 0.1)
-    base = reference(here, here.working_penalty(jr.L1(lams[0])))
-    grid = here.working_grid(jr.L1, lams)
-    part = working_set.follow(here, grid, lams, base, jr.Newton(), 1e-6, 1000, limit=30)
-    whole = warm(here, jr.L1, lams)
-    assert 0 < part.done < 15
-    np.testing.assert_allclose(part.gap[: part.done], whole.gap[: part.done], atol=1e-6)
-
-
-def test_what_was_left_is_solved_and_told(monkeypatch):
-    here = wide("SquaredError", standardize=True)
-    monkeypatch.setattr("jaxreg.linear.path.follow", lambda *args: working_set.follow(*args, limit=30))
-    found = warm(here, jr.L1, num=15, ratio=0.1)
-    assert bool(found.converged.all())
-    assert "ProximalGradient for" in found.reason
-
-
 def test_reasons():
     here = wide("SquaredError", p=20)
     short = {"num": 3, "ratio": 0.5}
@@ -204,52 +184,6 @@ def test_sparse_is_dense(loss, standardize):
     np.testing.assert_allclose(sparse.predict(X.tocsr()), dense.predict(X.toarray()), atol=1e-6)
 
 
-def test_every_design_is_the_same_matrix():
-    rng = np.random.default_rng(4)
-    X = np.where(rng.random((30, 9)) < 0.4, rng.normal(size=(30, 9)), 0.0)
-    X[:, 4] = 0.0
-    weight = rng.random(30)
-    weight /= weight.sum()
-    mean, scale = X.T @ weight, np.linspace(1.0, 2.0, 9)
-    sparse = jr.linear.design.design(scipy.sparse.coo_matrix(X))
-    still = jnp.arange(9) == 7
-    pairs = [
-        (sparse, X),
-        (DenseDesign(jnp.asarray(X)), X),
-        (DenseDesign(jnp.asarray(X)).columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
-        (sparse.columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
-    ]
-    centred = np.where(np.asarray(still), 0.0, (X - mean) / scale)
-    for inner in (sparse, DenseDesign(jnp.asarray(X))):
-        pairs.append((Standardized(inner, jnp.asarray(mean), jnp.asarray(scale), still), centred))
-    for design, matrix in pairs:
-        p = matrix.shape[1]
-        w, u = rng.normal(size=(p, 2)), rng.normal(size=(30, 2))
-        for k in (slice(None), 0):
-            np.testing.assert_allclose(design.matmul(jnp.asarray(w[:, k])), matrix @ w[:, k], atol=1e-12)
-            np.testing.assert_allclose(design.rmatmul(jnp.asarray(u[:, k])), matrix.T @ u[:, k], atol=1e-12)
-            assert np.all(
-                design.magnitudes(jnp.asarray(u[:, k])) >= np.abs(matrix).T @ np.abs(u[:, k]) - 1e-12
-            )
-        np.testing.assert_allclose(design.squares(jnp.asarray(weight)), (matrix**2).T @ weight, atol=1e-12)
-        np.testing.assert_allclose(design.dense(), matrix, atol=1e-12)
-        gram = (matrix.T * weight) @ matrix
-        np.testing.assert_allclose(design.weighted_gram(jnp.asarray(weight)), gram, atol=1e-12)
-        mean_, deviation, _ = design.moments(jnp.asarray(weight))
-        np.testing.assert_allclose(mean_, matrix.T @ weight, atol=1e-12)
-        np.testing.assert_allclose(deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
-
-
-def test_standardised_without_a_copy():
-    X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)) + 3.0)
-    here = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=True)
-    assert here.design.inner.X.unsafe_buffer_pointer() == X.unsafe_buffer_pointer()
-    # Where the mean would swallow the digits, the columns are centred in a copy.
-    far = jr.Problem(jr.losses.SquaredError(), X + 1e9, X[:, 0], standardize=True)
-    assert isinstance(far.design, DenseDesign)
-    assert warm(far, jr.L1, num=5, ratio=0.1).converged.all()
-
-
 def test_rows_spread_over_devices():
     mesh = Mesh(np.array(jax.devices()), ("rows",))
     here = wide("SquaredError", n=96)
@@ -258,17 +192,6 @@ def test_rows_spread_over_devices():
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 8, 0.2)
     spread = warm(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, lams, tol=1e-9)
     np.testing.assert_allclose(spread.coef, warm(here, jr.L1, lams, tol=1e-9).coef, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [(np.nan, "NaN or infinite entries in 1 columns"), (np.inf, "NaN or infinite entries in 1 columns")],
-)
-def test_a_bad_sparse_entry_is_named(data, message):
-    X = scipy.sparse.csr_matrix(np.eye(4))
-    X.data[1] = data
-    with pytest.raises(ValueError, match=message):
-        jr.Problem(jr.losses.SquaredError(), X, np.arange(4.0))
 
 
 def test_a_group_without_members_costs_nothing():

@@ -20,6 +20,7 @@ from jaxtyping import Array
 
 from jaxreg._types import Scalar
 from jaxreg.linear.solvers._factor import inverse_factor
+from jaxreg.linear.solvers._krylov import conjugate_gradients
 from jaxreg.penalties import Penalty
 
 __all__ = ["Pivoted", "active_set", "continued", "flat", "nothing"]
@@ -126,21 +127,10 @@ def _solve(gram: Array, bend: Array, kept: Pivoted, right: Array, enough: Scalar
     """
     goal = jnp.maximum(_FORCING * jnp.max(jnp.abs(right)), 0.1 * enough)
 
-    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, r, along, size, k = carry
-        bent = jnp.where(kept.active, gram @ along + bend * along, 0.0)
-        length = size / jnp.sum(along * bent)
-        x, r = x + length * along, r - length * bent
-        z = kept.inverse @ r
-        fresh = jnp.sum(r * z)
-        return x, r, z + fresh / size * along, fresh, k + 1
+    def times(x: Array) -> Array:
+        return jnp.where(kept.active, gram @ x + bend * x, 0.0)
 
-    def going(carry: tuple[Array, ...]) -> Array:
-        return (jnp.max(jnp.abs(carry[1])) > goal) & (carry[4] < _ITERATIONS)
-
-    z = kept.inverse @ right
-    start = (jnp.zeros_like(right), right, z, jnp.sum(right * z), jnp.array(0))
-    return jax.lax.while_loop(going, step, start)[0]
+    return conjugate_gradients(times, lambda r: kept.inverse @ r, right, goal, _ITERATIONS)
 
 
 class _Way(NamedTuple):

@@ -18,7 +18,7 @@ from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
 from jaxreg.losses import SquaredError
 
-__all__ = ["Bent", "Curvature", "Data", "Place", "Quadratic", "Smooth", "bent", "part", "quadratic"]
+__all__ = ["Bent", "Data", "Implied", "Place", "Quadratic", "Smooth", "part", "quadratic"]
 
 #: Samples and rows that enter a weighted Gram matrix at once.
 _SAMPLES, _ROWS = 1024, 256
@@ -56,20 +56,100 @@ class Bent(NamedTuple):
     inverse: Array
     lift: Array
 
+    @property
+    def diagonal(self) -> Array:
+        """Of the Gram matrix."""
+        return jnp.diagonal(self.gram)
+
+    def part(self, index: Array) -> "Bent":
+        """That of the coordinates `index`, 0 beyond."""
+        some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
+        return Bent(part(self.gram, index), some(self.cross), self.inverse, some(self.lift.T).T)
+
+    def damped(self, damping: Scalar) -> "Bent":
+        """With intercepts that are damped too, or theirs would be long steps that no damping makes good."""
+        less = damping / (1 + damping)
+        inverse, lift = self.inverse - less * self.inverse, self.lift - less * self.lift
+        return Bent(self.gram + less * (self.cross @ self.lift), self.cross, inverse, lift)
+
+    def times(self, d: Array) -> Array:
+        """The Gram matrix times d (m,)."""
+        return self.gram @ d
+
+    def across(self, shift: Array) -> Array:
+        """What intercepts (K,) that move do to the gradient (m,)."""
+        return self.cross @ shift
+
+    def follow(self, d: Array) -> Array:
+        """By how much the intercepts (K,) fall where the coefficients move by d (m,)."""
+        return self.lift @ d
+
+
+class Implied(NamedTuple):
+    """The same by products with the data: `bends` (n,) or (n, K, K) per sample, the diagonal (m,)."""
+
+    problem: Problem
+    bends: Array
+    inverse: Array
+    diagonal: Array
+    gram: None = None
+
+    def damped(self, damping: Scalar) -> "Implied":
+        """As of a matrix."""
+        return self._replace(inverse=self.inverse / (1 + damping))
+
+    def times(self, d: Array) -> Array:
+        """Two products with the data."""
+        along = self.problem.design.matmul(d.reshape(-1, *self.problem.outputs))
+        fall = self.inverse @ jnp.sum(self._bend(along).reshape(-1, self.inverse.shape[0]), axis=0)
+        return self._back(along - fall.reshape(self.problem.outputs))
+
+    def across(self, shift: Array) -> Array:
+        """One product."""
+        n = self.bends.shape[0]
+        return self._back(jnp.broadcast_to(shift.reshape(self.problem.outputs), (n, *self.problem.outputs)))
+
+    def follow(self, d: Array) -> Array:
+        """One product."""
+        along = self.problem.design.matmul(d.reshape(-1, *self.problem.outputs))
+        return self.inverse @ jnp.sum(self._bend(along).reshape(-1, self.inverse.shape[0]), axis=0)
+
+    def _bend(self, z: Array) -> Array:
+        return self.bends * z if z.ndim == 1 else jnp.einsum("nkl,nl->nk", self.bends, z)
+
+    def _back(self, z: Array) -> Array:
+        return self.problem.design.rmatmul(self._bend(z)).ravel()
+
 
 def bent(curvature: Curvature) -> Bent:
     """The curvature where the intercepts are the best for each coefficients."""
     gram, cross, corner = curvature
-    inverse = jnp.linalg.pinv(corner) if corner.size > 1 else 1 / jnp.where(corner > 0, corner, 1.0)
+    inverse = _inverse(corner)
     lift = inverse @ cross.T
     return Bent(gram - cross @ lift, cross, inverse, lift)
+
+
+def _inverse(corner: Array) -> Array:
+    return jnp.linalg.pinv(corner) if corner.size > 1 else 1 / jnp.where(corner > 0, corner, 1.0)
 
 
 class Smooth(eqx.Module):
     """Base of both."""
 
-    #: Whether a curvature is worth keeping: it takes passes over the data.
-    costly: ClassVar[bool] = True
+    @property
+    @abstractmethod
+    def explicit(self) -> bool:
+        """Whether curvatures are matrices; else products with the data stand for them."""
+
+    @property
+    @abstractmethod
+    def costly(self) -> bool:
+        """Whether a curvature is worth keeping: it takes passes over the data, and is there after them."""
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether it is its own quadratic model, in as many digits as are asked for."""
 
     @abstractmethod
     def look(self, coef: Array, intercept: Array) -> Place:
@@ -80,7 +160,7 @@ class Smooth(eqx.Module):
         """Of the second derivative in the ravelled coefficients."""
 
     @abstractmethod
-    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Bent | Implied:
         """On the ravelled coefficients index[:count], or [:count] without an `index`; the rest is 0.
 
         The rest of `index` may be beyond their number.
@@ -88,9 +168,25 @@ class Smooth(eqx.Module):
 
 
 class Data(Smooth):
-    """Any loss, from its data."""
+    """Any loss, from its data; curvatures are made where they are asked to be `matrices`."""
 
     problem: Problem
+    matrices: bool = eqx.field(default=True, static=True)
+
+    @property
+    def explicit(self) -> bool:
+        """As asked for."""
+        return self.matrices
+
+    @property
+    def costly(self) -> bool:
+        """Where there are matrices."""
+        return self.matrices
+
+    @property
+    def exact(self) -> bool:
+        """By products with the data squared error is; a matrix in single precision has too few digits."""
+        return not self.matrices and isinstance(self.problem.loss, SquaredError)
 
     def look(self, coef: Array, intercept: Array) -> Place:
         """Two products with the design."""
@@ -109,8 +205,19 @@ class Data(Smooth):
         own = jnp.diagonal(at.bends, axis1=1, axis2=2)
         return jax.vmap(self.problem.design.squares, 1, 1)(own).ravel()
 
-    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Bent | Implied:
         """A weighted Gram matrix of some columns; for K outputs one of all columns for each pair of them."""
+        if not self.explicit:
+            return self._implied(at)
+        return bent(self._matrices(at, index, count))
+
+    def _implied(self, at: Place) -> Implied:
+        """On all coordinates; where the problem has no intercept, nothing follows."""
+        corner = jnp.atleast_2d(jnp.sum(at.bends, axis=0))
+        inverse = _inverse(corner) if self.problem.intercept else jnp.zeros_like(corner)
+        return Implied(self.problem, at.bends, inverse, self.diagonal(at))
+
+    def _matrices(self, at: Place, index: Array | None, count: Array) -> Curvature:
         design, bends = self.problem.design, at.bends
         if bends.ndim == 1:
             if index is not None or not isinstance(design, Columns):
@@ -180,7 +287,9 @@ class Quadratic(Smooth):
     gram: Array
     linear: Array
     value: Scalar
+    explicit: ClassVar[bool] = True
     costly: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
 
     def look(self, coef: Array, intercept: Array) -> Place:
         """One product with the Gram matrix."""
@@ -193,10 +302,10 @@ class Quadratic(Smooth):
         """That of the Gram matrix."""
         return jnp.diagonal(self.gram)
 
-    def curvature(self, at: Place, index: Array | None, count: Array) -> Curvature:
+    def curvature(self, at: Place, index: Array | None, count: Array) -> Bent:
         """A part of the Gram matrix."""
         gram = self.gram if index is None else part(self.gram, index)
-        return Curvature(gram, jnp.zeros((gram.shape[0], 1), gram.dtype), jnp.ones((1, 1), gram.dtype))
+        return bent(Curvature(gram, jnp.zeros((gram.shape[0], 1), gram.dtype), jnp.ones((1, 1), gram.dtype)))
 
 
 def quadratic(problem: Problem, intercept: Array) -> Quadratic:

@@ -31,16 +31,16 @@ from jaxreg.linear.solvers._smooth import (
     Place,
     Quadratic,
     Smooth,
-    bent,
     is_quadratic,
-    part,
     quadratic,
 )
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
+__all__ = ["LIMIT", "Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
 
+#: Coordinates of which matrices are made at most.
+LIMIT = 4032
 #: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
 _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
 #: To what part of itself a step must bring the residual, for the curvature to be kept for the next one; to
@@ -74,9 +74,10 @@ class Kept(NamedTuple):
 class Newton(Solver):
     """Semismooth proximal Newton, for every loss, and for penalties that act on coordinates, groups or rows.
 
-    A step factorises a matrix of the size of the active set. `gram` says whether squared error is reduced
-    to XᵀWX first; None does so in float64 where p ≤ n, and on a path for the columns in use. A penalty that
-    couples all coordinates (total variation, sorted L1, nuclear norm) raises TypeError: take
+    A step factorises a matrix of the size of the active set; with a sparse design, or more than 4,032
+    unknowns, it takes products with the data and conjugate gradients instead. `gram` says whether squared
+    error is reduced to XᵀWX first; None does so in float64 where p ≤ n, and on a path for the columns in use.
+    A penalty that couples all coordinates (total variation, sorted L1, nuclear norm) raises TypeError: take
     `ProximalGradient` there.
     """
 
@@ -96,11 +97,16 @@ class Newton(Solver):
         smooth = quadratic(problem, base.intercept) if reduced else None
         intercept = base.intercept if reduced else intercept
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
-        return begin(smooth or Data(problem), penalty, base.gradient, (coef, intercept), quadratic=smooth)
+        return begin(smooth or _data(problem), penalty, base.gradient, (coef, intercept), quadratic=smooth)
 
     def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
         """One damped step; the old point with more damping where the objective would rise."""
-        return advance(state.inner.quadratic or Data(problem), penalty, base.gradient, state)
+        return advance(state.inner.quadratic or _data(problem), penalty, base.gradient, state)
+
+
+def _data(problem: Problem) -> Data:
+    """With matrices where those of all coordinates are small enough."""
+    return Data(problem, problem.design.dense_like and problem.zeros()[0].size <= LIMIT)
 
 
 def accepts(penalty: Penalty, coef: Array) -> bool:
@@ -129,14 +135,17 @@ def begin(
 
 def keep(smooth: Smooth, place: Place, count: Array, flat: bool) -> Kept:
     """The curvature on the first `count` coordinates; the features behind them are 0."""
-    found = bent(smooth.curvature(place, None, count))
+    found = smooth.curvature(place, None, count)
+    assert isinstance(found, Bent), "only matrices are kept"
     return Kept(found, count, jnp.array(False), nothing(found.gram) if flat else None)
 
 
-def advance(smooth: Smooth, penalty: Penalty, unit: Scalar, state: State) -> State:
-    """One step of Newton's method with damping."""
+def advance(
+    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, enough: Scalar | float = 0.0
+) -> State:
+    """One step of Newton's method with damping, towards a residual of `enough`."""
     inner: _Inner = state.inner
-    coef, intercept, solved, kept = _step(smooth, penalty, unit, state)
+    coef, intercept, solved, kept = _step(smooth, penalty, unit, state, enough)
     place = smooth.look(coef, intercept)
     fresh = inner._replace(place=place, kept=kept)
     if kept is None:
@@ -213,7 +222,7 @@ def _residual(penalty: Penalty, coef: Array, inner: _Inner) -> Scalar:
 
 
 def _step(
-    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State
+    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, enough: Scalar | float
 ) -> tuple[Array, Array, Array, Kept | None]:
     """The minimum of the model: coefficients, intercept, whether it was found; the curvature that is kept.
 
@@ -222,7 +231,7 @@ def _step(
     inner: _Inner = state.inner
     kept = inner.kept
     if kept is None or kept.pivoted is None:
-        return *_to_minimum(smooth, penalty, state), kept
+        return *_to_minimum(smooth, penalty, state, enough * unit), kept
     gram, cross, inverse, lift = kept.bent
     recentre = inverse @ jnp.ravel(inner.place.tilt)
 
@@ -236,38 +245,29 @@ def _step(
         return u, state.intercept - shift.reshape(state.intercept.shape), fine, pivoted
 
     def slow() -> tuple[Array, Array, Array, Pivoted]:
-        return *_to_minimum(smooth, penalty, state), kept.pivoted
+        return *_to_minimum(smooth, penalty, state, enough * unit), kept.pivoted
 
     plain = inner.damping <= _least(state.coef.dtype)
     coef, intercept, solved, pivoted = jax.lax.cond(plain, quick, slow)
     return coef, intercept, solved, kept._replace(pivoted=pivoted)
 
 
-def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, Array, Array]:
+def _to_minimum(smooth: Smooth, penalty: Penalty, state: State, enough: Scalar) -> tuple[Array, Array, Array]:
     """The minimum of the damped model on the coordinates that matter now: coefficients, intercept, whether it
     was found.
 
     Those coordinates come first in what the model sees, the nearest before the others: its work follows their
-    number, its shape does not.
+    number, its shape does not. Without a matrix all coordinates are in it.
     """
     inner: _Inner = state.inner
     whole = state.coef.ravel()
-    distance = _distance(penalty, state)
-    count = jnp.sum(distance < len(_FURTHER))
-    order = jnp.argsort(distance, stable=True)
-    order = jnp.pad(order, (0, padded(whole.size) - whole.size))
-    index = jnp.where(jnp.arange(order.size) < count, order, whole.size)
+    index, count = _nearest(penalty, state) if smooth.explicit else (jnp.arange(whole.size), whole.size)
     some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
-    if inner.kept is None:
-        gram, cross, inverse, lift = bent(smooth.curvature(inner.place, index, count))
-    else:
-        gram, cross, inverse, lift = inner.kept.bent
-        gram, cross, lift = part(gram, index), some(cross), some(lift.T).T
-    # The intercepts are damped too, or theirs alone would be long steps that no damping makes good.
-    less = inner.damping / (1 + inner.damping)
-    gram, inverse, lift = gram + less * (cross @ lift), inverse - less * inverse, lift - less * lift
+    kept = inner.kept
+    curve = smooth.curvature(inner.place, index, count) if kept is None else kept.bent.part(index)
+    curve = curve.damped(inner.damping)
     x, slope = some(whole), some(inner.place.slope.ravel())
-    recentre = inverse @ jnp.ravel(inner.place.tilt)
+    recentre = curve.inverse @ jnp.ravel(inner.place.tilt)
 
     def prox(v: Array, t: Array) -> Array:
         """Of the coordinates in their order; those that only fill up stay at 0."""
@@ -276,11 +276,21 @@ def _to_minimum(smooth: Smooth, penalty: Penalty, state: State) -> tuple[Array, 
         return some(_model.prox(penalty, state.coef.shape, spread(v), step))
 
     blocks = None if penalty.separable else _model.blocks(penalty, state.coef, index)
-    model = _model.Model(gram, slope - cross @ recentre, x, prox, count, blocks, not smooth.costly)
-    u, solved = _model.minimum(model, inner.damping)
-    shift = recentre + lift @ (u - x)
+    model = _model.Model(curve, slope - curve.across(recentre), x, prox, count, blocks, smooth.exact)
+    u, solved = _model.minimum(model, inner.damping, enough)
+    shift = recentre + curve.follow(u - x)
     new = whole.at[index].set(u, mode="drop")
     return new.reshape(state.coef.shape), state.intercept - shift.reshape(state.intercept.shape), solved
+
+
+def _nearest(penalty: Penalty, state: State) -> tuple[Array, Array]:
+    """The coordinates that matter now, the nearest before the others, then what is beyond; their number."""
+    size = state.coef.size
+    distance = _distance(penalty, state)
+    count = jnp.sum(distance < len(_FURTHER))
+    order = jnp.argsort(distance, stable=True)
+    order = jnp.pad(order, (0, padded(size) - size))
+    return jnp.where(jnp.arange(order.size) < count, order, size), count
 
 
 def _distance(penalty: Penalty, state: State) -> Array:

@@ -1,0 +1,35 @@
+"""Which design the data become."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array
+
+from jaxreg.linear.design.base import Design
+from jaxreg.linear.design.dense import DenseDesign
+from jaxreg.linear.design.sparse import sparse
+
+__all__ = ["as_array", "design"]
+
+
+def as_array(X: Any) -> Array:
+    """X on the device, by one copy, where `jnp.asarray` makes two of a NumPy array."""
+    if not isinstance(X, np.ndarray):
+        return jnp.asarray(X)
+    # The copy is waited for, and an array that was not copied at all is: it is the caller's to change.
+    placed = jax.device_put(X).block_until_ready()
+    shared = jax.default_backend() == "cpu" and np.may_share_memory(np.asarray(placed), X)
+    return jnp.array(X) if shared else placed
+
+
+def design(X: Any, dtype: Any = None) -> Design:
+    """The design of an array or a `scipy.sparse` matrix; integers become the default float."""
+    if not scipy.sparse.issparse(X):
+        X = as_array(X) if dtype is None else jnp.asarray(X, dtype)
+        return DenseDesign(X if jnp.issubdtype(X.dtype, jnp.floating) else X.astype(jnp.result_type(float)))
+    if not np.issubdtype(X.dtype, np.floating):
+        X = X.astype(float)
+    return sparse(X, dtype)

@@ -1,0 +1,190 @@
+"""Designs: the same matrix, however it is kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+
+import jaxreg as jr
+from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized, as_array, design
+from jaxreg.linear.design import dense as dense_module
+
+
+def test_every_design_is_the_same_matrix():
+    rng = np.random.default_rng(4)
+    X = np.where(rng.random((30, 9)) < 0.4, rng.normal(size=(30, 9)), 0.0)
+    X[:, 4] = 0.0
+    weight = rng.random(30)
+    weight /= weight.sum()
+    mean, scale = X.T @ weight, np.linspace(1.0, 2.0, 9)
+    sparse = design(scipy.sparse.coo_matrix(X))
+    still = jnp.arange(9) == 7
+    pairs = [
+        (sparse, X),
+        (DenseDesign(jnp.asarray(X)), X),
+        (DenseDesign(jnp.asarray(X)).columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
+        (sparse.columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
+    ]
+    centred = np.where(np.asarray(still), 0.0, (X - mean) / scale)
+    for inner in (sparse, DenseDesign(jnp.asarray(X))):
+        pairs.append((Standardized(inner, jnp.asarray(mean), jnp.asarray(scale), still), centred))
+    for one, matrix in pairs:
+        p = matrix.shape[1]
+        w, u = rng.normal(size=(p, 2)), rng.normal(size=(30, 2))
+        for k in (slice(None), 0):
+            np.testing.assert_allclose(one.matmul(jnp.asarray(w[:, k])), matrix @ w[:, k], atol=1e-12)
+            np.testing.assert_allclose(one.rmatmul(jnp.asarray(u[:, k])), matrix.T @ u[:, k], atol=1e-12)
+            assert np.all(one.magnitudes(jnp.asarray(u[:, k])) >= np.abs(matrix).T @ np.abs(u[:, k]) - 1e-12)
+        np.testing.assert_allclose(one.squares(jnp.asarray(weight)), (matrix**2).T @ weight, atol=1e-12)
+        np.testing.assert_allclose(one.dense(), matrix, atol=1e-12)
+        gram = (matrix.T * weight) @ matrix
+        np.testing.assert_allclose(one.weighted_gram(jnp.asarray(weight)), gram, atol=1e-12)
+        mean_, deviation, _ = one.moments(jnp.asarray(weight))
+        np.testing.assert_allclose(mean_, matrix.T @ weight, atol=1e-12)
+        np.testing.assert_allclose(deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
+
+
+def test_standardised_without_a_copy():
+    X = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)) + 3.0)
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=True)
+    assert here.design.inner.X.unsafe_buffer_pointer() == X.unsafe_buffer_pointer()
+    # Where the mean would swallow the digits, the columns are centred in a copy.
+    far = jr.Problem(jr.losses.SquaredError(), X + 1e9, X[:, 0], standardize=True)
+    assert isinstance(far.design, DenseDesign)
+    assert jr.path(far, jr.L1, num=5, ratio=0.1).converged.all()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(np.nan, "NaN or infinite entries in 1 columns"), (np.inf, "NaN or infinite entries in 1 columns")],
+)
+def test_a_bad_sparse_entry_is_named(data, message):
+    X = scipy.sparse.csr_matrix(np.eye(4))
+    X.data[1] = data
+    with pytest.raises(ValueError, match=message):
+        jr.Problem(jr.losses.SquaredError(), X, np.arange(4.0))
+
+
+# ---------------------------------------------------------------- dense
+
+
+@pytest.mark.parametrize(("n", "p"), [(700, 300), (40, 300), (1300, 129)])
+def test_a_gram_matrix_by_tiles(n, p, monkeypatch):
+    """Rows and columns that fill no tile, weights of both signs, and columns that are centred on the way."""
+    monkeypatch.setattr(dense_module, "_LARGE", 0)
+    rng = np.random.default_rng(n)
+    X, weight = rng.normal(size=(n, p)) + 2.0, rng.normal(size=n)
+    mean, scale, still = X.mean(axis=0), np.linspace(1.0, 2.0, p), np.arange(p) == 5
+    seen = Standardized(DenseDesign(jnp.asarray(X)), *map(jnp.asarray, (mean, scale, still)))
+    centred = np.where(still, 0.0, (X - mean) / scale)
+    for one, matrix in ((DenseDesign(jnp.asarray(X)), X), (seen, centred)):
+        found = jax.jit(lambda one, w: one.weighted_gram(w))(one, jnp.asarray(weight))
+        np.testing.assert_allclose(found, (matrix.T * weight) @ matrix, rtol=1e-12, atol=1e-10)
+        np.testing.assert_array_equal(found, found.T)
+
+
+def test_sums_over_rows_that_are_not_stored(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(50, 7)) + 1e4, rng.random(50)
+    weight /= weight.sum()
+    one = DenseDesign(jnp.asarray(X))
+    stored = one.squares(weight), *one.moments(jnp.asarray(weight))
+    monkeypatch.setattr(dense_module, "_STORED", 0)
+    for a, b in zip(stored, (one.squares(weight), *one.moments(jnp.asarray(weight))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("size", [8, 1000])
+def test_what_becomes_of_an_array_afterwards_is_not_seen(shift, size):
+    """Aligned as JAX could take it without a copy, and not; so large that a copy takes its time."""
+    room = np.zeros(size * size + 16)
+    start = (-room.ctypes.data % 64) // 8 + shift
+    X = room[start : start + size * size].reshape(size, size)
+    here = as_array(X)
+    X += 1.0
+    assert not np.any(here)
+
+
+# ---------------------------------------------------------------- sparse
+
+
+@pytest.fixture
+def uneven():
+    """A full row, a full column, an empty one, entries that are stored and 0, entries given twice."""
+    rng = np.random.default_rng(3)
+    X = np.where(rng.random((60, 45)) < 0.1, rng.normal(size=(60, 45)), 0.0)
+    X[7], X[:, 11], X[:, 12] = rng.normal(size=45), rng.normal(size=60), 0.0
+    given = scipy.sparse.coo_matrix(X)
+    twice = scipy.sparse.coo_matrix(
+        (np.r_[given.data, 0.0, 0.5, -0.5], (np.r_[given.row, 1, 2, 2], np.r_[given.col, 12, 12, 12])),
+        X.shape,
+    )
+    return design(twice), X
+
+
+def test_sparse_products(uneven):
+    here, X = uneven
+    rng = np.random.default_rng(0)
+    w, u = rng.normal(size=(45, 3)), rng.normal(size=(60, 3))
+    np.testing.assert_allclose(here.matmul(w), X @ w, atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(here.matmul)(w.T), (X @ w).T, atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(here.rmatmul)(u.T), (X.T @ u).T, atol=1e-12)
+    slope = jax.grad(lambda w: jnp.sum(here.matmul(w) ** 2))(jnp.asarray(w[:, 0]))
+    np.testing.assert_allclose(slope, 2 * X.T @ (X @ w[:, 0]), atol=1e-11)
+    weight = rng.random(60) / 30
+    for a, b in zip(
+        here.moments(weight / weight.sum()),
+        DenseDesign(jnp.asarray(X)).moments(weight / weight.sum()),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_columns_of_a_sparse_matrix(uneven):
+    """Few of them by their pieces, many by one scatter."""
+    here, X = uneven
+    wide = design(scipy.sparse.hstack([scipy.sparse.csr_matrix(X)] * 20))
+    index = np.array([11, 12, 900, 3])
+    wanted = np.c_[X[:, 11], X[:, 12], np.zeros(60), X[:, 3]]
+    np.testing.assert_array_equal(wide.columns(jnp.asarray(index)).dense(), wanted)
+    many = jax.jit(lambda d, i: d.columns(i))(here, jnp.arange(45))
+    np.testing.assert_array_equal(many.dense(), X)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "centred sparse", "dense", "centred dense"])
+def test_narrowed(uneven, kind):
+    here, X = uneven
+    here = here if kind.endswith("sparse") else DenseDesign(jnp.asarray(X))
+    if kind.startswith("centred"):
+        mean, scale, still = X.mean(axis=0), np.linspace(1.0, 3.0, 45), np.arange(45) == 12
+        here = Standardized(here, *map(jnp.asarray, (mean, scale, still)))
+        X = np.where(still, 0.0, (X - mean) / scale)
+    index = np.array([2, 11, 12, 30])
+    for room in (4, 16):
+        some = here.narrowed(index, room)
+        assert some.shape == (60, room)
+        np.testing.assert_allclose(some.dense()[:, :4], X[:, index], atol=1e-12)
+        assert not np.any(some.dense()[:, 4:])
+        u = np.random.default_rng(0).normal(size=60)
+        np.testing.assert_allclose(some.rmatmul(jnp.asarray(u))[:4], X[:, index].T @ u, atol=1e-12)
+        np.testing.assert_allclose(some.matmul(jnp.ones(room)), X[:, index].sum(axis=1), atol=1e-12)
+
+
+def test_one_room_is_one_shape():
+    """Different columns of one matrix take the same shapes, so that nothing is compiled again for them."""
+    X = scipy.sparse.random(400, 2000, density=0.01, random_state=0, format="csr")
+    here, rng = design(X), np.random.default_rng(1)
+    some = [here.narrowed(np.sort(rng.choice(2000, k, replace=False)), 512) for k in (100, 300, 500)]
+    shapes = {tuple(leaf.shape for leaf in jax.tree.leaves(one)) for one in some}
+    assert len(shapes) == 1
+    # Full columns take more room than that, and all of it is there.
+    full = scipy.sparse.hstack([scipy.sparse.csr_matrix(np.ones((400, 30))), X]).tocsr()
+    np.testing.assert_array_equal(
+        design(full).narrowed(np.arange(40), 64).dense()[:, :40], full[:, :40].toarray()
+    )
+
+
+def test_sparse_is_not_dense(uneven):
+    assert isinstance(uneven[0], SparseDesign) and not uneven[0].dense_like
