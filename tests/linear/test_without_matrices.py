@@ -82,7 +82,7 @@ def test_as_with_matrices(limited, loss, name, sparse, intercept):
 
 
 def test_one_solution_of_a_sparse_problem():
-    """`jaxreg.solve` makes no dense matrix of it either; alone, in a batch, and its derivative."""
+    """`jaxreg.solve` makes no dense matrix of it either, nor does a batch of them."""
     here = problem("Logistic", sparse=True)
     lams = jnp.array([0.05, 0.03])
     solve = lambda lam, solver: jr.solve(here, jr.L1(lam), solver=solver, tol=1e-10)  # noqa: E731
@@ -90,11 +90,6 @@ def test_one_solution_of_a_sparse_problem():
     assert bool(found.gap.max() <= 1e-10)
     wanted = solve(lams[1], jr.ProximalGradient())
     np.testing.assert_allclose(found.coef[1], wanted.coef, atol=1e-4)
-    slopes = [
-        jax.grad(lambda lam: jnp.sum(solve(lam, s()).coef ** 2))(lams[1])  # noqa: B023
-        for s in (jr.Newton, jr.ProximalGradient)
-    ]
-    np.testing.assert_allclose(*slopes, rtol=1e-3)
 
 
 def test_several_outputs(limited):

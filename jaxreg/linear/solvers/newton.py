@@ -43,9 +43,9 @@ __all__ = ["LIMIT", "Newton", "accepts", "advance", "aging", "begin", "chosen", 
 LIMIT = 4032
 #: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
 _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
-#: To what part of itself a step must bring the residual, for the curvature to be kept for the next one; to
-#: what part a model is solved then.
-_FAST, _FORCING = 0.2, 1e-3
+#: To what part of itself a step must bring the residual, for the curvature to be kept for the next one, and
+#: where steps are cheap, since an inverse is kept with it; to what part a model is solved then.
+_FAST, _CHEAP, _FORCING = 0.2, 0.5, 1e-3
 #: How much longer than it should be a prox step is, to see which coordinates may join in a model.
 _FURTHER = (1.0, 1.02, 1.1)
 
@@ -164,7 +164,8 @@ def advance(
     if kept is None:
         return new
     moved = inner.kept.aged | good
-    slow = moved & ~(good & (residual <= _FAST * state.residual))
+    fast = _FAST if kept.pivoted is None else _CHEAP
+    slow = moved & ~(good & (residual <= fast * state.residual))
     return _renewed(smooth, penalty, unit, new, slow, moved)
 
 
