@@ -111,8 +111,8 @@ class Working:
         self.outside = np.ones(p, bool)
         #: Whether squared error is reduced to its Gram matrix; whether an inverse of active blocks is kept.
         self.reduced, self.flat = reduced, flat
-        #: The columns in use where no matrices are made of them; tries since a λ held.
-        self.narrow: Design | None = None
+        #: The columns in use, where products with them stand for matrices; tries since a λ held.
+        self.products: Design | None = None
         self.failed = 0
         #: Columns of one label are in use together: the blocks of the penalty.
         self.labels = labels
@@ -163,7 +163,7 @@ class Working:
         if not self.outside.any():
             return True
         # What a try that kept nothing had in use stays: columns join until the next λ holds.
-        free = self.narrow is not None
+        free = self.products is not None
         stay = _used(coef) if keep else ~self.outside
         missing = (seen.missing * solved[:, None])[keep : keep + (len(solved) if free else 3)]
         missing = missing.max(axis=0, initial=0.0)
@@ -174,7 +174,7 @@ class Working:
             self.failed = 0 if keep else self.failed + 1
             if must.size > self.capacity and self.failed < _PATIENCE:
                 must, soon = _need(*(_whole(x, self.labels) for x in (_used(coef), missing, wanted)))
-            return self._narrowed(must, soon, limit)
+            return self._by_products(must, soon)
         capacity = self.capacity
         # A tight buffer lets too few columns in before they are missing.
         while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
@@ -183,22 +183,23 @@ class Working:
         self.change(np.concatenate([must, soon])[:most], capacity)
         return True
 
-    def _narrowed(self, must: np.ndarray, soon: np.ndarray, limit: int) -> bool:
+    def _by_products(self, must: np.ndarray, soon: np.ndarray) -> bool:
         """Have columns without matrices: those that `must` be there, and others to the end of the room.
 
         False where there is no room.
         """
         (n, p), design = self.problem.shape, self.problem.design
         most = _COPIED // n if design.dense_like else p
-        room = _ROOM if self.narrow is None else self.capacity
-        while room < min(_CLOSE * must.size, p):
-            room *= _WIDER
-        room = min(room, _chunks(p))
         if must.size > most:
             return False
-        self.index = np.sort(np.concatenate([must, soon])[: min(room, most)])
-        self.capacity, self.reduced = room, False
-        self.narrow, self.buffer = design.narrowed(self.index, room), _Buffer(None, None, None)
+        room = _ROOM if self.products is None else self.capacity
+        while room < min(_CLOSE * must.size, p):
+            room *= _WIDER
+        self.capacity, self.reduced = min(room, _chunks(p)), False
+        # Where there is room for all, all are there.
+        every = np.arange(p) if min(room, most) >= p else np.concatenate([must, soon])
+        self.index = np.sort(every[: min(room, most)])
+        self.products, self.buffer = design.narrowed(self.index, self.capacity), _Buffer(None, None, None)
         self.outside[:] = True
         self.outside[self.index] = False
         return True
@@ -247,8 +248,8 @@ class Working:
 
     def _smooth(self) -> Smooth:
         """The loss on the columns in use."""
-        if self.narrow is not None:
-            return Data(eqx.tree_at(lambda p: p.design, self.problem, self.narrow), matrices=False)
+        if self.products is not None:
+            return Data(eqx.tree_at(lambda p: p.design, self.problem, self.products), matrices=False)
         if self.reduced:
             linear = np.zeros(self.capacity, self.linear.dtype)
             linear[: self.index.size] = self.linear[self.index]

@@ -25,16 +25,16 @@ from jaxreg.linear.certificate import Reference, curvature, judge, look
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import flat
 from jaxreg.linear.solvers._smooth import is_quadratic
-from jaxreg.linear.solvers.newton import LIMIT, Newton
+from jaxreg.linear.solvers.newton import Newton
 from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["Found", "follow", "gram_matrix"]
 
 #: λ in a block; how many further on the screening looks.
 _BLOCK, _AHEAD = 10, 25
-#: Columns of a sparse design beyond which no matrices are made of them; Newton steps for one λ, unless the
-#: user says less.
-_THIN, _STEPS = 448, 100
+#: Columns, dense and sparse ones, beyond which no matrices are made of them; Newton steps for one λ, unless
+#: the user says less.
+_LIMIT, _THIN, _STEPS = 4032, 448, 100
 
 
 class Found(NamedTuple):
@@ -130,7 +130,7 @@ def follow(
     checks = _Checks(problem, grid, base, (tol, count - 1), not first.has_conjugate)
     block = _BLOCK if working.outside.any() else count
     least = 64 * float(jnp.finfo(problem.dtype).eps)
-    limit = limit or (LIMIT if problem.design.dense_like else _THIN)
+    limit = limit or (_LIMIT if problem.design.dense_like else _THIN)
 
     def begin() -> float:
         # Single precision begins far from what it can reach: it has no digits to waste.
@@ -154,15 +154,15 @@ def follow(
         if keep == tried:
             use = min(block, use + 2)
         elif lacks:
-            use = max(2 if working.narrow is None else block // 2, min(use, keep + 1))
+            use = max(2 if working.products is None else block // 2, min(use, keep + 1))
         elif found.solved[keep] and ask > least:
             # The certificate asks for more than the solver gave: this λ again, to another digit, or two where
             # a step of Newton's method gives them at once.
-            ask = max((0.2 if working.narrow is not None else 0.02) * ask, least)
+            ask = max((0.2 if working.products is not None else 0.02) * ask, least)
         elif not keep:
             out.converged[k], ask, keep = False, begin(), 1
         _record(out, k, keep, found, seen)
-        free += keep * (working.narrow is not None)
+        free += keep * (working.products is not None)
         for i in range(max(keep - 2, 0), keep):
             trail = trail[1], _reached(found, i, values, k + i)
         more = working.next(trail[1].coef, seen, keep, found.solved, limit)

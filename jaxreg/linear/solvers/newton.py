@@ -37,10 +37,8 @@ from jaxreg.linear.solvers._smooth import (
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["LIMIT", "Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
+__all__ = ["Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
 
-#: Coordinates of which matrices are made at most.
-LIMIT = 4032
 #: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
 _DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
 #: To what part of itself a step must bring the residual, for the curvature to be kept for the next one, and
@@ -74,11 +72,11 @@ class Kept(NamedTuple):
 class Newton(Solver):
     """Semismooth proximal Newton, for every loss, and for penalties that act on coordinates, groups or rows.
 
-    A step factorises a matrix of the size of the active set; with a sparse design, or more than 4,032
-    unknowns, it takes products with the data and conjugate gradients instead. `gram` says whether squared
-    error is reduced to XᵀWX first; None does so in float64 where p ≤ n, and on a path for the columns in use.
-    A penalty that couples all coordinates (total variation, sorted L1, nuclear norm) raises TypeError: take
-    `ProximalGradient` there.
+    A step factorises a matrix of the size of the active set; with a sparse design it takes products with the
+    data and conjugate gradients instead (on a path from 448 columns in use on, with a dense one from 4,032).
+    `gram` says whether squared error is reduced to XᵀWX first; None does so in float64 where p ≤ n, and on a
+    path for the columns in use. A penalty that couples all coordinates (total variation, sorted L1, nuclear
+    norm) raises TypeError: take `ProximalGradient` there.
     """
 
     gram: bool | None = eqx.field(default=None, static=True)
@@ -105,8 +103,8 @@ class Newton(Solver):
 
 
 def _data(problem: Problem) -> Data:
-    """With matrices where those of all coordinates are small enough."""
-    return Data(problem, problem.design.dense_like and problem.zeros()[0].size <= LIMIT)
+    """With matrices, where they are not of columns that would have to be made dense."""
+    return Data(problem, problem.design.dense_like)
 
 
 def accepts(penalty: Penalty, coef: Array) -> bool:
