@@ -107,6 +107,16 @@ def test_what_becomes_of_an_array_afterwards_is_not_seen(shift, size):
     assert not np.any(here)
 
 
+def test_arrays_of_numpy_within_a_trace():
+    X = np.random.default_rng(0).normal(size=(30, 5))
+
+    def fit(lam):
+        return jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), jr.L1(lam)).coef
+
+    np.testing.assert_allclose(jax.jit(fit)(0.1), fit(0.1), atol=1e-12)
+    assert jax.vmap(fit)(jnp.array([0.1, 0.2])).shape == (2, 5)
+
+
 # ---------------------------------------------------------------- sparse
 
 

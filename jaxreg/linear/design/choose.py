@@ -19,8 +19,11 @@ def as_array(X: Any) -> Array:
     """X on the device, by one copy, where `jnp.asarray` makes two of a NumPy array."""
     if not isinstance(X, np.ndarray):
         return jnp.asarray(X)
+    placed = jax.device_put(X)
+    if isinstance(placed, jax.core.Tracer):
+        return jnp.asarray(X)
     # The copy is waited for, and an array that was not copied at all is: it is the caller's to change.
-    placed = jax.device_put(X).block_until_ready()
+    placed.block_until_ready()
     shared = jax.default_backend() == "cpu" and np.may_share_memory(np.asarray(placed), X)
     return jnp.array(X) if shared else placed
 
