@@ -205,8 +205,11 @@ class Working:
         return True
 
     def _larger(self, capacity: int, limit: int) -> int:
-        """The next capacity: no more than `limit` asks for, nor than the samples do as long as they do."""
-        larger = min(self.growth * capacity, _chunks(limit) + _CHUNK)
+        """The next capacity, of three in all: no more than `limit` asks for, nor than the samples do as long as
+        they do.
+        """
+        largest = _chunks(limit) + _CHUNK
+        larger = min(self.growth * capacity, largest) if capacity <= _FIRST else largest
         return self._enough if self.flat and capacity < self._enough < larger else larger
 
     @property
