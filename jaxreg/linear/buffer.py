@@ -205,8 +205,8 @@ class Working:
         return True
 
     def _larger(self, capacity: int, limit: int) -> int:
-        """The next capacity, of three in all: no more than `limit` asks for, nor than the samples do as long as
-        they do.
+        """The next capacity: after the second what `limit` asks for, or less as long as the samples ask for
+        less.
         """
         largest = _chunks(limit) + _CHUNK
         larger = min(self.growth * capacity, largest) if capacity <= _FIRST else largest
