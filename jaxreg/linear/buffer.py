@@ -169,7 +169,6 @@ class Working:
         missing = missing.max(axis=0, initial=0.0)
         wanted = seen.wanted[max(keep - 1, 0)] if keep or free else np.zeros_like(missing)
         must, soon = _need(*(_whole(x, self.labels) for x in (stay, missing, wanted)))
-        more = must.size + max(must.size, 4 * _CHUNK)
         if must.size > limit or free:
             self.failed = 0 if keep else self.failed + 1
             if must.size > self.capacity and self.failed < _PATIENCE:
@@ -179,7 +178,7 @@ class Working:
         # A tight buffer lets too few columns in before they are missing.
         while min(_TIGHT * must.size, limit) > capacity - _CHUNK:
             capacity = self._larger(capacity, limit)
-        most = min(capacity - _CHUNK, limit, more)
+        most = min(capacity - _CHUNK, limit, must.size + max(must.size, 4 * _CHUNK))
         self.change(np.concatenate([must, soon])[:most], capacity)
         return True
 

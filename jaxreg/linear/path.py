@@ -220,13 +220,11 @@ def path(
     grid = problem.working_grid(family, lambdas)
     limit = MAX_STEPS if max_steps is None else max_steps
     screened, reason = _screened((problem, grid), mode, solver)
-    newton = solver if isinstance(solver, Newton) else Newton()
-    gram = gram_matrix(problem, newton) if screened else None
-    base = reference(problem, grid.at(0), gram)
     if screened:
-        found = follow(problem, grid, lambdas, base, newton, float(tol_array), int(limit), gram)
-        fields, reason = _completed(problem, grid, base, found, tol_array, limit, reason)
+        newton = solver if isinstance(solver, Newton) else Newton()
+        fields, reason = _followed(problem, grid, lambdas, newton, tol_array, limit, reason)
         return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+    base = reference(problem, grid.at(0))
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
         found = _warm(problem, grid, grid.carried, base, *call)
@@ -260,6 +258,16 @@ def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | Non
     if coef.ndim == 2 and coef.size > _UNKNOWNS and solver is None:
         return False, f"{name} on all columns: {coef.size} unknowns for {coef.shape[1]} outputs"
     return True, "Newton on working sets: a warm path of a penalty on coordinates, groups or rows"
+
+
+def _followed(
+    problem: Problem, grid: PenaltyGrid, lambdas: Array, solver: Newton, tol: Array, limit: int, reason: str
+) -> tuple[dict[str, Any], str]:
+    """The fields of a path on working sets, and by what it was solved and why."""
+    gram = gram_matrix(problem, solver)
+    base = reference(problem, grid.at(0), gram)
+    found = follow(problem, grid, lambdas, base, solver, float(tol), int(limit), gram)
+    return _completed(problem, grid, base, found, tol, limit, reason)
 
 
 def _completed(

@@ -113,7 +113,7 @@ def follow(
     solver: Newton,
     tol: float,
     max_steps: int,
-    gram: Array | None = None,
+    gram: Array | None,
     limit: int | None = None,
 ) -> Found:
     """Solve for every λ of a falling grid, and its penalties, to a certificate ≤ `tol`, each from the one
@@ -125,17 +125,11 @@ def follow(
     """
     count, values = lambdas.size, np.asarray(lambdas)
     first = grid.at(0)
-    gram = gram_matrix(problem, solver) if gram is None else gram
     working = _begun(problem, grid, first, values, base, solver, gram)
     checks = _Checks(problem, grid, base, (tol, count - 1), not first.has_conjugate)
     block = _BLOCK if working.outside.any() else count
-    least = 64 * float(jnp.finfo(problem.dtype).eps)
+    least = _least(problem)
     limit = limit or (_LIMIT if problem.design.dense_like else _THIN)
-
-    def begin() -> float:
-        # Single precision begins far from what it can reach: it has no digits to waste.
-        return 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * least)
-
     out = _empty(problem, count)
     null = Reached(*map(np.asarray, (base.coef, base.intercept, values[0], 0)))
     trail, more = (null, null), True
@@ -143,7 +137,7 @@ def follow(
         points = (np.repeat(part[None], block, 0) for part in null[:2])
         seen = checks(np.zeros(block, int), *points, working.outside)
         more = working.next(null.coef, seen, 1, np.ones(block, bool), limit)
-    k, use, ask, reduced, free = 0, block, begin(), working.reduced, 0
+    k, use, ask, reduced, free = 0, block, _first_ask(working, tol), working.reduced, 0
     while k < count and more:
         # A λ given again costs nothing: fewer of them are tried where the screening often fails.
         tried = min(use, count - k)
@@ -160,16 +154,29 @@ def follow(
             # a step of Newton's method gives them at once.
             ask = max((0.2 if working.products is not None else 0.02) * ask, least)
         elif not keep:
-            out.converged[k], ask, keep = False, begin(), 1
+            out.converged[k], ask, keep = False, _first_ask(working, tol), 1
         _record(out, k, keep, found, seen)
         free += keep * (working.products is not None)
         for i in range(max(keep - 2, 0), keep):
             trail = trail[1], _reached(found, i, values, k + i)
         more = working.next(trail[1].coef, seen, keep, found.solved, limit)
         if working.reduced != reduced:
-            ask, reduced = begin(), working.reduced
+            ask, reduced = _first_ask(working, tol), working.reduced
         k += keep
     return out._replace(done=k, free=free)
+
+
+def _least(problem: Problem) -> float:
+    """The smallest residual that is asked for."""
+    return 64 * float(jnp.finfo(problem.dtype).eps)
+
+
+def _first_ask(working: Working, tol: float) -> float:
+    """The residual that is asked for until a certificate wants less: of a Gram matrix one costs nothing.
+
+    Single precision begins far from what it can reach: it has no digits to waste.
+    """
+    return 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * _least(working.problem))
 
 
 class _Checks:

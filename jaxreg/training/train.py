@@ -48,8 +48,7 @@ def train(
     - `batch_size=None` takes all data at every step. Otherwise batches are drawn without replacement: each
       epoch is a fresh permutation of the n samples by `key`, cut into n // batch_size batches; the
       n % batch_size samples left over sit out that epoch.
-    - `penalty` is only reported: the optimiser applies it (or `loss_fn` does), so that nothing is penalised
-      twice.
+    - `penalty` is only reported: the optimiser or `loss_fn` applies it, so that nothing is penalised twice.
     - `after_step(model, count)` runs after every step: an exact prox or projection, where adding a step would
       break ties or bounds.
 
@@ -64,8 +63,7 @@ def train(
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (200, 5))
     >>> y = X[:, 0] - 2 * X[:, 1]
-    >>> def loss_fn(w, batch):
-    ...     return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
+    >>> loss_fn = lambda w, batch: 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
     >>> optimizer = jr.transforms.proximal_sgd(0.1, jr.L1(0.1))
     >>> w, history = train(
     ...     loss_fn, jnp.zeros(5), optimizer, (X, y), steps=200, batch_size=50, key=jax.random.key(1),
@@ -80,11 +78,10 @@ def train(
     reported = _reported(penalty, metrics or {})
     value = loss_fn if stochastic else lambda model, batch, noise: loss_fn(model, batch)
     step = _stepping(value, static, optax.with_extra_args_support(optimizer), batches, after_step)
-    record = _recording(step, static, reported)
     state = optimizer.init(weights)
     require_last(state)
-    counts = jnp.arange(steps, dtype=jnp.int32).reshape(-1, every)
-    carry, history = jax.lax.scan(record, _Carry(weights, state, batches.start()), counts)
+    start, counts = _Carry(weights, state, batches.start()), jnp.arange(steps, dtype=jnp.int32)
+    carry, history = jax.lax.scan(_recording(step, static, reported), start, counts.reshape(-1, every))
     return eqx.combine(carry.weights, static), history
 
 

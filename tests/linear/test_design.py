@@ -84,6 +84,15 @@ def test_a_gram_matrix_by_tiles(n, p, monkeypatch):
         np.testing.assert_array_equal(found, found.T)
 
 
+def test_few_tiles_are_written_out(monkeypatch):
+    """Many columns would be many products in one program, and no tile would stay in the cache."""
+    monkeypatch.setattr(dense_module, "_LARGE", 0)
+    count = lambda p: str(jax.make_jaxpr(DenseDesign(jnp.ones((600, p))).weighted_gram)(jnp.ones(600))).count(  # noqa: E731
+        "dot_general"
+    )
+    assert count(1024) == 8 + 1 and count(1025) == 1
+
+
 def test_sums_over_rows_that_are_not_stored(monkeypatch):
     rng = np.random.default_rng(0)
     X, weight = rng.normal(size=(50, 7)) + 1e4, rng.random(50)

@@ -12,9 +12,10 @@ from jaxreg.linear.design.base import Design
 
 __all__ = ["Columns", "DenseDesign", "gram_of_rows"]
 
-#: Numbers from which on a Gram matrix is made by tiles; rows at once, and columns of a tile; numbers from
-#: which on no intermediate matrix is stored.
-_LARGE, _ROWS, _TILE, _STORED = 1_000_000, 512, 128, 4_000_000
+#: Numbers from which on a Gram matrix is made by tiles; rows at once, columns of a tile, and tiles at most:
+#: each is written out, and all of them are to stay in the cache. Numbers from which on no intermediate matrix
+#: is stored.
+_LARGE, _ROWS, _TILE, _TILES, _STORED = 1_000_000, 512, 128, 8, 4_000_000
 
 
 class DenseDesign(Design):
@@ -125,7 +126,7 @@ def gram_of_rows(X: Array, weight: Array, made: Callable[[Array], Array]) -> Arr
         Y = made(X)
         return (Y * weight[:, None]).T @ Y
 
-    if X.size < _LARGE:
+    if X.size < _LARGE or X.shape[1] > _TILES * _TILE:
         return whole(X, weight)
     return jax.lax.platform_dependent(X, weight, cpu=partial(_tiled_gram, made=made), default=whole)
 

@@ -17,7 +17,8 @@ def conjugate_gradients(
     """x with ‖times(x) − right‖∞ ≤ goal, or what `most` iterations come to (Hestenes and Stiefel 1952).
 
     `near` is a product with a matrix near the inverse. Where the matrix turns out not to be positive, the
-    last x before that.
+    last x before that. (`jax.scipy.sparse.linalg.cg` stops by another norm than that of the residuals here,
+    and goes on where curvature is negative.)
     """
 
     def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
