@@ -1,0 +1,282 @@
+"""Mutation check of the test suite: plant one-line faults in the package and count those that tests notice.
+
+    python -m tests.mutate list             print the mutations that a seed draws
+    python -m tests.mutate run --jobs 2     plant each one in a copy of the tree, run the tests of its subject
+
+A mutation changes one operator, number or function name on one line. It is *killed* when a test fails or the
+time limit passes, and *survives* when all tests pass. Compare two versions of the suite by running both with
+one seed; ``--tree`` names the checkout whose tests are run.
+"""
+
+import argparse
+import ast
+import concurrent.futures
+import itertools
+import json
+import os
+import pathlib
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Subject(NamedTuple):
+    """Part of the package: how many mutations it gets, its sources, and its tests, the nearest first."""
+
+    count: int
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+SUBJECTS = {
+    "penalties": Subject(
+        13,
+        ("penalties/*.py", "thresholds.py", "projections.py"),
+        (
+            "tests/penalties",
+            "tests/test_thresholds.py",
+            "tests/test_thresholds_groups.py",
+            "tests/test_projections.py",
+            "jaxreg/penalties",
+            "tests/linear",
+            "tests/training",
+            "README.md",
+        ),
+    ),
+    "losses": Subject(6, ("losses.py",), ("tests/test_losses.py", "jaxreg/losses.py", "tests/linear")),
+    "certificate": Subject(
+        7, ("linear/certificate.py",), ("tests/linear/test_solve.py", "tests/linear", "tests/penalties")
+    ),
+    "solvers": Subject(9, ("linear/solvers/*.py",), ("tests/linear", "tests/penalties/test_certified.py")),
+    "path": Subject(
+        9,
+        ("linear/path.py", "linear/grid.py", "linear/block.py", "linear/buffer.py", "linear/working_set.py"),
+        ("tests/linear", "tests/penalties/test_certified.py", "jaxreg/linear", "README.md", "tests/front"),
+    ),
+    "transforms": Subject(6, ("training/**/*.py",), ("tests/training", "jaxreg/training", "README.md")),
+    "sweep": Subject(
+        4,
+        ("sweeps/sweep.py", "sweeps/_*.py"),
+        ("tests/sweeps", "jaxreg/sweeps", "README.md", "tests/front/test_sweep.py"),
+    ),
+    "store": Subject(3, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps", "tests/front/test_sweep.py")),
+    "cli": Subject(6, ("front/*.py",), ("tests/front", "jaxreg/front")),
+}
+
+
+class Mutation(NamedTuple):
+    """Replacement of ``old`` by ``new`` at a line (from 1) and column (byte offset) of a source file."""
+
+    subject: str
+    path: str
+    line: int
+    column: int
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.path}:{self.line}:{self.column} {self.old!r} -> {self.new!r}"
+
+
+OPERATORS = {
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.Pow: ("**", "*"),
+    ast.BitAnd: ("&", "|"),
+    ast.BitOr: ("|", "&"),
+    ast.Lt: ("<", ">="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", "<="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+}
+NAMES = {
+    "maximum": "minimum",
+    "minimum": "maximum",
+    "max": "min",
+    "min": "max",
+    "any": "all",
+    "all": "any",
+    "argmax": "argmin",
+    "sum": "mean",
+    "abs": "square",
+    "zeros": "ones",
+    "zeros_like": "ones_like",
+    "ones": "zeros",
+}
+
+
+def candidates(subject: str, path: str, text: str) -> Iterator[Mutation]:
+    """Yield the mutations of one module, in the order of its lines.
+
+    Docstrings, annotations, messages and module-level constants, which tune speed rather than results, stay.
+    """
+    lines = [line.encode() for line in text.splitlines()]
+
+    def between(left: ast.expr, right: ast.expr, operator: ast.AST) -> Iterator[Mutation]:
+        if type(operator) not in OPERATORS or left.end_lineno != right.lineno:
+            return
+        old, new = OPERATORS[type(operator)]
+        column = lines[right.lineno - 1].find(old.encode(), left.end_col_offset, right.col_offset)
+        if column >= 0:
+            yield Mutation(subject, path, right.lineno, column, old, new)
+
+    def own(node: ast.AST) -> Iterator[Mutation]:
+        if isinstance(node, ast.BinOp):
+            yield from between(node.left, node.right, node.op)
+        elif isinstance(node, ast.Compare):
+            terms = [node.left, *node.comparators]
+            for left, right, operator in zip(terms[:-1], terms[1:], node.ops, strict=True):
+                yield from between(left, right, operator)
+        elif isinstance(node, ast.BoolOp):
+            for left, right in itertools.pairwise(node.values):
+                yield from between(left, right, node.op)
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
+            old = {ast.Not: "not ", ast.USub: "-", ast.Invert: "~"}[type(node.op)]
+            yield Mutation(subject, path, node.lineno, node.col_offset, old, "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+            value = node.value
+            new = not value if isinstance(value, bool) else 2 * value if value else 1
+            written = lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
+            yield Mutation(subject, path, node.lineno, node.col_offset, written, repr(new))
+        elif isinstance(node, ast.Attribute) and node.attr in NAMES and node.end_lineno == node.lineno:
+            column = node.end_col_offset - len(node.attr)
+            yield Mutation(subject, path, node.lineno, column, node.attr, NAMES[node.attr])
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[Mutation]:
+        if isinstance(node, ast.JoinedStr | ast.arg | ast.Raise):
+            return
+        if inside:
+            yield from own(node)
+        for name, field in ast.iter_fields(node):
+            if name in ("annotation", "returns", "decorator_list"):
+                continue
+            inner = inside or isinstance(node, ast.FunctionDef)
+            for child in field if isinstance(field, list) else [field]:
+                if isinstance(child, ast.AST):
+                    yield from visit(child, inner)
+
+    yield from sorted(visit(ast.parse(text), False), key=lambda m: (m.line, m.column))
+
+
+def draw(seed: int, tree: pathlib.Path) -> list[Mutation]:
+    """Draw the mutations of a seed: for each subject its number of them, on lines that differ."""
+    found = []
+    for name, subject in SUBJECTS.items():
+        rng = random.Random(f"{seed} {name}")
+        files = sorted({file for pattern in subject.sources for file in (tree / "jaxreg").glob(pattern)})
+        lines: dict[tuple[str, int], list[Mutation]] = {}
+        for file in files:
+            path = file.relative_to(tree).as_posix()
+            for mutation in candidates(name, path, file.read_text(encoding="utf-8")):
+                lines.setdefault((path, mutation.line), []).append(mutation)
+        for key in rng.sample(sorted(lines), subject.count):
+            found.append(rng.choice(lines[key]))
+    return found
+
+
+def mutated(text: str, mutation: Mutation) -> str:
+    """Return the source with the mutation planted."""
+    lines = text.splitlines(keepends=True)
+    line = lines[mutation.line - 1].encode()
+    end = mutation.column + len(mutation.old.encode())
+    assert line[mutation.column : end].decode() == mutation.old, mutation
+    lines[mutation.line - 1] = (line[: mutation.column] + mutation.new.encode() + line[end:]).decode()
+    return "".join(lines)
+
+
+def copy_of(tree: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Copy the files of a checkout that git tracks or would track."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(tree / name, folder / name)
+    return folder
+
+
+def verdict(folder: pathlib.Path, mutation: Mutation, limit: float, cache: pathlib.Path) -> dict[str, object]:
+    """Plant a mutation in a copy of the tree, run its subject's tests up to the first failure, undo it."""
+    file = folder / mutation.path
+    text = file.read_text(encoding="utf-8")
+    tests = [path for path in SUBJECTS[mutation.subject].tests if (folder / path).exists()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    start = time.monotonic()
+    file.write_text(mutated(text, mutation), encoding="utf-8")
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
+        failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        status = "survived" if done.returncode == 0 else "killed"
+        by = failed[0][:160] if failed else done.stdout[-160:] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        status, by = "killed", f"time limit of {limit:g} s"
+    finally:
+        file.write_text(text, encoding="utf-8")
+    seconds = round(time.monotonic() - start, 1)
+    return mutation._asdict() | {"status": status, "by": by, "seconds": seconds}
+
+
+def run(mutations: list[Mutation], tree: pathlib.Path, jobs: int, limit: float, out: pathlib.Path) -> int:
+    """Judge every mutation, write one JSON line for each, and return how many were killed."""
+    killed = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        free: queue.Queue[pathlib.Path] = queue.Queue()
+        for k in range(jobs):
+            free.put(copy_of(tree, pathlib.Path(temporary) / str(k)))
+
+        def one(mutation: Mutation) -> dict[str, object]:
+            folder = free.get()
+            try:
+                return verdict(folder, mutation, limit, tree / ".jax_cache")
+            finally:
+                free.put(folder)
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool, out.open("a", encoding="utf-8") as log:
+            for found in pool.map(one, mutations):
+                killed += found["status"] == "killed"
+                log.write(json.dumps(found) + "\n")
+                log.flush()
+    return killed
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("action", choices=["list", "run"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="checkout whose tests are run")
+    parser.add_argument("--jobs", type=int, default=1, help="mutations judged at a time")
+    parser.add_argument("--limit", type=float, default=1200.0, help="seconds for the tests of one mutation")
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the mutations, as listed")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("mutations.jsonl"))
+    options = parser.parse_args()
+    tree = options.tree.resolve()
+    mutations = draw(options.seed, tree)
+    chosen = [m for k, m in enumerate(mutations) if options.only is None or k in options.only]
+    if options.action == "list":
+        for k, mutation in enumerate(mutations):
+            print(k, mutation)
+        return
+    print(f"{run(chosen, tree, options.jobs, options.limit, options.out)} of {len(chosen)} killed")
+
+
+if __name__ == "__main__":
+    main()
