@@ -52,7 +52,8 @@ def compile_lanes(
 
 def needed_bytes(program: jax.stages.Compiled) -> int:
     """What a compiled program holds on one device while it runs, by XLA's own account; 0 where it gives
-    none."""
+    none.
+    """
     stats = program.memory_analysis()
     if stats is None:
         return 0

@@ -68,7 +68,7 @@ def compilations(call: Callable[[], Any]) -> int:
     try:
         jax.block_until_ready(call())
     finally:
-        jax.monitoring.clear_event_listeners()
+        jax.monitoring.unregister_event_duration_listener(listen)
     return len(found)
 
 

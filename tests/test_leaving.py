@@ -58,9 +58,14 @@ def compare(found, wanted):
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.usefixtures("compiled_fast")
+@pytest.mark.parametrize(
+    ("size", "own"),
+    [
+        pytest.param(size, own, marks=() if own == (k % 2 == 0) else pytest.mark.slow)
+        for k, size in enumerate(SIZES)
+        for own in (False, True)
+    ],
+)
 def test_a_batch_is_the_loop_of_jax(size, own):
     """Integers, Booleans, keys; arrays that all lanes share, and that each has its own."""
     limits = jnp.asarray(np.random.default_rng(size).geometric(0.1, size) - 1)
@@ -185,7 +190,7 @@ def test_what_all_share_is_never_copied():
     assert "custom_call @xla_python" not in text
 
 
-@pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
+@pytest.mark.parametrize("loss", ["Logistic", pytest.param("SquaredError", marks=pytest.mark.slow)])
 def test_solutions_in_a_batch_are_those_alone(loss):
     here, lams = problem(loss, n=40, p=60), jnp.geomspace(0.3, 0.02, 70)
     fit = lambda lam: jr.solve(here, jr.L1(lam), tol=1e-7, throw=False)  # noqa: E731

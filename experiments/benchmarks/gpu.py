@@ -36,6 +36,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,12 +185,14 @@ def share(rate: float, of: float | None) -> float | None:
 def recomputed(exact: Any, lams: jax.Array, found: Any) -> float:
     """The largest gap of a path, of its points in float64."""
 
-    @jax.jit
-    def gaps(coef: jax.Array, intercept: jax.Array) -> jax.Array:
-        one = lambda row: jr.certify(exact, jr.L1(row[0]), row[1], row[2]).gap  # noqa: E731
-        return jax.lax.map(one, (lams, coef, intercept))
+    coef, intercept = found.coef.astype("float64"), found.intercept.astype("float64")
+    return float(jnp.max(_certified(exact, lams, coef, intercept)))
 
-    return float(jnp.max(gaps(found.coef.astype("float64"), found.intercept.astype("float64"))))
+
+@eqx.filter_jit
+def _certified(exact: Any, lams: jax.Array, coef: jax.Array, intercept: jax.Array) -> jax.Array:
+    one = lambda row: jr.certify(exact, jr.L1(row[0]), row[1], row[2]).gap  # noqa: E731
+    return jax.lax.map(one, (lams, coef, intercept))
 
 
 def beside(X: np.ndarray, y: np.ndarray, lams: jax.Array, tol: float, seconds: float) -> Row:

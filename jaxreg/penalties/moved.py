@@ -85,7 +85,6 @@ class Toward(Penalty):
 
     def rescaled(self, scale: Array) -> Self:
         """The reference times scale."""
-
         moved = jax.tree.map(lambda r: times(r, scale), self.reference)
         return type(self)(self.penalty.rescaled(scale), moved)
 

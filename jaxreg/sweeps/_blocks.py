@@ -16,7 +16,8 @@ __all__ = ["Blocks", "cut"]
 
 class Blocks:
     """The boxes of shape `block` that cover a grid of shape `sizes`, numbered; those at the edge stick
-    out."""
+    out.
+    """
 
     def __init__(self, sizes: Sequence[int], block: Sequence[int], slow_first: Sequence[int]) -> None:
         self.sizes, self.block = tuple(sizes), tuple(block)

@@ -1,5 +1,6 @@
 """The function of a sweep, traced once: its results with their names, and a fingerprint of what it
-computes."""
+computes.
+"""
 
 import functools
 import hashlib
@@ -98,7 +99,8 @@ class Program:
 
     def run(self, constants: list[Any], lane: list[Any]) -> list[jax.Array]:
         """The results of one lane; the arrays that `fn` closes over are arguments, not parts of the
-        program."""
+        program.
+        """
         return core.jaxpr_as_fun(core.ClosedJaxpr(self.closed.jaxpr, constants))(*lane)
 
     @functools.cached_property

@@ -15,9 +15,11 @@ TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 4, 5)
 def measured(tmp_path_factory):
     """What the command writes."""
     out = tmp_path_factory.mktemp("gpu") / "gpu.json"
+    cached = jax.config.jax_enable_compilation_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
         assert gpu.main(["--quick", "--out", str(out)]) == 0
+    jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
     return json.loads(out.read_text(encoding="utf-8"))
 
 

@@ -122,7 +122,13 @@ def solved(task):
     return blockwise(task) if task.penalty == "group" else nearly(task)
 
 
-@pytest.mark.parametrize("task", CERTIFIED, ids=lambda task: task.name)
+ALIKE = ("elastic", "lasso with intercept", "logistic ridge", "poisson")  # to another one of them
+
+
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(t, id=t.name, marks=pytest.mark.slow if t.name in ALIKE else ()) for t in CERTIFIED],
+)
 def test_the_gap_is_that_of_certify(task):
     coef, intercept = solved(task)
     ours = gaps(task, coef, intercept)

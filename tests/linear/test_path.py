@@ -27,8 +27,18 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("problem", list(PROBLEMS))
-@pytest.mark.parametrize("family", list(FAMILIES))
+def slow_unless(fast):
+    return () if fast else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("problem", "family"),
+    [
+        pytest.param(p, f, marks=slow_unless(p == "squared" or f == "bounded and unpenalised"))
+        for p in PROBLEMS
+        for f in FAMILIES
+    ],
+)
 def test_lambda_max_is_the_edge(problem, family):
     problem, family = PROBLEMS[problem], FAMILIES[family]
     top = float(jr.lambda_max(problem, family))

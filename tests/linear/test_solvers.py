@@ -11,6 +11,7 @@ import jaxreg as jr
 from jaxreg import losses
 from jaxreg.linear import solvers
 from tests.members import LOSSES, compilations, problem, targets
+from tests.pairwise import product_params
 
 SOLVERS = [
     getattr(solvers, name)
@@ -18,6 +19,8 @@ SOLVERS = [
     if inspect.isclass(getattr(solvers, name)) and issubclass(getattr(solvers, name), solvers.Solver)
 ]
 SOLVERS = [solver for solver in SOLVERS if not inspect.isabstract(solver)]
+BY_NAME = {solver.__name__: solver for solver in SOLVERS}
+DTYPES = ("float32", "float64")
 W = jnp.array([0.0, 1, 2, jnp.inf, 0.5, 1, 1, 1])
 FAMILIES = {
     "L1": jr.L1,
@@ -36,36 +39,34 @@ def test_every_member_is_here():
     assert set(LOSSES) == {n for n in losses.__all__ if not inspect.isabstract(getattr(losses, n))}
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("loss", list(LOSSES))
-@pytest.mark.usefixtures("compiled_fast")
-def test_every_pair_is_certified(solver, loss, dtype):
-    tol = 1e-5 if dtype == jnp.float32 else 1e-9
-    here, better = problem(loss, dtype), problem(loss)
-    for name, family in FAMILIES.items():
-        for lam in (0.02, 0.2):
-            fit = jr.solve(here, family(lam), solver=solver(), tol=tol, throw=False)
-            assert bool(fit.converged), (name, lam, str(fit))
-            assert fit.coef.dtype == dtype
-            assert max(fit.gap, 0) <= tol
-            # The certificate in double precision, of the very same point but for the rounding of a bound.
-            coef = family(lam).prox(fit.coef.astype(float), 0.0)
-            found = jr.certify(better, family(lam), coef, fit.intercept)
-            assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps, (name, lam, found)
-            assert found.kkt <= 0.1
+@pytest.mark.parametrize(
+    ("family", "loss", "solver", "dtype"),
+    product_params(FAMILIES, LOSSES, BY_NAME, DTYPES, apart=[(0, 1)]),
+)
+def test_every_pair_is_certified(family, loss, solver, dtype):
+    tol = 1e-5 if dtype == "float32" else 1e-9
+    here, better, family = problem(loss, dtype), problem(loss), FAMILIES[family]
+    for lam in (0.02, 0.2):
+        fit = jr.solve(here, family(lam), solver=BY_NAME[solver](), tol=tol, throw=False)
+        assert bool(fit.converged), (lam, str(fit))
+        assert fit.coef.dtype == dtype
+        assert max(fit.gap, 0) <= tol
+        # The certificate in double precision, of the very same point but for the rounding of a bound.
+        coef = family(lam).prox(fit.coef.astype(float), 0.0)
+        found = jr.certify(better, family(lam), coef, fit.intercept)
+        assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps, (lam, found)
+        assert found.kkt <= 0.1
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("loss", list(LOSSES))
-@pytest.mark.usefixtures("compiled_fast")
-def test_without_an_intercept(solver, loss, dtype):
+@pytest.mark.parametrize(("loss", "solver", "dtype"), product_params(LOSSES, BY_NAME, DTYPES, apart=[(0, 1)]))
+def test_without_an_intercept(loss, solver, dtype):
     """There is none in the solution either, of features and targets that ask for one."""
-    tol = 1e-4 if dtype == jnp.float32 else 1e-9
+    tol = 1e-4 if dtype == "float32" else 1e-9
     rng = np.random.default_rng(5)
-    X = rng.normal(size=(60, 6)) + 1.0
+    X = rng.normal(size=(60, 8)) + 1.0
     y = targets(loss, X[:, 0] - 0.5 * X[:, 1] + 1.0, rng)
     here = jr.Problem(LOSSES[loss], X.astype(dtype), y, intercept=False)
-    path = jr.path(here, jr.L1, [0.2, 0.02], solver=solver(), tol=tol)
+    path = jr.path(here, jr.L1, [0.2, 0.02], solver=BY_NAME[solver](), tol=tol)
     assert np.all(path.intercept == 0)
     better = jr.Problem(LOSSES[loss], X, y, intercept=False)
     found = jr.certify(better, jr.L1(0.02), path.coef[1], path.intercept[1])

@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from tests.members import MEMBERS
-from tests.penalties.harness import BROAD, QUICK, SUBJECTS
+from tests.penalties.harness import BROAD, SUBJECTS
 from tests.penalties.test_laws import without
 
 H = 1e-6
@@ -44,7 +44,7 @@ class Slopes:
         def run(function):
             axes = (None, 0, None, None, None)
             call = jax.vmap(lambda n, v, dn, dv, ct: both(function, n, v, dn, dv, ct), axes)
-            return jax.jit(call, compiler_options=QUICK)
+            return jax.jit(call)
 
         self.runs = {"prox": run(prox), "value": run(value)}
         self.numbers = self.of(s.penalty)
@@ -141,9 +141,7 @@ def test_gradient_of_the_value_at_kinks_is_the_shortest_subgradient(name):
     """That is what a short prox step moves by: (w − prox(w, t))/t as t → 0."""
     s = SUBJECTS[name]
     kinks = np.concatenate([s.points[8:13], s.points[15:], s.landed[:8, 2], s.landed[:2, 4]])
-    gradient = jax.jit(jax.vmap(jax.grad(lambda w: s.penalty.value(s.up(w)))), compiler_options=QUICK)(
-        jnp.asarray(kinks)
-    )
+    gradient = jax.jit(jax.vmap(jax.grad(lambda w: s.penalty.value(s.up(w)))))(jnp.asarray(kinks))
     lines = gradient @ s.points.T - np.sum(gradient * kinks, axis=1, keepdims=True)
     assert np.all(s.formula(s.points) >= s.formula(kinks)[:, None] + lines - 1e-9), "no subgradient at all"
     # Not asked where a derivative cannot know it: forces shared among tied weights; slopes of two parts that

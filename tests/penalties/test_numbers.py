@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxreg as jr
 from tests.members import COMBINED, LABELS, MEMBERS, PENALTIES, SHAPED, P
-from tests.penalties.harness import BROAD, KINDS, QUICK, STEPS, SUBJECTS, excess
+from tests.penalties.harness import BROAD, KINDS, STEPS, SUBJECTS, excess
 
 SIX = [n for n in SUBJECTS if SUBJECTS[n].like is PENALTIES["L1 weights"].like or n in MEMBERS]
 
@@ -31,7 +31,7 @@ def narrow(s, dtype):
         params = structure.unflatten([x.astype(dtype) for x in leaves])
         return s.penalty.prox(params, t)
 
-    return jax.jit(jax.vmap(one), compiler_options=QUICK)
+    return jax.jit(jax.vmap(one))
 
 
 def pairs(name: str, U: np.ndarray, size: float) -> np.ndarray:
@@ -139,9 +139,7 @@ def test_one_step_per_coordinate(name):
     T = np.concatenate(
         [10.0 ** np.random.default_rng(2).uniform(-2, 1.5, size=(15, s.size)), np.full((1, s.size), 0.3)]
     )
-    run = jax.jit(
-        jax.vmap(lambda v, t: ravel_pytree(s.penalty.prox(s.up(v), s.up(t)))[0]), compiler_options=QUICK
-    )
+    run = jax.jit(jax.vmap(lambda v, t: ravel_pytree(s.penalty.prox(s.up(v), s.up(t)))[0]))
     U = np.asarray(run(jnp.asarray(s.points), jnp.asarray(T)))
     worst, where = excess(s, s.points, U, np.ones(16), T)
     assert worst <= 1, where
@@ -165,7 +163,7 @@ def test_take_then_prox_is_prox_then_take(name):
     s = SUBJECTS[name]
     index = np.array([4, 1, 3])
     part = s.penalty.take(jnp.asarray(index))
-    run = jax.jit(jax.vmap(lambda v, t: part.prox(v, t)), compiler_options=QUICK)
+    run = jax.jit(jax.vmap(lambda v, t: part.prox(v, t)))
     out = run(jnp.asarray(np.repeat(s.points[:, index], 6, axis=0)), jnp.asarray(np.tile(STEPS, 16)))
     np.testing.assert_allclose(out, s.landed.reshape(96, 6)[:, index], rtol=1e-14, atol=1e-15)
 
@@ -182,7 +180,7 @@ def test_take_of_whole_groups(name):
     s = SUBJECTS[name]
     index = np.array([0, 1, 4, 5]) if name in GROUPED else np.array([4, 0, 3, 2])  # whole groups
     part = s.penalty.take(jnp.asarray(index))
-    run = jax.jit(jax.vmap(lambda v, t: part.prox(v, t)), compiler_options=QUICK)
+    run = jax.jit(jax.vmap(lambda v, t: part.prox(v, t)))
     out = run(jnp.asarray(np.repeat(s.points[:, index], 6, axis=0)), jnp.asarray(np.tile(STEPS, 16)))
     np.testing.assert_allclose(out, s.landed.reshape(96, 6)[:, index], rtol=1e-13, atol=1e-15)
 
@@ -222,7 +220,7 @@ def test_a_tree_and_a_matrix_are_one_vector(name):
         other = matrix.prox(v.reshape(3, 2), t)
         return jnp.concatenate([out["a"], out["b"][0].ravel()]), s.penalty.value(out), other
 
-    U, f, other = jax.jit(jax.vmap(one), compiler_options=QUICK)(jnp.asarray(s.points), jnp.full(16, 0.3))
+    U, f, other = jax.jit(jax.vmap(one))(jnp.asarray(s.points), jnp.full(16, 0.3))
     np.testing.assert_allclose(U, s.landed[:, 2], rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(other.reshape(16, 6), s.landed[:, 2], rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(f, s.formula(s.landed[:, 2]), rtol=1e-12, atol=1e-12)

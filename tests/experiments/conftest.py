@@ -1,8 +1,0 @@
-"""The experiments compile many programs and run each briefly here."""
-
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def _fast(compiled_fast):
-    """For all of them."""
