@@ -5,7 +5,7 @@ import pathlib
 import time
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Two workers whose LAPACK threads wait for each other take many times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -48,7 +48,7 @@ def _few_programs():
     _seconds += time.monotonic() - start
     if _seconds > 3 and _MAPS.exists():
         _seconds = 0.0
-        if _MAPS.read_bytes().count(b"\n") > 15_000:
+        if _MAPS.read_bytes().count(b"\n") > 45_000:
             jax.clear_caches()
 
 

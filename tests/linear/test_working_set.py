@@ -44,8 +44,15 @@ def wide(loss, n=90, p=600, dtype=float, **options):
 
 @pytest.mark.parametrize(
     ("loss", "name"),
-    [("SquaredError", name) for name in FAMILIES if name != "GroupL2"]
-    + [("Logistic", "nonnegative"), ("Logistic", "GroupL2")],
+    [
+        ("SquaredError", "factors"),
+        ("SquaredError", "nonnegative"),
+        ("SquaredError", "SparseGroup"),
+        ("Logistic", "GroupL2"),
+        pytest.param("SquaredError", "L1", marks=pytest.mark.slow),
+        pytest.param("SquaredError", "ElasticNet", marks=pytest.mark.slow),
+        pytest.param("Logistic", "nonnegative", marks=pytest.mark.slow),
+    ],
 )
 def test_certified_on_all_columns(loss, name):
     """A duality gap, recomputed from the data, leaves no room for a column that was left out."""
@@ -167,8 +174,15 @@ def test_reasons():
 # ---------------------------------------------------------------- designs
 
 
-@pytest.mark.parametrize("standardize", [False, True])
-@pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
+@pytest.mark.parametrize(
+    ("loss", "standardize"),
+    [
+        ("SquaredError", True),
+        ("Logistic", False),
+        pytest.param("SquaredError", False, marks=pytest.mark.slow),
+        pytest.param("Logistic", True, marks=pytest.mark.slow),
+    ],
+)
 def test_sparse_is_dense(loss, standardize):
     rng = np.random.default_rng(1)
     X = scipy.sparse.random(120, 400, density=0.05, random_state=1, format="csc")

@@ -53,6 +53,8 @@ ONLY = (
     "TotalVariation + ElasticNet",
     "Simplex + SquaredL2",
 )
+#: Sums of what others of these are sums of too.
+LONG = ("Toward(SquaredL2) + L1", "GroupL2 + SquaredL2", "GroupL2 + weighted L1", "Simplex + SquaredL2")
 SMALL = {name: 0.2 * SUMS[name] for name in ONLY}
 AT_ZERO = {name: FAMILIES[name](jnp.asarray(0.0)) for name in ("L1", "LInf", "TotalVariation")}
 #: Not met by a path: the null fit of these is found by another way, or they have none.
@@ -72,7 +74,15 @@ def test_every_convex_member_is_here():
     assert named <= set(FAMILIES) | set(SETS)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+#: Families whose paths go the way of another one here.
+ALIKE = ("AsymmetricL1", "ElasticNet", "FusedLasso", "LInf + L1", "SquaredL2", "TotalVariation weights")
+
+
+def params(names):
+    return [pytest.param(n, marks=pytest.mark.slow if n in ALIKE + LONG else ()) for n in names]
+
+
+@pytest.mark.parametrize("name", params(FAMILIES))
 def test_path_has_small_gaps_and_starts_at_the_null_fit(name):
     data, family = problem(name), FAMILIES[name]
     path = jr.path(data, family, num=5, ratio=0.1, tol=1e-8)
@@ -88,7 +98,7 @@ def test_path_has_small_gaps_and_starts_at_the_null_fit(name):
     assert np.max(np.abs(move(family(top * 0.98)))) > 1e-6, "the null fit is held below λ_max"
 
 
-@pytest.mark.parametrize("name", [*SETS, *SMALL])
+@pytest.mark.parametrize("name", params([*SETS, *SMALL]))
 def test_solve_has_a_small_gap(name):
     found = jr.solve(VECTOR, (SETS | SMALL)[name], tol=1e-8)
     assert found.gap <= 1e-8

@@ -93,7 +93,9 @@ PLAIN = scaled(np.full((2, 3), 2.0))
 
 def child(call, seed, count):
     """A Python process that runs a function of this module, with its own hash seed and number of devices."""
-    env = {"PYTHONHASHSEED": str(seed), "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+    # Compiled as in this process, so that bits can be compared; the last count of devices holds.
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    env = {"PYTHONHASHSEED": str(seed), "XLA_FLAGS": flags}
     code = f"from tests.sweeps import stores; stores.{call}"
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | env | {"JAX_ENABLE_X64": "1"},

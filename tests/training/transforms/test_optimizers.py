@@ -98,10 +98,22 @@ def accepted(optimizer):
     return names if optimizer == "lion" else [*names, *NONCONVEX]
 
 
+#: Solutions that have weights where the gradient of the loss is 0, up to rounding.
+FLAT = ("L1 weights", "Box", *NONCONVEX)
+
+
+def pinned(optimizer):
+    """Return the penalties whose solutions are fixed points.
+
+    Adam and Lion make steps of full length of a gradient that is rounding.
+    """
+    return [name for name in accepted(optimizer) if name not in FLAT or optimizer not in ("adam", "lion")]
+
+
 def stays(optimizer, penalty, w):
     """Return the largest move in five steps from w, and whether the support stays.
 
-    First, 300 updates under the gradient of w are not applied: averages of gradients become the gradient.
+    First, 2,000 updates under the gradient of w are not applied: averages of gradients become the gradient.
     """
     steps = OPTIMIZERS[optimizer](penalty)
 
@@ -109,16 +121,16 @@ def stays(optimizer, penalty, w):
         now, state = carry
         gradient = X.T @ (X @ now - TARGETS["SquaredError"]) / N
         updates, state = steps.update(gradient, state, now)
-        return (jnp.where(k < 300, now, optax.apply_updates(now, updates)), state), None
+        return (jnp.where(k < 2000, now, optax.apply_updates(now, updates)), state), None
 
-    found = jax.lax.scan(one, (w, steps.init(w)), jnp.arange(305))[0][0]
+    found = jax.lax.scan(one, (w, steps.init(w)), jnp.arange(2005))[0][0]
     return jnp.max(jnp.abs(found - w)), jnp.all((found == 0) == (w == 0))
 
 
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def test_every_certified_solution_is_a_fixed_point(optimizer):
     """Of all penalties that the optimiser takes, in one program."""
-    names = accepted(optimizer)
+    names = pinned(optimizer)
     penalties, points = {n: PENALTIES[n] for n in names}, {n: solved(n) for n in names}
     found = jax.jit(lambda p, w: {n: stays(optimizer, p[n], w[n]) for n in names})(penalties, points)
     for name, (move, same_support) in found.items():
@@ -133,7 +145,7 @@ RUN = {
     "link": "SortedL1",
     "adam": "L1 weights",
     "adagrad": "SparseGroup",
-    "lion": "L1 + NonNegative",
+    "lion": "Box",
 }
 PAIRS = [(optimizer, name) for optimizer in OPTIMIZERS for name in accepted(optimizer)]
 
