@@ -64,6 +64,10 @@ class Loss(eqx.Module):
         """The empirical loss: the weighted mean over samples; `weight` sums to 1."""
         return jnp.sum(weight * self.value(z, y))
 
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array | None:
+        """Return the shift () or (K,) that minimises `total` over z + shift; None without a closed form."""
+        return None
+
     def gradient(self, z: Array, y: Array) -> Array:
         """The derivative of each sample's loss in its own z, shaped like z."""
         return jax.grad(lambda z: jnp.sum(self.value(z, y)))(z)
@@ -103,6 +107,10 @@ class SquaredError(Loss):
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """½(v − (z − y))², free of the cancellation between value and conjugate."""
         return _rows(0.5 * (v - (z - y)) ** 2)
+
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+        """Return the weighted mean of y − z."""
+        return weight @ (y - z)
 
     def smoothness(self) -> float:
         """1."""
@@ -282,6 +290,12 @@ class Poisson(Loss):
         slack = 8 * jnp.finfo(m.dtype).eps * (1 + jnp.abs(y))
         q = jnp.maximum(m, 0.0)
         return _rows(jnp.where(m >= -slack, xlogy(q, q) - q, jnp.inf))
+
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+        """Return log Σwy − log Σweᶻ, which makes the expected counts add up to those observed."""
+        top = jnp.max(z, axis=0)
+        tiny = jnp.finfo(z.dtype).tiny
+        return jnp.log(jnp.maximum(weight @ y, tiny)) - jnp.log(weight @ jnp.exp(z - top)) - top
 
     def smoothness(self) -> float:
         """inf: the curvature eᶻ has no bound."""

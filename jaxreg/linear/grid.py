@@ -58,9 +58,10 @@ def _gradient(
     if penalty.has_conjugate:
         unseen = penalty.free(gradient)
         gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
-    at_zero = problem.residual(problem.predictor(*problem.zeros()))
-    sums = problem.design.magnitudes(at_zero)
-    noise = jnp.finfo(problem.dtype).eps * jnp.max(sums)
+    # The gradient of a sample is a difference of its mean and its target, each of them rounded.
+    weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]
+    terms = weight * jnp.abs(problem.loss.mean(at.z)) + jnp.abs(at.residual)
+    noise = jnp.finfo(problem.dtype).eps * jnp.max(problem.design.magnitudes(terms))
     return gradient, noise, kkt_residual(problem, penalty, base, at)
 
 

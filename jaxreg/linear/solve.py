@@ -114,8 +114,9 @@ def _start(problem: Problem, init: Any) -> tuple[Array, Array]:
 
 
 @eqx.filter_jit
-def _solve(problem: Any, penalty: Any, solver: Any, init: Any, tol: Any, max_steps: Any) -> Solution:
-    base = reference(problem, penalty)
+def _solve(
+    problem: Any, penalty: Any, base: Any, solver: Any, init: Any, tol: Any, max_steps: Any
+) -> Solution:
     start = (base.coef, base.intercept) if init is None else problem.to_working(*init)
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
@@ -151,7 +152,8 @@ def solve(
     if init is not None:
         init = _start(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    solution = _solve(problem, working, solver or ProximalGradient(), init, tol_array, limit)
+    base = reference(problem, working)
+    solution = _solve(problem, working, base, solver or ProximalGradient(), init, tol_array, limit)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution
