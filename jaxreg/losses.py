@@ -64,6 +64,10 @@ class Loss(eqx.Module):
         """The empirical loss: the weighted mean over samples; `weight` sums to 1."""
         return jnp.sum(weight * self.value(z, y))
 
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the unit in which targets are measured: their deviation, or 1 where they have no unit."""
+        return jnp.ones((), weight.dtype)
+
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array | None:
         """Return the shift () or (K,) that minimises `total` over z + shift; None without a closed form."""
         return None
@@ -89,6 +93,14 @@ def _rows(x: Array) -> Array:
     return jnp.sum(x, axis=-1) if x.ndim == 2 else x
 
 
+def _deviation(y: Array, weight: Array) -> Scalar:
+    """Root mean square over outputs of the weighted standard deviations; squares do not overflow."""
+    centred = y - weight @ y
+    top = jnp.max(jnp.abs(centred))
+    unit = centred / jnp.where(top > 0, top, 1.0)
+    return top * jnp.sqrt(jnp.mean(weight @ unit**2))
+
+
 class SquaredError(Loss):
     """½(z − y)² summed over outputs; y is (n,) or (n, K).
 
@@ -107,6 +119,10 @@ class SquaredError(Loss):
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """½(v − (z − y))², free of the cancellation between value and conjugate."""
         return _rows(0.5 * (v - (z - y)) ** 2)
+
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the standard deviation of y."""
+        return _deviation(y, weight)
 
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
         """Return the weighted mean of y − z."""
@@ -154,6 +170,10 @@ class Huber(Loss):
         delta = self.delta.astype(v.dtype)
         slack = 8 * jnp.finfo(v.dtype).eps * delta
         return _rows(jnp.where(jnp.abs(v) <= delta + slack, 0.5 * v**2 + v * y, jnp.inf))
+
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the standard deviation of y."""
+        return _deviation(y, weight)
 
     def smoothness(self) -> float:
         """1."""

@@ -87,8 +87,9 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.
 
     The prox step of length 1/curvature from the null fit stays put there; found by repeated subdivision to
-    machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞, glmnet's floor of
-    α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
+    machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞ / sd(y), glmnet's floor of
+    α = 1e-3 with y scaled as glmnet scales it, so that the units of y do not matter (sd(y) is 1 for losses of
+    classes and counts). Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
     checked(family)
     base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
@@ -114,7 +115,8 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
         grid = problem.working_grid(family, lambdas)
         held = ~np.asarray(_moves(problem, grid, base, coef, gradient))
         if not held.any():
-            return jnp.asarray(1000 * base.gradient, problem.dtype)
+            scale = float(problem.loss.target_scale(problem.y, problem.weight))
+            return jnp.asarray(1000 * float(base.gradient) / scale, problem.dtype)
         first = int(np.argmax(held))
         upper = float(lambdas[first])
         lower = float(lambdas[first - 1]) if first else lower
