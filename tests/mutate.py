@@ -43,33 +43,26 @@ SUBJECTS = {
         13,
         ("penalties/*.py", "thresholds.py", "projections.py"),
         (
-            "tests/penalties",
             "tests/test_thresholds.py",
             "tests/test_thresholds_groups.py",
             "tests/test_projections.py",
+            "tests/penalties",
             "jaxreg/penalties",
-            "tests/linear",
-            "tests/training",
-            "README.md",
         ),
     ),
     "losses": Subject(6, ("losses.py",), ("tests/test_losses.py", "jaxreg/losses.py", "tests/linear")),
     "certificate": Subject(
-        7, ("linear/certificate.py",), ("tests/linear/test_solve.py", "tests/linear", "tests/penalties")
+        7, ("linear/certificate.py",), ("tests/linear", "tests/penalties/test_certified.py")
     ),
     "solvers": Subject(9, ("linear/solvers/*.py",), ("tests/linear", "tests/penalties/test_certified.py")),
     "path": Subject(
         9,
         ("linear/path.py", "linear/grid.py", "linear/block.py", "linear/buffer.py", "linear/working_set.py"),
-        ("tests/linear", "tests/penalties/test_certified.py", "jaxreg/linear", "README.md", "tests/front"),
+        ("tests/linear", "tests/penalties/test_certified.py", "jaxreg/linear"),
     ),
-    "transforms": Subject(6, ("training/**/*.py",), ("tests/training", "jaxreg/training", "README.md")),
-    "sweep": Subject(
-        4,
-        ("sweeps/sweep.py", "sweeps/_*.py"),
-        ("tests/sweeps", "jaxreg/sweeps", "README.md", "tests/front/test_sweep.py"),
-    ),
-    "store": Subject(3, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps", "tests/front/test_sweep.py")),
+    "transforms": Subject(6, ("training/**/*.py",), ("tests/training", "jaxreg/training")),
+    "sweep": Subject(4, ("sweeps/sweep.py", "sweeps/_*.py"), ("tests/sweeps", "jaxreg/sweeps")),
+    "store": Subject(3, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps")),
     "cli": Subject(6, ("front/*.py",), ("tests/front", "jaxreg/front")),
 }
 
