@@ -104,7 +104,8 @@ class ElementaryPenalty(ConvexSeparablePenalty):
     def value_1d(self, w: Array) -> Array:
         """The slope times |w| + curvature/2·w², inf outside the domain."""
         c = self.coefficients()
-        out = 0.5 * c.curvature * w**2
+        # In this order 0 curvature times a weight whose square overflows is 0, not NaN.
+        out = (0.5 * c.curvature * w) * w
         if c.negative is c.positive:
             out = out + c.positive * magnitude(w)
         else:
@@ -130,7 +131,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         w = jnp.where(curved, pull / jnp.where(curved, c.curvature, 1.0), far)
         w = c.project(w)
         slope = jnp.where(w > 0, c.positive, -jnp.asarray(c.negative))
-        return u * w - slope * w - 0.5 * c.curvature * w**2
+        return u * w - slope * w - (0.5 * c.curvature * w) * w
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
         """The slope on each side where neither curvature nor a bound holds the weight back, else inf."""
