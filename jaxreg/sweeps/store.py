@@ -3,7 +3,8 @@
 A store has one array per result, chunked by the boxes of lanes, a coordinate per axis, and `lane_status` (0
 not run, 1 finite, 2 not finite), whose box is written after the results of that box: what is marked is
 complete. Every file is written beside its place and moved there, so a process that dies leaves what was
-stored readable.
+stored readable. Every chunk is a file, also where all of its values are 0 or NaN, and ends in a checksum: a
+chunk that is gone or has changed is noticed, and its box runs again.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from jaxreg.sweeps._program import dims_of
 
 __all__ = ["Memory", "Plan", "Zarr", "locked", "open_store"]
 
-FORMAT = 1
+FORMAT = 2
 NOT_RUN, FINITE, NOT_FINITE = 0, 1, 2
 _STATUS = {
     "flag_values": [NOT_RUN, FINITE, NOT_FINITE],
@@ -104,14 +105,14 @@ class Zarr:
         with _intact(self.path):
             self.group, kept = _ours(self.path, "r+")
             differing, block = self._differing(kept), [int(width) for width in kept["block"]]
-            self.group["lane_status"][...]
         if differing:
             raise ValueError(
                 f"{self.path} holds another sweep: {'; '.join(differing)}. Give this one another store, or"
                 " remove that folder"
             )
         for leftover in self.path.rglob("*.partial"):
-            leftover.unlink(missing_ok=True)  # of a process that died while it wrote
+            if not leftover.is_dir():
+                leftover.unlink(missing_ok=True)  # of a process that died while it wrote
         self.blocks = Blocks(self.plan.sizes, block, self.plan.slow_first)
         return True
 
@@ -148,15 +149,35 @@ class Zarr:
         self.group = zarr.open_group(self.path, mode="r+")
 
     def missing(self) -> list[int]:
-        """The boxes that are not marked as complete."""
-        status = self.group["lane_status"][...]
-        return [k for k in range(len(self.blocks)) if np.any(status[self.blocks.region(k)] == NOT_RUN)]
+        """Return the boxes to run: those that never ran, and, with a warning, those that are damaged."""
+        states = [self._state(k) for k in range(len(self.blocks))]
+        if damaged := states.count("damaged"):
+            warnings.warn(
+                f"{damaged} of {len(states)} parts of {self.path} are damaged or missing: they run again",
+                stacklevel=5,
+            )
+        return [k for k, state in enumerate(states) if state != "complete"]
+
+    def _state(self, k: int) -> str:
+        """Read every chunk of box k: "complete", "not run", or "damaged" where it was marked as complete."""
+        region = self.blocks.region(k)
+        chunk = tuple(part.start // width for part, width in zip(region, self.blocks.block, strict=True))
+        names = ["lane_status", *map(_file, self.plan.results)]
+        try:
+            there = [_is_there(self.path, self.group[name], chunk) for name in names]
+            if not there[0]:
+                return "not run"
+            for name in names:
+                self.group[name][region]
+        except Exception:  # whatever a codec makes of bytes that are not its own
+            return "damaged"
+        return "complete" if all(there) else "damaged"
 
     def write(self, k: int, values: Sequence[np.ndarray]) -> None:
         """Write the results of box k, then mark it."""
         region = self.blocks.region(k)
         boxes = [self.blocks.inside(k, value) for value in values]
-        with _disk(self.path):
+        with _disk(self.path), _every_chunk():
             for name, box in zip(self.plan.results, boxes, strict=True):
                 self.group[_file(name)][region] = box
             self.group["lane_status"][region] = _status_of(boxes, len(self.plan.sizes))
@@ -174,12 +195,14 @@ class Zarr:
         dims: tuple[str, ...],
         attrs: dict,
     ) -> None:
+        codecs = _needs("zarr.codecs")
         group.create_array(
             _file(name),
             shape=self.plan.sizes + shape,
             dtype=dtype,
             chunks=self.blocks.block + tuple(max(n, 1) for n in shape),
             fill_value=np.array(np.nan if dtype.kind in "fc" else 0, dtype)[()],
+            compressors=[codecs.ZstdCodec(), codecs.Crc32cCodec()],
             dimension_names=dims,
             attributes=attrs,
         )
@@ -222,8 +245,8 @@ def open_store(path: str | Path) -> Any:
     """The `xarray.Dataset` of a sweep's store, finished or not, read from disk when it is used.
 
     Results have one dimension per axis; the coordinate `lane_status` is 0 for lanes that have not run, 1 for
-    finite and 2 for non-finite ones. ValueError where the folder is no store of a sweep, or of a newer
-    format.
+    finite and 2 for non-finite ones. ValueError where the folder is no store of a sweep, of another format,
+    or lacks chunks that are marked as complete. Each chunk has a checksum, which is verified when it is read.
     """
     xarray = _needs("xarray")
     path = Path(path)
@@ -231,6 +254,7 @@ def open_store(path: str | Path) -> Any:
         raise ValueError(f"there is no store {path}: give the folder that jaxreg.sweep(..., store=...) wrote")
     with _intact(path):
         _, kept = _ours(path, "r")
+        _refuse_absent(path, kept)
         data = xarray.open_zarr(path, chunks=None)
         data = data.rename({_file(name): name for name in (*kept["axes"], *kept["results"])})
         del data.attrs["jaxreg_sweep"]
@@ -298,7 +322,36 @@ def _ours(path: Path, mode: str) -> tuple[Any, dict[str, Any]]:
             f"{path} was written by a newer jaxreg (format {made}, this one reads up to {FORMAT}): upgrade"
             " jaxreg"
         )
+    if made < FORMAT:
+        raise _Refusal(
+            f"{path} was written by an older jaxreg, without checksums (format {made}, this one reads"
+            f" {FORMAT}): run the sweep again into another store"
+        )
     return group, kept
+
+
+def _is_there(path: Path, array: Any, chunk: tuple[int, ...]) -> bool:
+    """Tell whether the file of a box is there: each box of a result is one chunk, unless it is empty."""
+    whole = chunk + (0,) * (array.ndim - len(chunk))
+    return array.size == 0 or (path / array.basename / array.metadata.encode_chunk_key(whole)).exists()
+
+
+def _refuse_absent(path: Path, kept: dict[str, Any]) -> None:
+    """Raise ValueError where chunks are missing that are marked as complete."""
+    group = _ours(path, "r")[0]
+    status, block = group["lane_status"][...], kept["block"]
+    run = {tuple(at) for at in np.argwhere(status != NOT_RUN) // np.array(block)}
+    arrays = [group[_file(name)] for name in kept["results"]]
+    absent = sum(not _is_there(path, array, chunk) for chunk in run for array in arrays)
+    if absent:
+        raise _Refusal(
+            f"{path} lacks {absent} of its files: call the same sweep again, which computes what is missing"
+        )
+
+
+def _every_chunk() -> Any:
+    """Write chunks also where they hold nothing but the fill value, so that one that is gone is noticed."""
+    return _needs("zarr").config.set({"array.write_empty_chunks": True})
 
 
 @contextlib.contextmanager
