@@ -20,6 +20,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._module import Module
 from jaxreg._tree import along, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 
@@ -34,11 +35,14 @@ class Blocks(NamedTuple):
     size: int
 
 
-class Penalty(eqx.Module):
+class Penalty(Module):
     """Base of all penalties. Methods take and return pytrees shaped like the params.
 
     Every leaf that is an array of floats is a weight; other leaves pass through. A field that may hold one
     number per coordinate is declared with `per_coordinate()`.
+
+    `jax.jit(penalty.prox)` compiles the penalty's numbers into the program as constants: another λ compiles
+    anew. To trace them, write `equinox.filter_jit(penalty.prox)` or make the penalty an argument.
     """
 
     @classmethod
