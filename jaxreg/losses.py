@@ -16,13 +16,17 @@ from jax.scipy.special import entr, xlogy
 from jaxtyping import Array
 
 from jaxreg._fields import holds, hyperparameter, require
+from jaxreg._module import Module
 from jaxreg._types import Scalar
 
 __all__ = ["Huber", "Logistic", "Loss", "Multinomial", "Poisson", "SquaredError"]
 
 
-class Loss(eqx.Module):
-    """Base of all losses. z is (n,) or (n, K); every method works on the whole batch."""
+class Loss(Module):
+    """Base of all losses. z is (n,) or (n, K); every method works on the whole batch.
+
+    `jax.jit(loss.value)` compiles the loss's numbers, such as `delta`, into the program as constants.
+    """
 
     @abstractmethod
     def value(self, z: Array, y: Array) -> Array:

@@ -9,6 +9,7 @@ import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import Reference, fit_free, reference
 from jaxreg.linear.design import design
@@ -23,11 +24,12 @@ __all__ = ["Solution", "run", "solve", "unpenalized"]
 MAX_STEPS = 50_000
 
 
-class Solution(eqx.Module):
+class Solution(Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped.
+    `steps` counts solver steps; `status` says why they stopped. `jax.jit(solution.predict)` compiles the
+    coefficients into the program as constants; `equinox.filter_jit(solution.predict)` traces them.
     """
 
     coef: Array
