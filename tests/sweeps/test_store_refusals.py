@@ -139,8 +139,8 @@ NOT_OURS = {
     ),
     "an array": (lambda path: (shutil.rmtree(path), zarr.save_array(path, np.ones(3))), "is not the store"),
     "a newer format": (
-        lambda path: edit(path, lambda kept: kept.update(format=2)),
-        r"written by a newer jaxreg \(format 2, this one reads up to 1\): upgrade jaxreg",
+        lambda path: edit(path, lambda kept: kept.update(format=3)),
+        r"written by a newer jaxreg \(format 3, this one reads up to 2\): upgrade jaxreg",
     ),
     "no format": (lambda path: edit(path, lambda kept: kept.pop("format")), "is not the store"),
     "a format in words": (lambda path: edit(path, lambda kept: kept.update(format="new")), "run.zarr"),
@@ -150,7 +150,6 @@ NOT_OURS = {
     "no block": (lambda path: edit(path, lambda kept: kept.pop("block")), "run.zarr"),
     "no axes": (lambda path: edit(path, lambda kept: kept.pop("axes")), "run.zarr"),
     "an axis cut short": (lambda path: cut_short(path / "lam" / "c" / "0"), "run.zarr"),
-    "a mark cut short": (lambda path: cut_short(path / "lane_status" / "c" / "1" / "0"), "run.zarr"),
 }  # fmt: skip
 
 
