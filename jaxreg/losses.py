@@ -16,13 +16,17 @@ from jax.scipy.special import entr, xlogy
 from jaxtyping import Array
 
 from jaxreg._fields import holds, hyperparameter, require
+from jaxreg._module import Module
 from jaxreg._types import Scalar
 
 __all__ = ["Huber", "Logistic", "Loss", "Multinomial", "Poisson", "SquaredError"]
 
 
-class Loss(eqx.Module):
-    """Base of all losses. z is (n,) or (n, K); every method works on the whole batch."""
+class Loss(Module):
+    """Base of all losses. z is (n,) or (n, K); every method works on the whole batch.
+
+    `jax.jit(loss.value)` compiles the loss's numbers, such as `delta`, into the program as constants.
+    """
 
     @abstractmethod
     def value(self, z: Array, y: Array) -> Array:
@@ -64,6 +68,14 @@ class Loss(eqx.Module):
         """The empirical loss: the weighted mean over samples; `weight` sums to 1."""
         return jnp.sum(weight * self.value(z, y))
 
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the unit in which targets are measured: their deviation, or 1 where they have no unit."""
+        return jnp.ones((), weight.dtype)
+
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array | None:
+        """Return the shift () or (K,) that minimises `total` over z + shift; None without a closed form."""
+        return None
+
     def gradient(self, z: Array, y: Array) -> Array:
         """The derivative of each sample's loss in its own z, shaped like z."""
         return jax.grad(lambda z: jnp.sum(self.value(z, y)))(z)
@@ -85,6 +97,14 @@ def _rows(x: Array) -> Array:
     return jnp.sum(x, axis=-1) if x.ndim == 2 else x
 
 
+def _deviation(y: Array, weight: Array) -> Scalar:
+    """Root mean square over outputs of the weighted standard deviations; squares do not overflow."""
+    centred = y - weight @ y
+    top = jnp.max(jnp.abs(centred))
+    unit = centred / jnp.where(top > 0, top, 1.0)
+    return top * jnp.sqrt(jnp.mean(weight @ unit**2))
+
+
 class SquaredError(Loss):
     """½(z − y)² summed over outputs; y is (n,) or (n, K).
 
@@ -103,6 +123,14 @@ class SquaredError(Loss):
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """½(v − (z − y))², free of the cancellation between value and conjugate."""
         return _rows(0.5 * (v - (z - y)) ** 2)
+
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the standard deviation of y."""
+        return _deviation(y, weight)
+
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+        """Return the weighted mean of y − z."""
+        return weight @ (y - z)
 
     def smoothness(self) -> float:
         """1."""
@@ -146,6 +174,10 @@ class Huber(Loss):
         delta = self.delta.astype(v.dtype)
         slack = 8 * jnp.finfo(v.dtype).eps * delta
         return _rows(jnp.where(jnp.abs(v) <= delta + slack, 0.5 * v**2 + v * y, jnp.inf))
+
+    def target_scale(self, y: Array, weight: Array) -> Scalar:
+        """Return the standard deviation of y."""
+        return _deviation(y, weight)
 
     def smoothness(self) -> float:
         """1."""
@@ -282,6 +314,12 @@ class Poisson(Loss):
         slack = 8 * jnp.finfo(m.dtype).eps * (1 + jnp.abs(y))
         q = jnp.maximum(m, 0.0)
         return _rows(jnp.where(m >= -slack, xlogy(q, q) - q, jnp.inf))
+
+    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+        """Return log Σwy − log Σweᶻ, which makes the expected counts add up to those observed."""
+        top = jnp.max(z, axis=0)
+        tiny = jnp.finfo(z.dtype).tiny
+        return jnp.log(jnp.maximum(weight @ y, tiny)) - jnp.log(weight @ jnp.exp(z - top)) - top
 
     def smoothness(self) -> float:
         """inf: the curvature eᶻ has no bound."""

@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from jaxreg._tree import two_sum
 from jaxreg._types import ArrayLike
-from jaxreg.thresholds import _lift
+from jaxreg.thresholds import _lift, _unit
 
 __all__ = [
     "l1_ball",
@@ -155,8 +155,7 @@ def l2_ball(v: Array, radius: ArrayLike) -> Array:
     [1.5, -2.0]
     """
     x, radius = _lift(v, radius)
-    top = lax.stop_gradient(jnp.max(jnp.abs(x)))
-    top = jnp.where((top > 0) & (top < jnp.inf), top, 1.0)
+    top = _unit(lax.stop_gradient(jnp.max(jnp.abs(x))))
     squares = jnp.sum(jnp.square(x / top))
     norm = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
     inside = top * norm <= radius

@@ -228,13 +228,21 @@ def huber_norm(v: Array, step: ArrayLike, lam: ArrayLike, delta: ArrayLike) -> A
     return jnp.where(far, x - jnp.copysign(s, x), x * slope).astype(v.dtype)
 
 
+def _unit(top: Array) -> Array:
+    """The magnitude `top` as a number to divide by: its reciprocal is neither subnormal nor infinite; 1 at 0.
+
+    XLA divides by a broadcast number by multiplying with its reciprocal, and may flush that to 0.
+    """
+    limits = jnp.finfo(top.dtype)
+    return jnp.where(top > 0, jnp.clip(top, 4.0 / limits.max, 0.25 / limits.tiny), 1.0)
+
+
 def _norms(v: Array, groups: Array, num_groups: int) -> tuple[Array, Array]:
     """Of each group the largest magnitude, as a constant, and the norm in units of it; derivative 0 at 0.
 
     What is divided by has to be of order 1: the derivative of a quotient squares it.
     """
-    top = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(lax.stop_gradient(v)))
-    top = jnp.where((top > 0) & (top < jnp.inf), top, 1.0)
+    top = _unit(jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(lax.stop_gradient(v))))
     squares = segment_sum(jnp.square(v / top[groups]), groups, num_groups)
     return top, jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
 

@@ -95,6 +95,37 @@ def test_saturated_is_the_infimum(name):
         np.testing.assert_allclose(loss.saturated(y), best, atol=2e-4)
 
 
+def test_optimal_shift_is_where_the_gradient_is_0(dtype):
+    """Of the losses that have a closed form, also for predictors that are far from the targets."""
+    exact = []
+    for name in NAMES:
+        loss, z, y = make(name, dtype)
+        weight = jnp.asarray(rng.random(len(z)), dtype)
+        weight = weight / weight.sum()
+        for far in (0.0, 17.0):
+            shift = loss.optimal_shift(z + far, y, weight)
+            if shift is None:
+                continue
+            exact.append(name)
+            at = z + far + shift
+            terms = weight @ (jnp.abs(loss.mean(at)) + jnp.abs(y))
+            # Rounding of a predictor as large as `far`.
+            slack = 8 * (1 + far) * jnp.finfo(dtype).eps
+            assert jnp.abs(weight @ loss.gradient(at, y)) <= slack * terms, name
+    assert set(exact) >= {"Poisson", "SquaredError"}
+
+
+def test_target_scale_is_the_deviation_of_targets_with_a_unit(dtype):
+    y = np.random.default_rng(2).normal(size=50) * 3 + 1
+    weight = np.full(50, 0.02)
+    for loss in (losses.SquaredError(), losses.Huber(1.0)):
+        for c in (1.0, 1e30):  # whose square overflows in single precision
+            found = loss.target_scale(jnp.asarray(c * y, dtype), jnp.asarray(weight, dtype))
+            np.testing.assert_allclose(found, c * y.std(), rtol=1e-5)
+    for loss in (losses.Logistic(), losses.Poisson()):
+        assert loss.target_scale(jnp.ones(50, dtype), jnp.asarray(weight, dtype)) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_link_inverts_mean(name):
     loss, z, _ = make(name, jnp.float64)

@@ -1,7 +1,7 @@
 """The entry point of the command `jaxreg`, and how what goes wrong reaches the user.
 
 Every error is one line on stderr that says what was got, what was wanted and what to do, with exit status 2;
-Ctrl-C is 130. Set JAXREG_TRACEBACK=1 to see where in the code an error came from.
+Ctrl-C is 130, a closed pipe 141. Set JAXREG_TRACEBACK=1 to see where in the code an error came from.
 """
 
 import gc
@@ -20,7 +20,7 @@ _LONGEST = 600
 def main(words: list[str] | None = None) -> int:
     """Run the command on `words`, None meaning those it was called with, and return the exit status.
 
-    0 is success, 2 an error, 130 Ctrl-C. Never raises, unless JAXREG_TRACEBACK is set.
+    0 is success, 2 an error, 130 Ctrl-C, 141 a closed pipe. Never raises, unless JAXREG_TRACEBACK is set.
     """
     if words is None:
         gc.set_threshold(1_000_000)  # collecting takes a fifth of the time, and finds little in a short life
@@ -32,8 +32,12 @@ def main(words: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         status = _call(words)
+        if sys.stdout is not None:  # None where the process was started with its output closed
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:
+        return _reader_gone()
     except Exception as error:
         if os.environ.get("JAXREG_TRACEBACK"):
             raise
@@ -42,6 +46,13 @@ def main(words: list[str] | None = None) -> int:
     if status == 130:
         print("error: interrupted; no file was left half written", file=sys.stderr)
     return status
+
+
+def _reader_gone() -> int:
+    """End quietly where the reader of the output has left, as in `jaxreg sweep --help | head -1`."""
+    # What is still buffered would raise once more when the interpreter flushes it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141  # as a shell reports a process that SIGPIPE ended
 
 
 def _call(words: list[str]) -> int:

@@ -15,6 +15,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array
 
 from jaxreg._types import ArrayLike, Scalar
+from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty
 
@@ -103,10 +104,14 @@ def fit_free(
     return jax.lax.while_loop(going, body, (at(coef, intercept), jnp.array(True), 0))[0][:2]
 
 
-def _mean_start(problem: Problem) -> Array:
+def _start_of_intercept(problem: Problem) -> Array:
+    """Return the intercept of the model without features, exact where the loss has a closed form for it."""
     if not problem.intercept:
         return problem.zeros()[1]
     y = problem.y
+    exact = problem.loss.optimal_shift(problem.offset, y, problem.weight)
+    if exact is not None:
+        return exact
     if problem.outputs and y.ndim == 1:
         y = jax.nn.one_hot(y, problem.outputs[0], dtype=problem.dtype)
     mean = problem.weight @ y
@@ -115,26 +120,52 @@ def _mean_start(problem: Problem) -> Array:
     return near - problem.weight @ problem.offset
 
 
-@eqx.filter_jit
 def reference(problem: Problem, penalty: Penalty, gram: Array | None = None) -> Reference:
-    """The null fit (intercept, offset and unpenalised directions alone) and what is relative to it.
+    """Fit the null model (intercept, offset, unpenalised directions) and derive the units from it.
 
-    With the Gram matrix XᵀWX, where there is one, many passes over X are spared.
+    Given the Gram matrix XᵀWX, the spectrum takes no pass over X. Two programs: the null fit depends on loss
+    and penalty, the spectrum on the design alone, so that all of them share it.
     """
+    fit = _null_fit(problem, penalty)
+    return _with_spectrum(problem.design, problem.weight, gram, fit)
+
+
+class _NullFit(NamedTuple):
+    """Null model: coefficients, intercept, loss over the saturated one, largest gradient, Σ residual²."""
+
+    coef: Array
+    intercept: Array
+    loss_range: Scalar
+    gradient: Scalar
+    square: Scalar
+
+
+@eqx.filter_jit
+def _null_fit(problem: Problem, penalty: Penalty) -> _NullFit:
     with jax.default_matmul_precision("highest"):
         coef, _ = problem.zeros()
-        coef, intercept = fit_free(problem, coef, _mean_start(problem), _free(penalty))
+        coef, intercept = fit_free(problem, coef, _start_of_intercept(problem), _free(penalty))
         z = problem.predictor(coef, intercept)
         saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
-        loss_range = problem.value(z) - saturated
         residual = problem.residual(z)
-        gradient = jnp.max(jnp.abs(problem.design.rmatmul(residual)))
-        spectrum = _spectrum(problem, gram)
+        return _NullFit(
+            coef,
+            intercept,
+            problem.value(z) - saturated,
+            jnp.max(jnp.abs(problem.design.rmatmul(residual))),
+            jnp.sum(residual * problem.loss.gradient(z, problem.y)),
+        )
+
+
+@eqx.filter_jit
+def _with_spectrum(design: Design, weight: Array, gram: Array | None, fit: _NullFit) -> Reference:
+    with jax.default_matmul_precision("highest"):
+        spectrum = _spectrum(design, weight, gram)
         # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
-        size = jnp.sqrt(jnp.sum(residual * problem.loss.gradient(z, problem.y)) * spectrum)
-        gradient = jnp.where(gradient > 1e3 * jnp.finfo(problem.dtype).eps * size, gradient, size)
-        positive = lambda x: jnp.where(x > 0, x, 1.0).astype(problem.dtype)  # noqa: E731
-        return Reference(coef, intercept, positive(loss_range), positive(gradient), spectrum)
+        size = jnp.sqrt(fit.square * spectrum)
+        gradient = jnp.where(fit.gradient > 1e3 * jnp.finfo(size.dtype).eps * size, fit.gradient, size)
+        positive = lambda x: jnp.where(x > 0, x, 1.0).astype(size.dtype)  # noqa: E731
+        return Reference(fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum)
 
 
 def _free(penalty: Penalty) -> Callable[[Array], Array]:
@@ -146,15 +177,14 @@ def _free(penalty: Penalty) -> Callable[[Array], Array]:
 _LANCZOS = 12
 
 
-def _spectrum(problem: Problem, gram: Array | None) -> Scalar:
+def _spectrum(design: Design, weight: Array, gram: Array | None) -> Scalar:
     """Largest eigenvalue of XᵀWX by Lanczos' method, a little above; the solvers guard against the rest."""
-    p, design = problem.shape[1], problem.design
-    tiny = jnp.finfo(problem.dtype).tiny
-    v = jnp.cos(jnp.arange(p) * 1.7 + 0.3).astype(problem.dtype)
+    tiny = jnp.finfo(design.dtype).tiny
+    v = jnp.cos(jnp.arange(design.shape[1]) * 1.7 + 0.3).astype(design.dtype)
 
     def body(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, tuple[Array, Array]]:
         before, v, beta = carry
-        u = (design.rmatmul(problem.weight * design.matmul(v)) if gram is None else gram @ v) - beta * before
+        u = (design.rmatmul(weight * design.matmul(v)) if gram is None else gram @ v) - beta * before
         alpha = u @ v
         u = u - alpha * v
         # A Krylov space that is exhausted leaves rounding: it ends there.
@@ -171,7 +201,7 @@ def _spectrum(problem: Problem, gram: Array | None) -> Scalar:
 
     power = jax.lax.fori_loop(0, 10, square, small / jnp.maximum(jnp.linalg.norm(small), tiny))
     top = jnp.sum(power * small) / jnp.maximum(jnp.trace(power), tiny)
-    diagonal = design.squares(problem.weight) if gram is None else jnp.diagonal(gram)
+    diagonal = design.squares(weight) if gram is None else jnp.diagonal(gram)
     top = 1.02 * jnp.maximum(top, jnp.max(diagonal))
     return jnp.where(top > 0, top, 1.0)
 
@@ -230,12 +260,15 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     >>> bool(found.gap < 1e-12), bool(found.kkt < 1e-6)
     (True, True)
     """
-    return _certify(problem, problem.working_penalty(penalty), *problem.point(coef, intercept))
+    working = problem.working_penalty(penalty)
+    return _certify(problem, working, reference(problem, working), *problem.point(coef, intercept))
 
 
 @eqx.filter_jit
-def _certify(problem: Problem, penalty: Penalty, coef: Array, intercept: Array) -> Certificate:
-    return measure(problem, penalty, reference(problem, penalty), *problem.to_working(coef, intercept))
+def _certify(
+    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+) -> Certificate:
+    return measure(problem, penalty, base, *problem.to_working(coef, intercept))
 
 
 def measure(
@@ -352,7 +385,10 @@ def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point, 
 
 
 def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> Array:
-    """The predictor with the intercept that is best for it, by Newton steps while they help."""
+    """The predictor with the intercept that is best for it, in closed form or by Newton steps."""
+    exact = problem.loss.optimal_shift(z, problem.y, problem.weight)
+    if exact is not None:
+        return z + exact
 
     def tilt(z: Array) -> Array:
         return jnp.sum(problem.residual(z), axis=0)

@@ -58,9 +58,10 @@ def _gradient(
     if penalty.has_conjugate:
         unseen = penalty.free(gradient)
         gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
-    at_zero = problem.residual(problem.predictor(*problem.zeros()))
-    sums = problem.design.magnitudes(at_zero)
-    noise = jnp.finfo(problem.dtype).eps * jnp.max(sums)
+    # The gradient of a sample is a difference of its mean and its target, each of them rounded.
+    weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]
+    terms = weight * jnp.abs(problem.loss.mean(at.z)) + jnp.abs(at.residual)
+    noise = jnp.finfo(problem.dtype).eps * jnp.max(problem.design.magnitudes(terms))
     return gradient, noise, kkt_residual(problem, penalty, base, at)
 
 
@@ -86,8 +87,9 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.
 
     The prox step of length 1/curvature from the null fit stays put there; found by repeated subdivision to
-    machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞, glmnet's floor of
-    α = 1e-3. Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
+    machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞ / sd(y), glmnet's floor of
+    α = 1e-3 with y scaled as glmnet scales it, so that the units of y do not matter (sd(y) is 1 for losses of
+    classes and counts). Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
     checked(family)
     base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
@@ -113,7 +115,8 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
         grid = problem.working_grid(family, lambdas)
         held = ~np.asarray(_moves(problem, grid, base, coef, gradient))
         if not held.any():
-            return jnp.asarray(1000 * base.gradient, problem.dtype)
+            scale = float(problem.loss.target_scale(problem.y, problem.weight))
+            return jnp.asarray(1000 * float(base.gradient) / scale, problem.dtype)
         first = int(np.argmax(held))
         upper = float(lambdas[first])
         lower = float(lambdas[first - 1]) if first else lower

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxreg import metrics
 from jaxreg._lanes import lanes
+from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature, reference
 from jaxreg.linear.design import design
@@ -28,7 +29,7 @@ __all__ = ["Path", "path"]
 _MODES = ("auto", "warm", "batched")
 
 
-class Path(eqx.Module):
+class Path(Module):
     """Solutions along a falling grid of λ, on the scale of the data.
 
     lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps, status (L,).

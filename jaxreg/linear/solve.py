@@ -9,6 +9,7 @@ import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import Reference, fit_free, reference
 from jaxreg.linear.design import design
@@ -23,11 +24,12 @@ __all__ = ["Solution", "run", "solve", "unpenalized"]
 MAX_STEPS = 50_000
 
 
-class Solution(eqx.Module):
+class Solution(Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped.
+    `steps` counts solver steps; `status` says why they stopped. `jax.jit(solution.predict)` compiles the
+    coefficients into the program as constants; `equinox.filter_jit(solution.predict)` traces them.
     """
 
     coef: Array
@@ -114,8 +116,9 @@ def _start(problem: Problem, init: Any) -> tuple[Array, Array]:
 
 
 @eqx.filter_jit
-def _solve(problem: Any, penalty: Any, solver: Any, init: Any, tol: Any, max_steps: Any) -> Solution:
-    base = reference(problem, penalty)
+def _solve(
+    problem: Any, penalty: Any, base: Any, solver: Any, init: Any, tol: Any, max_steps: Any
+) -> Solution:
     start = (base.coef, base.intercept) if init is None else problem.to_working(*init)
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
@@ -151,7 +154,8 @@ def solve(
     if init is not None:
         init = _start(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    solution = _solve(problem, working, solver or ProximalGradient(), init, tol_array, limit)
+    base = reference(problem, working)
+    solution = _solve(problem, working, base, solver or ProximalGradient(), init, tol_array, limit)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg import thresholds
 from jaxreg._tree import along, weights_of
 from jaxreg._types import Params, Scalar
 
-__all__ = ["flat_step", "indicator", "magnitude", "scalar_step", "smallest_ratio"]
+__all__ = ["flat_step", "indicator", "magnitude", "norm", "scalar_step", "smallest_ratio"]
 
 
 def flat_step(step: Any, params: Params) -> Array:
@@ -51,3 +52,12 @@ def indicator(size: Array, bound: Any) -> Scalar:
 def magnitude(w: Array) -> Array:
     """|w| with derivative 0 at 0, the shortest subgradient: a weight at rest on 0 is not pushed off."""
     return jnp.where(w == 0, jnp.zeros_like(w), jnp.abs(w))
+
+
+def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """‖x‖₂ over the axes, of halves in float32; no square leaves the range; derivative 0 where it is 0."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    top = thresholds._unit(jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=axis, keepdims=True)))
+    squares = jnp.sum((wide / top) ** 2, axis=axis)
+    root = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+    return root * jnp.squeeze(top, axis)

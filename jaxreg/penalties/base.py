@@ -20,6 +20,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._module import Module
 from jaxreg._tree import along, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 
@@ -34,11 +35,21 @@ class Blocks(NamedTuple):
     size: int
 
 
-class Penalty(eqx.Module):
+class Penalty(Module):
     """Base of all penalties. Methods take and return pytrees shaped like the params.
 
     Every leaf that is an array of floats is a weight; other leaves pass through. A field that may hold one
     number per coordinate is declared with `per_coordinate()`.
+
+    Compile a method with `equinox.filter_jit(penalty.prox)`, or pass the penalty as an argument of a jitted
+    function: either way another λ compiles nothing. `jax.jit(penalty.prox)` makes constants of its numbers.
+
+    >>> import equinox as eqx, jax
+    >>> from jaxreg.penalties import L1
+    >>> eqx.filter_jit(L1(0.5).prox)(jnp.array([2.0, 0.1]), 1.0).tolist()
+    [1.5, 0.0]
+    >>> jax.jit(lambda penalty, w: penalty.prox(w, 1.0))(L1(0.5), jnp.array([2.0, 0.1])).tolist()
+    [1.5, 0.0]
     """
 
     @classmethod

@@ -140,6 +140,9 @@ class Scaled(Combined):
 
     def value(self, params: Params) -> Scalar:
         """factor·value, inf where the value is inf."""
+        rows = self.rows(params)
+        if rows is not None:
+            return Rows(rows, params).value()  # a small factor may keep a sum of squares in range
         inner = self.penalty.value(params)
         outside = jnp.isinf(inner)
         return jnp.where(outside, jnp.inf, self.factor * jnp.where(outside, 0.0, inner))

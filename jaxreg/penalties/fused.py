@@ -50,7 +50,7 @@ class TotalVariation(Penalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ s|difference|."""
         leaves, _ = weights_of(params)
-        return sum(jnp.sum(self._factors(w) * magnitude(jnp.diff(w, axis=0))) for w in leaves)
+        return sum(jnp.sum(self._factors(w) * _jumps(w)).astype(w.dtype) for w in leaves)
 
     def prox(self, params: Params, step: Any) -> Params:
         """The exact minimiser on each chain."""
@@ -143,6 +143,12 @@ class FusedLasso(Named):
     def take(self, index: Array) -> Self:
         """TypeError: a chain has no meaning on some of its links."""
         raise TypeError("FusedLasso cannot be restricted to some coordinates: it ties neighbours")
+
+
+def _jumps(w: Array) -> Array:
+    """Return |w[j+1] − w[j]|, half precision in float32, whose range the differences do not leave."""
+    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    return magnitude(jnp.diff(wide, axis=0))
 
 
 def _columns(function: Any, w: Array, factors: Array) -> Array:

@@ -36,12 +36,10 @@ class Grouped(NamedTuple):
     weights: Array
 
     def norms(self) -> Array:
-        """‖v_g‖₂ of each group, with derivative 0 where it is 0."""
-        top = segment_max(jnp.abs(self.vector), self.labels, self.count)
-        # A group that `take` left without members has a maximum of −inf.
-        top = jnp.where(top > 0, top, 1.0)
-        squares = segment_sum((self.vector / top[self.labels]) ** 2, self.labels, self.count)
-        return top * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+        """‖v_g‖₂ of each group, of halves in float32, with derivative 0 where it is 0."""
+        wide = self.vector.astype(jnp.promote_types(self.vector.dtype, jnp.float32))
+        top, norms = thresholds._norms(wide, self.labels, self.count)
+        return top * norms
 
 
 class GroupPenalty(Penalty):
@@ -111,7 +109,7 @@ class GroupL2(GroupPenalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g ‖w_g‖."""
         g = self.grouped(params)
-        return self.lam * jnp.sum(g.weights * g.norms())
+        return jnp.sum(self.lam * g.weights * g.norms()).astype(g.vector.dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
         """Block soft threshold; one scalar equation per group where the step differs by coordinate."""
@@ -164,9 +162,8 @@ class GroupLInf(GroupPenalty):
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g max|w_g|."""
         g = self.grouped(params)
-        return self.lam * jnp.sum(
-            g.weights * jnp.maximum(segment_max(magnitude(g.vector), g.labels, g.count), 0.0)
-        )
+        top = jnp.maximum(segment_max(magnitude(g.vector), g.labels, g.count), 0.0)
+        return jnp.sum(self.lam * g.weights * top)
 
     def prox(self, params: Params, step: Any) -> Params:
         """Each group clipped at its level."""
@@ -231,7 +228,7 @@ class GroupMCP(GroupPenalty):
         g = self.grouped(params)
         lam = self.lam * g.weights
         size = jnp.minimum(g.norms(), self.gamma * lam)
-        return jnp.sum(lam * size - 0.5 * size**2 / self.gamma)
+        return jnp.sum(size * (lam - 0.5 * size / self.gamma)).astype(g.vector.dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
         """Each group scaled so that its norm is the firm threshold of it."""

@@ -140,11 +140,11 @@ class Orthogonal(Penalty):
 
     def value(self, params: Params) -> Scalar:
         """The inner value of Qw."""
-        return self.penalty.value(self._there(params))
+        return self.penalty.value(self._there(params)).astype(weights_of(params)[0][0].dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
         """Qᵀ of the inner prox of Qw."""
-        return self._back(self.penalty.prox(self._there(params), scalar_step(step, self)))
+        return self._back(self.penalty.prox(self._there(params), scalar_step(step, self)), params)
 
     def conjugate(self, dual: Params) -> Scalar:
         """The inner conjugate of Qu."""
@@ -156,17 +156,20 @@ class Orthogonal(Penalty):
 
     def free(self, direction: Params, at: Params | None = None) -> Params:
         """Qᵀ of what the inner penalty does not see of Qd."""
-        return self._back(self.penalty.free(self._there(direction)))
+        return self._back(self.penalty.free(self._there(direction)), direction)
 
     def take(self, index: Array) -> Self:
         """TypeError: the basis mixes all coordinates."""
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
     def _there(self, params: Params) -> Params:
+        """Qw, of halves in float32: its entries may be larger than those of w."""
         return self._turned(params, self.Q)
 
-    def _back(self, params: Params) -> Params:
-        return self._turned(params, self.Q.T)
+    def _back(self, turned: Params, params: Params) -> Params:
+        """Qᵀ of the first, in the dtype of the second."""
+        leaves, put = weights_of(self._turned(turned, self.Q.T))
+        return put([leaves[0].astype(weights_of(params)[0][0].dtype)])
 
     def _turned(self, params: Params, Q: Array) -> Params:
         leaves, put = weights_of(params)
@@ -175,4 +178,5 @@ class Orthogonal(Penalty):
             raise ValueError(
                 f"Orthogonal: Q of shape {Q.shape} needs one array of {Q.shape[0]} rows, got {shapes}"
             )
-        return put([jnp.matmul(Q.astype(leaves[0].dtype), leaves[0], precision="highest")])
+        wide = leaves[0].astype(jnp.promote_types(leaves[0].dtype, jnp.float32))
+        return put([jnp.matmul(Q.astype(wide.dtype), wide, precision="highest")])

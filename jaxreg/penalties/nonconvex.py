@@ -46,7 +46,7 @@ class MCP(NonconvexPenalty):
     def value_1d(self, w: Array) -> Array:
         """λ|w| − w²/2γ up to γλ, γλ²/2 beyond."""
         size = jnp.minimum(magnitude(w), self.gamma * self.lam)
-        return self.lam * size - 0.5 * size**2 / self.gamma
+        return size * (self.lam - 0.5 * size / self.gamma)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """Firm threshold, or hard threshold for long steps."""
@@ -73,7 +73,7 @@ class SCAD(NonconvexPenalty):
         """λ|w| up to λ, then a parabola up to aλ, then (a + 1)λ²/2."""
         size, lam, a = jnp.minimum(magnitude(w), self.a * self.lam), self.lam, self.a
         beyond = jnp.maximum(size - lam, 0.0)
-        return lam * size - 0.5 * beyond**2 / (a - 1)
+        return lam * size - 0.5 * beyond * (beyond / (a - 1))
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """The smallest of its pieces' minima."""
@@ -147,7 +147,11 @@ class LogSum(NonconvexPenalty):
 
     def value_1d(self, w: Array) -> Array:
         """λ·log(1 + |w|/ε)."""
-        return self.lam * jnp.log1p(magnitude(w) / self.eps)
+        size = magnitude(w)
+        ratio = size / self.eps
+        far = jnp.isinf(ratio)  # beyond the range of the dtype, where its logarithm is not
+        beyond = jnp.log(jnp.where(far, size, 1.0)) - jnp.log(self.eps)
+        return self.lam * jnp.where(far, beyond, jnp.log1p(jnp.where(far, 0.0, ratio)))
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """The larger root of a quadratic, or 0 where that costs no more."""

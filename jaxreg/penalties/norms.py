@@ -15,7 +15,7 @@ from jaxreg import projections, thresholds
 from jaxreg._fields import hyperparameter, number, require, require_scalar
 from jaxreg._tree import along, ravel, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
-from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
+from jaxreg.penalties._vectors import indicator, magnitude, norm, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Blocks, Penalty
 
 __all__ = ["LInf", "NuclearNorm", "RowL2", "SortedL1"]
@@ -93,7 +93,8 @@ class RowL2(Penalty):
 
     def value(self, params: Params) -> Scalar:
         """λ Σ of the norms of the rows."""
-        return self.lam * sum(jnp.sum(norms) for norms in self._norms(params))
+        dtype = jnp.result_type(*weights_of(params)[0])
+        return sum(jnp.sum(self.lam * norms) for norms in self._norms(params)).astype(dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
         """Block soft threshold of each row."""
@@ -141,12 +142,7 @@ class RowL2(Penalty):
                     f"RowL2 sees matrices, got a leaf of shape {leaf.shape}: choose the matrices with Masked,"
                     " for example by masks.weights_only"
                 )
-            axis = tuple(int(a) for a in np.atleast_1d(self.axis))
-            top = jnp.max(jnp.abs(leaf), axis=axis, keepdims=True)
-            top = jnp.where(top == 0, 1.0, top)
-            squares = jnp.sum((leaf / top) ** 2, axis=axis)
-            norm = jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
-            out.append(norm * jnp.squeeze(top, axis))
+            out.append(norm(leaf, tuple(int(a) for a in np.atleast_1d(self.axis))))
         return out
 
 

@@ -104,7 +104,8 @@ class ElementaryPenalty(ConvexSeparablePenalty):
     def value_1d(self, w: Array) -> Array:
         """The slope times |w| + curvature/2·w², inf outside the domain."""
         c = self.coefficients()
-        out = 0.5 * c.curvature * w**2
+        # The square of w may overflow where the curvature is 0 or small: it is never formed.
+        out = 0.5 * c.curvature * w * w
         if c.negative is c.positive:
             out = out + c.positive * magnitude(w)
         else:
@@ -130,7 +131,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         w = jnp.where(curved, pull / jnp.where(curved, c.curvature, 1.0), far)
         w = c.project(w)
         slope = jnp.where(w > 0, c.positive, -jnp.asarray(c.negative))
-        return u * w - slope * w - 0.5 * c.curvature * w**2
+        return u * w - slope * w - 0.5 * c.curvature * w * w
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
         """The slope on each side where neither curvature nor a bound holds the weight back, else inf."""
@@ -290,7 +291,7 @@ class HuberNorm(ConvexSeparablePenalty):
         """λ times a parabola up to δ, then λ|w| less a constant."""
         size = magnitude(w)
         core = jnp.minimum(size, self.delta)
-        return self.lam * (0.5 * core**2 / self.delta + size - core)
+        return self.lam * (0.5 * core * (core / self.delta) + size - core)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         """Shrinks what ends up below δ, shifts the rest."""

@@ -14,7 +14,7 @@ from jaxreg import projections
 from jaxreg._fields import holds, hyperparameter, require
 from jaxreg._tree import ravel
 from jaxreg._types import Params, Scalar
-from jaxreg.penalties._vectors import indicator, scalar_step
+from jaxreg.penalties._vectors import indicator, norm, scalar_step
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["L1Ball", "L2Ball", "SetPenalty", "Simplex"]
@@ -88,7 +88,7 @@ class L2Ball(SetPenalty):
 
     def value(self, params: Params) -> Scalar:
         """0 inside, inf outside."""
-        return indicator(_norm(ravel(params)[0]), self.radius)
+        return indicator(norm(ravel(params)[0]), self.radius)
 
     def prox(self, params: Params, step: Any) -> Params:
         """The nearest point."""
@@ -98,7 +98,7 @@ class L2Ball(SetPenalty):
 
     def conjugate(self, dual: Params) -> Scalar:
         """r·‖u‖₂."""
-        return self.radius * _norm(ravel(dual)[0])
+        return self.radius * norm(ravel(dual)[0])
 
 
 class Simplex(SetPenalty):
@@ -118,7 +118,8 @@ class Simplex(SetPenalty):
     def value(self, params: Params) -> Scalar:
         """0 on the simplex up to rounding, inf elsewhere."""
         w, _ = ravel(params)
-        rounding = 64 * jnp.finfo(w.dtype).eps * jnp.sum(jnp.abs(w))
+        size = jnp.sum(jnp.abs(w))
+        rounding = jnp.where(jnp.isfinite(size), 64 * jnp.finfo(w.dtype).eps * size, 0.0)
         return indicator(jnp.abs(jnp.sum(w) - self.total), rounding) + indicator(-jnp.min(w), 0.0)
 
     def prox(self, params: Params, step: Any) -> Params:
@@ -134,9 +135,3 @@ class Simplex(SetPenalty):
 
 def _check(what: str, x: Array) -> None:
     require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{what} must be a finite number ≥ 0, got {x}")
-
-
-def _norm(v: Array) -> Array:
-    top = jnp.max(jnp.abs(v))
-    safe = jnp.where(top == 0, 1.0, top)
-    return safe * jnp.where(top == 0, 0.0, jnp.sqrt(jnp.where(top == 0, 1.0, jnp.sum((v / safe) ** 2))))

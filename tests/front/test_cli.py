@@ -329,3 +329,16 @@ def test_a_file_of_ones_own(place, capsys):
     for words in ("note: Class 1 is 'low', class 0 is 'high'.", "L1 kept ", "smallest error", "5 λ"):
         assert words in shown.out
     assert sorted(path.name for path in pathlib.Path("jaxreg-own").iterdir()) == FILES
+
+
+@pytest.mark.parametrize(
+    "raised", ["", "import jaxreg.front.cli as c\ndef gone(words): raise BrokenPipeError\nc._call = gone\n"]
+)
+def test_a_reader_that_leaves_ends_the_command_quietly(raised):
+    """Where click notices, and where the command itself meets the closed pipe."""
+    code = f"import sys\n{raised}from jaxreg.front.cli import main\nsys.exit(main(['sweep', '--help']))"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode in (1, 141) and not done.stderr

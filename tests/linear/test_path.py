@@ -1,5 +1,6 @@
 """Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,8 +72,32 @@ def test_default_ratio_and_ridge():
     assert not np.any(path.coef[0])
     problem = PROBLEMS["squared"]
     gradient = np.abs(problem.design.rmatmul(problem.residual(problem.predictor(*null(problem)))))
-    expected = 1000 * np.max(gradient)
+    expected = 1000 * np.max(gradient) / np.std(problem.y)
     np.testing.assert_allclose(jr.lambda_max(problem, jr.SquaredL2), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [jr.losses.SquaredError(), jr.losses.Huber(2.0)])
+def test_the_grid_of_a_ridge_does_not_depend_on_the_units_of_y(loss):
+    y = np.asarray(PROBLEMS["squared"].y)
+
+    def top(c):
+        scaled = jax.tree.map(lambda delta: c * delta, loss)
+        return float(jr.lambda_max(jr.Problem(scaled, X, c * y, standardize=True), jr.SquaredL2))
+
+    np.testing.assert_allclose([top(c) for c in (1e-6, 1e6)], top(1.0), rtol=1e-9)
+
+
+def test_lambda_max_with_offsets_of_a_population():
+    """Expected counts of millions in single precision: deaths in counties of up to 4e7 people."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(100, 6)).astype("float32")
+    population = np.exp(rng.uniform(np.log(1e5), np.log(4e7), 100))
+    deaths = rng.poisson(population * 1e-6 * np.exp(0.6 * features[:, 0] - 0.3 * features[:, 1]))
+    offset = np.log(population).astype("float32")
+    here = jr.Problem(jr.losses.Poisson(), features, deaths, offset=offset)
+    null = population * deaths.sum() / population.sum()
+    expected = np.abs((features.astype(float) - features.mean(0)).T @ (deaths - null) / 100).max()
+    np.testing.assert_allclose(jr.lambda_max(here, jr.L1), expected, rtol=1e-4)
 
 
 def null(problem):

@@ -66,10 +66,10 @@ def test_without_an_intercept(loss, solver, dtype):
     X = rng.normal(size=(60, 8)) + 1.0
     y = targets(loss, X[:, 0] - 0.5 * X[:, 1] + 1.0, rng)
     here = jr.Problem(LOSSES[loss], X.astype(dtype), y, intercept=False)
-    path = jr.path(here, jr.L1, [0.2, 0.02], solver=BY_NAME[solver](), tol=tol)
-    assert np.all(path.intercept == 0)
+    fit = jr.solve(here, jr.L1(0.02), solver=BY_NAME[solver](), tol=tol)
+    assert np.all(fit.intercept == 0)
     better = jr.Problem(LOSSES[loss], X, y, intercept=False)
-    found = jr.certify(better, jr.L1(0.02), path.coef[1], path.intercept[1])
+    found = jr.certify(better, jr.L1(0.02), fit.coef, fit.intercept)
     assert found.gap <= tol + 1e3 * jnp.finfo(dtype).eps
 
 

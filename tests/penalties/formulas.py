@@ -78,7 +78,7 @@ COORDINATE = {
     P.SCAD: lambda p, x, w: scad(np.abs(w), number(p, "lam"), number(p, "a")),
     P.L0: lambda p, x, w: number(p, "lam") * (w != 0),
     P.LHalf: lambda p, x, w: number(p, "lam") * np.sqrt(np.abs(w)),
-    P.LogSum: lambda p, x, w: number(p, "lam") * np.log(1 + np.abs(w) / number(p, "eps")),
+    P.LogSum: lambda p, x, w: number(p, "lam") * np.log1p(np.abs(w) / number(p, "eps")),
     P.CappedL1: lambda p, x, w: number(p, "lam") * np.minimum(np.abs(w), number(p, "cap")),
 }
 
@@ -150,7 +150,8 @@ WHOLE = {
     P.LInf: lambda p, x: number(p, "lam") * np.max(np.abs(flat(x)), axis=1),
     P.SortedL1: lambda p, x: -np.sort(-np.abs(flat(x)), axis=1) @ np.asarray(p.lams),
     P.NuclearNorm: lambda p, x: (
-        number(p, "lam") * sum(np.linalg.svd(leaf, compute_uv=False).sum(1) for leaf in jax.tree.leaves(x))
+        number(p, "lam")
+        * sum(np.linalg.svd(np.asarray(leaf, float), compute_uv=False).sum(1) for leaf in jax.tree.leaves(x))
     ),
     P.TotalVariation: lambda p, x: chain(x, p.lam, p.weights),
     P.FusedLasso: lambda p, x: number(p, "lam_l1") * np.sum(np.abs(flat(x)), 1) + chain(x, p.lam_tv),

@@ -1,0 +1,46 @@
+"""The base of modules whose methods may be handed to `jax.jit`.
+
+A method taken off an Equinox module is a pytree that compares and hashes by its arrays, which cannot be
+hashed: `jax.jit(penalty.prox)` would fail on its first call. Here such a method is hashed and compared by
+identity, as the bound methods of ordinary objects are; it stays a pytree.
+
+`jax.jit` compiles the arrays of the module into the program as constants, so that every new module compiles
+anew. `equinox.filter_jit(penalty.prox)` traces them, and so does `jax.jit` of a function that takes the
+module as an argument.
+"""
+
+from types import MethodType
+from typing import Any
+
+import equinox as eqx
+
+__all__ = ["Module"]
+
+
+class _Probe(eqx.Module):
+    def method(self) -> None: ...
+
+
+#: Equinox's class of bound methods, which has no public name.
+_BoundMethod: Any = type(_Probe().method)
+
+
+class _Method(_BoundMethod):
+    """A bound method that is hashed by identity of its module."""
+
+    def __hash__(self) -> int:
+        return hash((self.__func__, id(self.__self__)))
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Method) and self.__func__ is other.__func__
+        return same and self.__self__ is other.__self__
+
+
+class Module(eqx.Module):
+    """An `equinox.Module` whose bound methods are hashable."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = object.__getattribute__(self, name)
+        if type(found) is MethodType and found.__self__ is self and not name.startswith("__"):
+            return _Method(found.__func__, self)
+        return found

@@ -1,0 +1,83 @@
+"""Methods of penalties, losses and solutions under `jax.jit`."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg.linear.path import Path
+from jaxreg.linear.solve import Solution
+from jaxreg.linear.solvers import Status
+from tests.members import LOSSES, MEMBERS, PENALTIES
+
+NAMES = [n for n in PENALTIES if n.split(" ")[0] in MEMBERS and "+" not in n] + ["2 L1", "GroupL2 + L1"]
+W = jnp.array([3.0, -0.5, 0.0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_of_penalties_under_jit(name):
+    penalty, like = PENALTIES[name]
+    assert jax.eval_shape(jax.jit(penalty.value), like).shape == ()
+    out = jax.eval_shape(jax.jit(penalty.prox), like, 0.5)
+    assert jax.tree.structure(out) == jax.tree.structure(like)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_methods_of_losses_under_jit(name):
+    z = jnp.zeros((4, 3) if name == "Multinomial" else 4)
+    y = jnp.array([0, 1, 2, 1]) if name == "Multinomial" else jnp.ones(4)
+    for method in (LOSSES[name].value, LOSSES[name].gradient, LOSSES[name].mean):
+        arguments = (z,) if method.__name__ == "mean" else (z, y)
+        assert jax.eval_shape(jax.jit(method), *arguments).shape[0] == 4
+
+
+def test_the_values_are_those_of_the_method():
+    penalty, logistic = jr.L1(1.0), jr.losses.Logistic()
+    np.testing.assert_array_equal(jax.jit(penalty.prox)(W, 0.5), [2.5, 0.0, 0.0])
+    assert jax.jit(penalty.value)(W) == 3.5
+    np.testing.assert_allclose(jax.jit(logistic.value)(W, W > 0), logistic.value(W, W > 0), rtol=1e-14)
+
+
+def test_predictions_under_jit():
+    rng = np.random.default_rng(0)
+    X, coef, number = rng.normal(size=(5, 3)), jnp.asarray(rng.normal(size=3)), jnp.zeros(())
+    fit = Solution(coef, number, number, number, number, number, Status.converged, jr.losses.Poisson())
+    np.testing.assert_allclose(jax.jit(fit.predict)(X), np.exp(X @ np.asarray(coef)), rtol=1e-12)
+    one = [leaf[None] for leaf in (number, coef, *[number] * 5)]
+    path = Path(*one, jnp.zeros(1, int), jr.losses.Poisson(), number, "warm", "")
+    np.testing.assert_allclose(jax.jit(path.predict)(X), np.exp(X @ np.asarray(coef))[None], rtol=1e-12)
+
+
+def test_methods_are_compared_by_identity():
+    one, other = jr.L1(1.0), jr.L1(1.0)
+    assert one.prox == one.prox and hash(one.prox) == hash(one.prox)
+    assert one.prox != other.prox and one.prox != one.value
+
+
+def test_a_penalty_that_is_traced():
+    """Twice the same method of a penalty made inside a trace: its numbers are not compared."""
+
+    def total(lam):
+        penalty = jr.L1(lam)
+        return jnp.sum(jax.jit(penalty.prox)(W, 0.5)) + jax.jit(penalty.prox)(W, 1.0)[0]
+
+    lams = jnp.array([0.5, 1.0])
+    np.testing.assert_allclose(jax.jit(jax.vmap(total))(lams), [2.75 - 0.25 + 2.5, 2.5 + 2.0])
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(0.5), -0.5 + 0.5 - 1.0)
+
+
+def test_methods_stay_pytrees():
+    """`equinox.filter_jit` traces the numbers of the penalty: another λ does not compile anew."""
+    count = 0
+
+    @eqx.filter_jit
+    def apply(method, w):
+        nonlocal count
+        count += 1
+        return method(w, 1.0)
+
+    for lam in (1.0, 2.0):
+        np.testing.assert_array_equal(apply(jr.L1(lam).prox, W), [3.0 - lam, 0.0, 0.0])
+    assert count == 1
