@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["nearest"]
+__all__ = ["nearest", "printable"]
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
@@ -18,6 +19,21 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """
     options = list(options)
     return f"wanted one of {_names(options)}; {_guess(word, options)}"
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would act on instead of showing: controls, changes of direction, line ends.
+
+    >>> len("\N{ESCAPE}"), len(printable("\N{ESCAPE}"))
+    (1, 4)
+    """
+    acted_on = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in acted_on
+        else character
+        for character in text
+    )
 
 
 def _wrong(got: str, wanted: str, todo: str) -> ValueError:

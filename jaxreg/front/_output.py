@@ -4,8 +4,10 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxreg.front._messages import _line, _wrong
@@ -26,7 +28,8 @@ def check(folder: pathlib.Path, overwrite: bool) -> None:
         raise _wrong(f"{folder / blocked[0]} is a folder", "a file or nothing", "give another with --out")
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=parent).cleanup()
+        with _interrupt_raises():
+            tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=parent).cleanup()
     except OSError as error:
         raise _refused(parent, error) from error
 
@@ -38,6 +41,12 @@ def write(
 
     The files are made in a hidden folder inside `folder` and moved when all of them are whole.
     """
+    with _interrupt_raises():
+        _write(dataset, folder, draw)
+    return [folder / file for file in FILES]
+
+
+def _write(dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path], None]) -> None:
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +65,20 @@ def write(
         if isinstance(error, OSError):
             raise _refused(folder, error) from error
         raise
-    return [folder / file for file in FILES]
+
+
+@contextlib.contextmanager
+def _interrupt_raises() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, so that files that are half written are removed."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _refused(folder: pathlib.Path, error: OSError) -> ValueError:

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from jaxreg.front import report
+from jaxreg.front._messages import printable
 from jaxreg.front.data import Table
 
 
@@ -63,11 +64,10 @@ def opening(table: Table) -> None:
     """What was read, and what was done to it."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
-    console.print(
-        f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}", style="bold"
-    )
+    read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
+    console.print(printable(read), style="bold")
     for note in table.notes:
-        console.print(f"note: {note}")
+        console.print(printable(f"note: {note}"))
 
 
 def closing(dataset: Any, written: list[pathlib.Path]) -> None:
@@ -79,5 +79,5 @@ def closing(dataset: Any, written: list[pathlib.Path]) -> None:
         console.print(report.table(part))
     console.print()
     for line in (*report.legend(dataset), "", *map(report.sentence, parts), *report.remarks(dataset)):
-        console.print(line)
-    console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+        console.print(printable(line))
+    console.print(printable(f"Written: {', '.join(map(str, written))}"), soft_wrap=True)

@@ -12,6 +12,8 @@ import sys
 from itertools import pairwise
 from typing import Any, get_type_hints
 
+from jaxreg.front._messages import printable
+
 __all__ = ["main"]
 
 _LONGEST = 600
@@ -27,21 +29,37 @@ def main(words: list[str] | None = None) -> int:
         status = main(sys.argv[1:])
         gc.freeze()
         return status
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without λ shows "?", and does not stop the work
+    _open_streams()
+    try:
+        return _said(words)
+    except (BrokenPipeError, SystemExit):  # typer and rich make an exit of a broken pipe
+        return _reader_gone()
+
+
+def _open_streams() -> None:
+    """Give the process streams that any text can be written to."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller, as in `jaxreg sweep >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            # A terminal without λ shows "?", and does not stop the work.
             stream.reconfigure(errors="replace")
+
+
+def _said(words: list[str]) -> int:
+    """Run the command and say in one line what went wrong."""
     try:
         status = _call(words)
-        if sys.stdout is not None:  # None where the process was started with its output closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        return _reader_gone()
+        raise
     except Exception as error:
         if os.environ.get("JAXREG_TRACEBACK"):
             raise
-        print(f"error: {_words(error)}", file=sys.stderr)
+        print(f"error: {printable(_words(error))}", file=sys.stderr)
         return 2
     if status == 130:
         print("error: interrupted; no file was left half written", file=sys.stderr)
@@ -51,7 +69,11 @@ def main(words: list[str] | None = None) -> int:
 def _reader_gone() -> int:
     """End quietly where the reader of the output has left, as in `jaxreg sweep --help | head -1`."""
     # What is still buffered would raise once more when the interpreter flushes it.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 141  # as a shell reports a process that SIGPIPE ended
 
 
@@ -105,8 +127,9 @@ def _words(error: Exception) -> str:
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or _exhausted(said):
             todo = "take fewer rows, columns or --lambdas, or --dtype float32"
             return f"the memory is too small for this ({said or 'no details'}): {todo}"
-        case OSError() if error.strerror and error.filename:
-            return f"{error.filename}: {error.strerror.lower()}"
+        case OSError() if error.strerror:
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror.lower()}"
         case ValueError() | TypeError() | OSError() | ImportError() | RuntimeError() if said:
             return said
     return (
@@ -120,4 +143,6 @@ def _exhausted(said: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import _jaxreg_cli
+
+    sys.exit(_jaxreg_cli.main())

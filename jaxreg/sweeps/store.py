@@ -3,13 +3,12 @@
 A store has one array per result, chunked by the boxes of lanes, a coordinate per axis, and `lane_status` (0
 not run, 1 finite, 2 not finite), whose box is written after the results of that box: what is marked is
 complete. Every file is written beside its place and moved there, so a process that dies leaves what was
-stored readable. Every chunk is a file, also where all of its values are 0 or NaN, and ends in a checksum: a
-chunk that is gone or has changed is noticed, and its box runs again.
+stored readable. Every chunk of a marked box is a file, also where all its values are equal, and ends with its
+checksum: lost and damaged chunks are told from those that were never written, and computed again.
 """
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -18,16 +17,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from jaxreg.sweeps._blocks import Blocks, cut
+from jaxreg.sweeps._chunks import Refusal, check_axes, check_present, discard_damaged, file_name
 from jaxreg.sweeps._program import dims_of
 
 __all__ = ["Memory", "Plan", "Zarr", "locked", "open_store"]
 
 FORMAT = 2
+_FIRST_WITH_CHECKSUMS = 2
 NOT_RUN, FINITE, NOT_FINITE = 0, 1, 2
 _STATUS = {
     "flag_values": [NOT_RUN, FINITE, NOT_FINITE],
@@ -97,23 +97,36 @@ class Zarr:
         self.path, self.plan = path, plan
         self.group: Any = None
         self.blocks: Blocks | None = None
+        self.damaged: list[str] = []
 
     def existing(self) -> bool:
-        """Open what is there; False where nothing is. ValueError where it is no store of this sweep."""
+        """Open what is there; False where nothing is. ValueError where it is no store of this sweep.
+
+        `damaged` then names the chunks that were missing or damaged; their boxes are no longer marked.
+        """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return False
         with _intact(self.path):
             self.group, kept = _ours(self.path, "r+")
+            if kept["format"] < _FIRST_WITH_CHECKSUMS:
+                raise Refusal(
+                    f"{self.path} was written by an older jaxreg, without checksums: read it with"
+                    " jaxreg.sweeps.open_store, and give this sweep another store"
+                )
             differing, block = self._differing(kept), [int(width) for width in kept["block"]]
+            for name in ("lane_status", *map(file_name, kept["results"])):
+                self.group[name]  # KeyError where it is gone
         if differing:
             raise ValueError(
                 f"{self.path} holds another sweep: {'; '.join(differing)}. Give this one another store, or"
                 " remove that folder"
             )
-        for leftover in self.path.rglob("*.partial"):
-            if not leftover.is_dir():
-                leftover.unlink(missing_ok=True)  # of a process that died while it wrote
         self.blocks = Blocks(self.plan.sizes, block, self.plan.slow_first)
+        with _disk(self.path):
+            for leftover in self.path.rglob("*.partial"):
+                if not leftover.is_dir():
+                    leftover.unlink(missing_ok=True)  # of a process that died while it wrote
+            self.damaged = discard_damaged(self.path, kept, lambda: self.group["lane_status"][...])
         return True
 
     def create(self, blocks: Blocks) -> None:
@@ -128,12 +141,12 @@ class Zarr:
             try:
                 group = zarr.create_group(beside, attributes=self._attributes())
                 for name, values in self.plan.axes.items():
-                    file = _file(name)
-                    group.create_array(file, data=values, chunks=values.shape, dimension_names=[file])
+                    given = {"data": values, "chunks": values.shape, "dimension_names": [file_name(name)]}
+                    group.create_array(file_name(name), **given, **_every_chunk_with_checksum())
                 for name, (shape, dtype) in self.plan.results.items():
-                    dims = (*map(_file, self.plan.axes), *dims_of(name, shape))
+                    dims = (*map(file_name, self.plan.axes), *dims_of(name, shape))
                     self._array(group, name, shape, dtype, dims, {})
-                marks = tuple(map(_file, self.plan.axes))
+                marks = tuple(map(file_name, self.plan.axes))
                 self._array(group, "lane_status", (), np.dtype(np.uint8), marks, _STATUS)
                 with warnings.catch_warnings():
                     # zarr warns that a table of contents is not in its specification.
@@ -146,40 +159,21 @@ class Zarr:
                     beside.rename(self.path)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
-        self.group = zarr.open_group(self.path, mode="r+")
+        self.group, _ = _ours(self.path, "r+")
 
     def missing(self) -> list[int]:
-        """Return the boxes to run: those that never ran, and, with a warning, those that are damaged."""
-        states = [self._state(k) for k in range(len(self.blocks))]
-        if damaged := states.count("damaged"):
-            warnings.warn(
-                f"{damaged} of {len(states)} parts of {self.path} are damaged or missing: they run again",
-                stacklevel=5,
-            )
-        return [k for k, state in enumerate(states) if state != "complete"]
-
-    def _state(self, k: int) -> str:
-        """Read every chunk of box k: "complete", "not run", or "damaged" where it was marked as complete."""
-        region = self.blocks.region(k)
-        chunk = tuple(part.start // width for part, width in zip(region, self.blocks.block, strict=True))
-        names = ["lane_status", *map(_file, self.plan.results)]
-        try:
-            there = [_is_there(self.path, self.group[name], chunk) for name in names]
-            if not there[0]:
-                return "not run"
-            for name in names:
-                self.group[name][region]
-        except Exception:  # whatever a codec makes of bytes that are not its own
-            return "damaged"
-        return "complete" if all(there) else "damaged"
+        """The boxes that are not marked as complete."""
+        status = self.group["lane_status"][...]
+        return [k for k in range(len(self.blocks)) if np.any(status[self.blocks.region(k)] == NOT_RUN)]
 
     def write(self, k: int, values: Sequence[np.ndarray]) -> None:
         """Write the results of box k, then mark it."""
         region = self.blocks.region(k)
         boxes = [self.blocks.inside(k, value) for value in values]
-        with _disk(self.path), _every_chunk():
+        # The setting is not part of a store: without it zarr leaves out chunks whose values are all equal.
+        with _disk(self.path), _needs("zarr").config.set({"array.write_empty_chunks": True}):
             for name, box in zip(self.plan.results, boxes, strict=True):
-                self.group[_file(name)][region] = box
+                self.group[file_name(name)][region] = box
             self.group["lane_status"][region] = _status_of(boxes, len(self.plan.sizes))
 
     def dataset(self) -> Any:
@@ -195,16 +189,15 @@ class Zarr:
         dims: tuple[str, ...],
         attrs: dict,
     ) -> None:
-        codecs = _needs("zarr.codecs")
         group.create_array(
-            _file(name),
+            file_name(name),
             shape=self.plan.sizes + shape,
             dtype=dtype,
             chunks=self.blocks.block + tuple(max(n, 1) for n in shape),
             fill_value=np.array(np.nan if dtype.kind in "fc" else 0, dtype)[()],
-            compressors=[codecs.ZstdCodec(), codecs.Crc32cCodec()],
             dimension_names=dims,
             attributes=attrs,
+            **_every_chunk_with_checksum(),
         )
 
     def _attributes(self) -> dict[str, Any]:
@@ -226,7 +219,7 @@ class Zarr:
         if stored != list(self.plan.axes):
             return [f"its axes are {', '.join(stored)}, here they are {', '.join(self.plan.axes)}"]
         for name, values in self.plan.axes.items():
-            there = self.group[_file(name)][...]
+            there = self.group[file_name(name)][...]
             if there.dtype != values.dtype or not np.array_equal(
                 there, values, equal_nan=values.dtype.kind == "f"
             ):
@@ -245,19 +238,21 @@ def open_store(path: str | Path) -> Any:
     """The `xarray.Dataset` of a sweep's store, finished or not, read from disk when it is used.
 
     Results have one dimension per axis; the coordinate `lane_status` is 0 for lanes that have not run, 1 for
-    finite and 2 for non-finite ones. ValueError where the folder is no store of a sweep, of another format,
-    or lacks chunks that are marked as complete. Each chunk has a checksum, which is verified when it is read.
+    finite and 2 for non-finite ones. ValueError where the folder is no store of a sweep, or of a newer
+    format, where chunks of lanes that have run are missing, and later, when a chunk is read whose bytes are
+    not those that were written. Stores of format 1, which have no checksums, are read as they are.
     """
     xarray = _needs("xarray")
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no store {path}: give the folder that jaxreg.sweep(..., store=...) wrote")
     with _intact(path):
-        _, kept = _ours(path, "r")
-        _refuse_absent(path, kept)
-        data = xarray.open_zarr(path, chunks=None)
-        data = data.rename({_file(name): name for name in (*kept["axes"], *kept["results"])})
+        group, kept = _ours(path, "r")
+        data = xarray.open_zarr(group.store, chunks=None)
+        data = data.rename({file_name(name): name for name in (*kept["axes"], *kept["results"])})
         del data.attrs["jaxreg_sweep"]
+        if kept["format"] >= _FIRST_WITH_CHECKSUMS:
+            check_present(path, kept, data["lane_status"].values)
         return _counted(data[list(kept["results"])])
 
 
@@ -283,27 +278,15 @@ def locked(path: Path) -> Iterator[None]:
         holder.release()
 
 
-def _file(name: str) -> str:
-    """The name of an array in a store: any text becomes the name of one folder."""
-    plain = quote(name, safe="").replace(".", "%2E")
-    if len(plain) <= 200:
-        return plain
-    return f"{plain[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-
-
 @contextlib.contextmanager
 def _intact(path: Path) -> Iterator[None]:
     """Whatever goes wrong while a store is read, in one sentence."""
     try:
         yield
-    except _Refusal:
+    except Refusal:
         raise
     except Exception as error:
         raise ValueError(f"{path} is damaged and cannot be read ({error}): give another folder") from error
-
-
-class _Refusal(ValueError):
-    """A store that is read well enough to say why it is not taken."""
 
 
 def _ours(path: Path, mode: str) -> tuple[Any, dict[str, Any]]:
@@ -314,44 +297,31 @@ def _ours(path: Path, mode: str) -> tuple[Any, dict[str, Any]]:
         kept = json.loads(group.attrs["jaxreg_sweep"])
         made = kept["format"]
     except Exception as error:
-        raise _Refusal(
+        raise Refusal(
             f"{path} is there and is not the store of a sweep: give a folder that does not exist yet"
         ) from error
     if made > FORMAT:
-        raise _Refusal(
+        raise Refusal(
             f"{path} was written by a newer jaxreg (format {made}, this one reads up to {FORMAT}): upgrade"
             " jaxreg"
         )
-    if made < FORMAT:
-        raise _Refusal(
-            f"{path} was written by an older jaxreg, without checksums (format {made}, this one reads"
-            f" {FORMAT}): run the sweep again into another store"
-        )
-    return group, kept
+    if made < _FIRST_WITH_CHECKSUMS:
+        return group, kept
+    check_axes(path, kept)
+    from jaxreg.sweeps._checked import CheckedStore
+
+    return zarr.open_group(
+        CheckedStore(zarr.storage.LocalStore(path, read_only=mode == "r")), mode=mode
+    ), kept
 
 
-def _is_there(path: Path, array: Any, chunk: tuple[int, ...]) -> bool:
-    """Tell whether the file of a box is there: each box of a result is one chunk, unless it is empty."""
-    whole = chunk + (0,) * (array.ndim - len(chunk))
-    return array.size == 0 or (path / array.basename / array.metadata.encode_chunk_key(whole)).exists()
-
-
-def _refuse_absent(path: Path, kept: dict[str, Any]) -> None:
-    """Raise ValueError where chunks are missing that are marked as complete."""
-    group = _ours(path, "r")[0]
-    status, block = group["lane_status"][...], kept["block"]
-    run = {tuple(at) for at in np.argwhere(status != NOT_RUN) // np.array(block)}
-    arrays = [group[_file(name)] for name in kept["results"]]
-    absent = sum(not _is_there(path, array, chunk) for chunk in run for array in arrays)
-    if absent:
-        raise _Refusal(
-            f"{path} lacks {absent} of its files: call the same sweep again, which computes what is missing"
-        )
-
-
-def _every_chunk() -> Any:
-    """Write chunks also where they hold nothing but the fill value, so that one that is gone is noticed."""
-    return _needs("zarr").config.set({"array.write_empty_chunks": True})
+def _every_chunk_with_checksum() -> dict[str, Any]:
+    """The settings of an array whose chunks are all written and end with their checksum."""
+    codecs = _needs("zarr.codecs")
+    return {
+        "compressors": [codecs.ZstdCodec(), codecs.Crc32cCodec()],
+        "config": {"write_empty_chunks": True},
+    }
 
 
 @contextlib.contextmanager

@@ -52,8 +52,9 @@ def sweep(
     chunk. Chunks are spread over the devices of `mesh`, by default all local ones.
 
     With `store`, a folder, every finished chunk is written to it (zarr), and the Dataset reads from there
-    when it is used. The same call again computes what is missing and nothing else, and ends with the same
-    bytes, whatever the number of devices; a store of other axes, another computation (by a hash of its jaxpr
+    when it is used. The same call again computes what is missing or damaged (by the checksum of each chunk,
+    with a warning) and nothing else, and ends with the same bytes, whatever the number of devices; a store
+    of other axes, another computation (by a hash of its jaxpr
     and constants) or other settings is refused. The size of a chunk is kept in the store; a different
     `max_lanes` is then refused. Without a store another `max_lanes` may change the last bits, since XLA may
     order sums in another way for another number of lanes.
@@ -103,6 +104,12 @@ def _computed(
         kept = Zarr(folder, plan)
         if not kept.existing():
             kept.create(runner.fit(plan, max_lanes))
+        if kept.damaged:
+            warnings.warn(
+                f"{folder} is damaged: chunks that are missing or not as they were written"
+                f" ({len(kept.damaged)}, such as {kept.damaged[0]}) are computed again",
+                stacklevel=3,
+            )
         _run(runner, kept, progress)
         return kept.dataset()
 

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import zarr
 
-import jaxreg as jr
 from jaxreg.sweeps import open_store
 from jaxreg.sweeps import store as store_module
 from jaxreg.sweeps.store import Zarr
 from tests.members import devices
-from tests.sweeps.stores import AXES, at_box, child, digest, finished, results, swept
+from tests.sweeps.stores import at_box, child, digest, finished, swept
 
 # ---------------------------------------------------------------- killed
 
@@ -68,61 +67,6 @@ def test_what_a_dead_process_left_is_cleared(path):
         (folder / "0.d41d8cd98f00b204.partial").write_bytes(b"half")
     swept(path)
     assert digest(path.parent) == finished()[0]
-
-
-# ---------------------------------------------------------------- damaged
-
-
-def flipped(file):
-    held = bytearray(file.read_bytes())
-    held[len(held) // 2] ^= 1
-    file.write_bytes(bytes(held))
-
-
-DAMAGES = {
-    "gone": lambda file: file.unlink(),
-    "one bit flipped": flipped,
-    "cut short": lambda file: file.write_bytes(file.read_bytes()[:7]),
-    "other bytes": lambda file: file.write_bytes(b"not a chunk at all"),
-}
-
-
-@pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damaged_chunks_run_again(path, damage, written):
-    """Of results, among them one that is all 0, and of the marks: each of them, and nothing else."""
-    swept(path)
-    written.clear()
-    files = {1: "w/c/1/0/0/0", 2: "zeros/c/2/0", 4: "product/c/4/0", 5: "lane_status/c/5/0"}
-    for name in files.values():
-        DAMAGES[damage](path / name)
-    # A mark that is gone is that of a box which has not run.
-    count = 3 if damage == "gone" else 4
-    with pytest.warns(UserWarning, match=f"{count} of 7 parts of .*run.zarr are damaged or missing"):
-        jr.sweep(results, **AXES, store=path, max_lanes=4)
-    assert written == [1, 2, 4, 5]
-    assert digest(path.parent) == finished()[0]
-
-
-def test_a_store_that_lacks_files_is_not_opened(path):
-    swept(path)
-    for name in ("w/c/1/0/0/0", "zeros/c/2/0"):
-        (path / name).unlink()
-    with pytest.raises(ValueError, match=r"run\.zarr lacks 2 of its files: call the same sweep again"):
-        open_store(path)
-
-
-def test_a_changed_chunk_is_never_read_as_numbers(path):
-    swept(path)
-    flipped(path / "w" / "c" / "1" / "0" / "0" / "0")
-    with pytest.raises(ValueError, match="checksum"):
-        open_store(path).w.load()
-
-
-def test_a_folder_that_is_called_partial_stays(path):
-    swept(path)
-    (path / "theirs.partial").mkdir()
-    swept(path)
-    assert (path / "theirs.partial").is_dir()
 
 
 # ---------------------------------------------------------------- two at once
