@@ -49,7 +49,7 @@ def _few_programs():
     _seconds += time.monotonic() - start
     if _seconds > 3 and _MAPS.exists():
         _seconds = 0.0
-        if _MAPS.read_bytes().count(b"\n") > 45_000:
+        if _MAPS.read_bytes().count(b"\n") > 25_000:
             jax.clear_caches()
 
 
