@@ -52,7 +52,9 @@ SUBJECTS = {
     ),
     "losses": Subject(6, ("losses.py",), ("tests/test_losses.py", "jaxreg/losses.py", "tests/linear")),
     "certificate": Subject(
-        7, ("linear/certificate.py",), ("tests/linear", "tests/penalties/test_certified.py")
+        7,
+        ("linear/certificate.py", "linear/null_fit.py"),
+        ("tests/linear", "tests/penalties/test_certified.py"),
     ),
     "solvers": Subject(9, ("linear/solvers/*.py",), ("tests/linear", "tests/penalties/test_certified.py")),
     "path": Subject(

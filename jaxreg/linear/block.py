@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Reference
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.solvers._pivot import Pivoted, continued
 from jaxreg.linear.solvers._smooth import Quadratic, Smooth
 from jaxreg.linear.solvers.base import State

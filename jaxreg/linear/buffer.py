@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg.linear.block import Block, Reached, newton_block, pivot_block
-from jaxreg.linear.certificate import Reference
 from jaxreg.linear.design import Columns, Design
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import Pivoted, nothing
 from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth

@@ -8,7 +8,8 @@ from jaxtyping import Array
 
 from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, curvature, kkt_residual, look, reference
+from jaxreg.linear.certificate import curvature, kkt_residual, look
+from jaxreg.linear.null_fit import Reference, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid

@@ -13,9 +13,10 @@ from jaxreg import metrics
 from jaxreg._lanes import lanes
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
-from jaxreg.linear.certificate import curvature, reference
+from jaxreg.linear.certificate import curvature
 from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
+from jaxreg.linear.null_fit import reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status

@@ -11,8 +11,8 @@ from jaxtyping import Array
 from jaxreg._fields import holds, require
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.certificate import Reference, fit_free, reference
 from jaxreg.linear.design import design
+from jaxreg.linear.null_fit import Reference, fit_free, reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
 from jaxreg.losses import Loss

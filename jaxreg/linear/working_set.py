@@ -21,7 +21,8 @@ from jaxtyping import Array
 from jaxreg._types import Scalar
 from jaxreg.linear.block import Block, Reached
 from jaxreg.linear.buffer import Checked, Working, whole, whole_gram
-from jaxreg.linear.certificate import Reference, curvature, judge, look
+from jaxreg.linear.certificate import curvature, judge, look
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._pivot import flat
 from jaxreg.linear.solvers._smooth import is_quadratic

@@ -24,6 +24,7 @@ TOGETHER = {
     "jaxreg.linear.design.dense": "tests/linear/test_design.py",
     "jaxreg.linear.design.sparse": "tests/linear/test_design.py",
     "jaxreg.linear.design.standardized": "tests/linear/test_design.py",
+    "jaxreg.linear.null_fit": "tests/linear/test_path.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",
     "jaxreg.linear.grid": "tests/linear/test_path.py",
     "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",

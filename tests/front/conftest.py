@@ -109,3 +109,12 @@ def _swept(*, features=("a", "b", "c", "d"), classes=(), held=10, steps=40, loss
     settings = {"reference": "the unpenalised fit", "rows_train": n - held, "rows_held_out": held}
     settings |= {"standardize": 1, "tol": 1e-6}
     return labelled(table, ["L1", "L2"], parts, np.zeros(len(features), bool), settings)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.linear.certificate import reference
 from jaxreg.linear.design import DenseDesign
+from jaxreg.linear.null_fit import reference
 from jaxreg.linear.solvers import base
 from tests.members import problem
 

@@ -19,7 +19,8 @@ from jaxtyping import Array
 
 from jaxreg._leaving import leaving_loop
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Certificate, Reference, measure
+from jaxreg.linear.certificate import Certificate, measure
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Reference
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import _model
 from jaxreg.linear.solvers._factor import padded

@@ -22,7 +22,8 @@ from jaxtyping import Array
 
 from jaxreg._tree import two_sum
 from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Reference, curvature
+from jaxreg.linear.certificate import curvature
+from jaxreg.linear.null_fit import Reference
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.losses import SquaredError
