@@ -1,8 +1,9 @@
 """How near the optimum a point is: asked of the mathematics and the data, never of a solver.
 
 Source of the gap: Fenchel duality (Rockafellar 1970, section 31) and the rescaled residual as dual point
-(Massias, Gramfort and Salmon 2018). With an intercept or unpenalised columns U the dual point must be
-orthogonal to them: they are refitted by Newton steps and what is left is projected out.
+(Massias, Gramfort and Salmon 2018). The dual point must be orthogonal to the intercept and to unpenalised
+directions. The loss is minimised over these first, and what rounding leaves of the gradient along them is
+charged to the gap at its cost, half the squared Newton decrement. So is the rounding of the predictor.
 """
 
 from typing import NamedTuple
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.null_fit import Reference, fit_free, reference
+from jaxreg.linear.null_fit import UNSETTLED, Reference, reference
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
 __all__ = [
@@ -27,6 +29,10 @@ __all__ = [
     "look",
     "measure",
 ]
+
+
+#: Rounding error of a gradient along a unit vector, in units of eps times the norm of the residuals.
+_GRADIENT_ROUNDING = 4.0
 
 
 class Certificate(NamedTuple):
@@ -115,33 +121,29 @@ def measure(
 
 
 def judge(
-    problem: Problem,
-    penalty: Penalty,
-    base: Reference,
-    at: Point,
-    enough: ArrayLike = 0.0,
-    refit: bool = True,
+    problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike = 0.0
 ) -> Certificate:
-    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual.
-
-    Without `refit` the gap is inf where directions that the penalty does not see are not fitted well enough.
-    """
+    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual."""
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, base, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
-        dual = _dual_point(problem, penalty, base, at, refit)
+        dual = _dual_point(problem, penalty, base, at)
         gap = _gap(problem, penalty, base, at, dual, enough) / base.loss_range
         sound = jnp.isfinite(gap) & _feasible(problem, at)
         return Certificate(jnp.where(sound, jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
 
 class _Dual(NamedTuple):
-    """v per sample, without weights; −Xᵀ(weight·v) less what the penalty does not see; whether that is 0."""
+    """Dual point: v per sample, without weights; −Xᵀ(weight·v), 0 along unpenalised directions.
+
+    `charge` bounds what the rounding of v costs: it is not exactly orthogonal to the intercept and to the
+    unpenalised directions.
+    """
 
     v: Array
     dual: Array
-    closed: Array
+    charge: Scalar
 
 
 def _gap(
@@ -149,7 +151,7 @@ def _gap(
 ) -> Scalar:
     """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
     eps = jnp.finfo(problem.dtype).eps
-    v, dual, closed = dual_point
+    v, dual, charge = dual_point
 
     def value(s: Scalar) -> Scalar:
         loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * v))
@@ -158,7 +160,7 @@ def _gap(
     top = penalty.dual_scale(dual)
     # The largest s is one rounding inside the domain, so that the conjugate is finite there.
     top = jnp.where(top < 1, top * (1 - 4 * eps), top)
-    primal = penalty.value(at.coef)
+    primal = penalty.value(at.coef) + charge + _predictor_rounding(problem, at, v)
 
     def refine(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
         """A Newton step on the dual in s, kept where it helps."""
@@ -172,46 +174,78 @@ def _gap(
     # Near the optimum s = top does, and looking for a better one is most of a certificate's time.
     far = lambda c: (c[1] + primal > enough * base.loss_range) & (c[2] < 4)  # noqa: E731
     best = jax.lax.while_loop(far, refine, (top, value(top), jnp.array(0)))[1]
-    return jnp.where(closed, best + primal, jnp.inf)
+    return best + primal
 
 
-def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point, refit: bool) -> _Dual:
-    """The gradient at the point, made orthogonal to the intercept and to the directions that are free there.
+def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
+    """Return what the rounding of each sample's predictor does to the loss, which has the slope v there."""
+    size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
+    weight = problem.weight if v.ndim == 1 else problem.weight[:, None]
+    return 2 * jnp.finfo(problem.dtype).eps * jnp.linalg.norm(weight * v * size)
 
-    Refitting the intercept costs no product with the design; the free directions are refitted where that is
-    not enough.
+
+def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
+    """Return the loss's gradient where it is orthogonal to the intercept and to unpenalised directions.
+
+    Refitting the intercept takes no product with the design, a basis of unpenalised directions does.
     """
-    eps = jnp.finfo(problem.dtype).eps
-
-    def dual_at(z: Array, gradient: Array) -> _Dual:
-        v = problem.loss.gradient(z, problem.y)
-        theta = problem.weight * v.T
-        leak = penalty.free(-gradient, at.coef)
-        # Orthogonal up to rounding, which is relative to the size of the terms that cancel.
-        terms = jnp.sqrt(jnp.sum(theta * v.T))
-        closed = jnp.max(jnp.abs(leak)) <= 1e3 * eps * (base.gradient + terms * jnp.sqrt(base.spectrum))
-        if problem.intercept:
-            closed &= jnp.max(jnp.abs(jnp.sum(theta, axis=-1))) <= 1e3 * eps * (base.gradient + terms)
-        # Where the penalty sees nothing the dual is 0 up to rounding; an exact 0 keeps it in the domain.
-        return _Dual(v, jnp.where(leak == -gradient, 0.0, -gradient - leak), closed)
-
-    def again(carry: tuple[_Dual, Array, Array, Array]) -> tuple[_Dual, Array, Array, Array]:
-        _, coef, intercept, k = carry
-        fitted = fit_free(problem, coef, intercept, lambda d: penalty.free(d, at.coef), steps=10)
-        z = problem.predictor(*fitted)
-        return dual_at(z, problem.design.rmatmul(problem.residual(z))), *fitted, k + 1
-
-    if problem.intercept:
-        z = _fit_intercept(problem, at.z)
-        first = dual_at(z, problem.design.rmatmul(problem.residual(z)))
-    else:
-        first = dual_at(at.z, at.gradient)
-    if not refit:
+    z = _fit_intercept(problem, at.z) if problem.intercept else at.z
+    residual = problem.residual(z)
+    gradient = problem.design.rmatmul(residual) if problem.intercept else at.gradient
+    charge = _intercept_charge(problem, z, residual) if problem.intercept else jnp.zeros((), z.dtype)
+    first = _Dual(problem.loss.gradient(z, problem.y), -gradient, charge)
+    if not any(base.capacity):
         return first
+
+    def again(carry: tuple[_Dual, Array, Array]) -> tuple[_Dual, Array, Array]:
+        _, coef, _ = carry
+        basis = orthonormal_basis(problem, penalty, base.capacity, coef)
+        fitted = refit(problem, basis, z, steps=10)
+        residual = problem.residual(fitted.z)
+        gradient = problem.design.rmatmul(residual)
+        seen = gradient - penalty.free(gradient, coef)
+        charge = _refit_charge(problem, penalty, basis, fitted, gradient - seen)
+        return _Dual(problem.loss.gradient(fitted.z, problem.y), -seen, charge), coef, jnp.array(False)
+
     # A loop and not a branch: under vmap it is skipped where no lane needs it. What it starts from is
     # carried, or XLA would move it out of the loop.
-    start = (first, at.coef, at.intercept, jnp.array(0))
-    return jax.lax.while_loop(lambda c: ~c[0].closed & (c[3] < 1), again, start)[0]
+    needed = jnp.any(penalty.free(-gradient, at.coef) != 0)
+    return jax.lax.while_loop(lambda c: c[2], again, (first, at.coef, needed))[0]
+
+
+def _intercept_charge(problem: Problem, z: Array, residual: Array) -> Scalar:
+    """Return what the loss could still fall by along the intercept: half the squared Newton decrement."""
+    leak = jnp.sum(residual, axis=0)
+    if z.ndim == 2 and problem.loss.optimal_shift(z, problem.y, problem.weight) is None:
+        return 0.5 * leak @ jnp.linalg.pinv(jnp.sum(problem.curvatures(z), axis=0)) @ leak
+    bend = jnp.sum(jax.jvp(problem.residual, (z,), (jnp.ones_like(z),))[1], axis=0)
+    return 0.5 * jnp.sum(leak**2 / jnp.where(bend > 0, bend, 1.0))
+
+
+def _mean_curvature(problem: Problem, z: Array) -> Scalar:
+    """Return the loss's curvature along predictors of size 1 with signs that alternate over outputs."""
+    d = jnp.ones_like(z) if z.ndim == 1 else jnp.broadcast_to((-1.0) ** jnp.arange(z.shape[1]), z.shape)
+    d = d.astype(z.dtype)
+    bend = jnp.sum(d * jax.jvp(problem.residual, (z,), (d,))[1]) / (z.size / z.shape[0])
+    return jnp.where(bend > 0, bend, 1.0)
+
+
+def _refit_charge(problem: Problem, penalty: Penalty, basis: Basis, fitted: Refit, leak: Array) -> Scalar:
+    """Return what the loss could still fall by along unpenalised directions, rounding included."""
+    eps = jnp.finfo(problem.dtype).eps
+    v = problem.loss.gradient(fitted.z, problem.y)
+    size = jnp.sqrt(jnp.sum(problem.weight @ v**2))
+    bend = _mean_curvature(problem, fitted.z)
+    # The gradient along a basis vector is known up to its rounding error.
+    rounding = _GRADIENT_ROUNDING * eps * size * basis.error
+    cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / bend
+    cost += jnp.sum(jnp.abs(fitted.u) * (jnp.abs(fitted.grad) + rounding))
+    # Directions without room in the basis: the cost if their singular values are as small as √√eps.
+    norm = jnp.sqrt(problem.design.squares(problem.weight))
+    norm = jnp.where(norm > 0, norm, 1.0)
+    cost += 0.5 * jnp.sum((leak.T / norm) ** 2) / (jnp.sqrt(eps) * bend)
+    settled = fitted.step <= UNSETTLED * problem.loss.target_scale(problem.y, problem.weight)
+    return jnp.where(settled, cost, jnp.inf)
 
 
 def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> Array:

@@ -3,21 +3,26 @@
 Gaps and residuals are relative to it. Its units and the spectrum of the design are computed once per problem.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array
 
+from jaxreg._fields import holds, require
 from jaxreg._types import Scalar
 from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
-__all__ = ["Reference", "fit_free", "reference"]
+__all__ = ["UNSETTLED", "Reference", "fit_unpenalised", "reference", "start_of_intercept"]
+
+
+#: A fit whose next Newton step changes some predictor by more than this, in units of the targets, has no
+#: minimum: where directions separate the classes, each step changes a predictor by about 1.
+UNSETTLED = 0.1
 
 
 class Reference(eqx.Module):
@@ -25,6 +30,7 @@ class Reference(eqx.Module):
 
     `coef`, `intercept`: the null fit. `loss_range`: its loss − the saturated loss; `gradient`: its largest
     gradient; both are 1 where they would be 0. `spectrum`: the largest eigenvalue of XᵀWX, within 2 %.
+    `capacity`: how many unpenalised directions a certificate makes room for.
     """
 
     coef: Array
@@ -32,58 +38,25 @@ class Reference(eqx.Module):
     loss_range: Scalar
     gradient: Scalar
     spectrum: Scalar
+    capacity: Capacity = eqx.field(static=True)
 
 
-def fit_free(
-    problem: Problem, coef: Array, intercept: Array, free: Callable[[Array], Array], steps: int = 30
-) -> tuple[Array, Array]:
-    """Minimise the loss over the intercept and the directions that the projection `free` keeps.
+def fit_unpenalised(
+    problem: Problem, penalty: Penalty, size: Capacity, start: tuple[Array, Array], steps: int = 50
+) -> tuple[Array, Array, Scalar]:
+    """Minimise the loss over intercept and unpenalised directions, from working coefficients and intercept.
 
-    Damped Newton steps whose systems are solved by conjugate gradients, in working coordinates.
+    Returns both and the largest change of the predictor in a further Newton step: large where the minimum
+    does not exist, as for classes that these directions separate.
     """
-    eps = jnp.finfo(problem.dtype).eps
-
-    def seen(residual: Array) -> tuple[Array, Array]:
-        tilt = jnp.sum(residual, axis=0)
-        return free(problem.design.rmatmul(residual)), tilt if problem.intercept else 0.0 * tilt
-
-    def at(w: Array, b: Array) -> tuple[Any, ...]:
-        z = problem.predictor(w, b)
-        gradient = seen(problem.residual(z))
-        size = jnp.maximum(jnp.max(jnp.abs(gradient[0]), initial=0.0), jnp.max(jnp.abs(gradient[1])))
-        return w, b, z, gradient, size, problem.value(z)
-
-    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        now, _, k = state
-        w, b, z, gradient, size, value = now
-
-        def hessian(d: tuple[Array, Array]) -> tuple[Array, Array]:
-            along = problem.design.matmul(d[0]) + d[1]
-            return seen(jax.jvp(problem.residual, (z,), (along,))[1])
-
-        # Inexact on purpose: in a singular system the digits below rounding would grow without end.
-        (dw, db), _ = cg(hessian, gradient, tol=1e-3, maxiter=200)
-        scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
-        along = problem.design.matmul(dw) + db
-        # What rounding does to the loss, which is a difference of terms as large as z.
-        slack = 4 * eps * (jnp.abs(value) + jnp.sum(problem.weight @ jnp.abs(z)))
-        values = jax.vmap(lambda t: problem.value(z - t * along))(scales)
-        # The longest step that does not raise the loss by more than rounding (NaN compares as false).
-        lower = values <= value + slack
-        t = scales[jnp.argmax(lower)]
-        new = at(w - t * dw, b - t * db)
-        # Where the loss no longer falls the gradient must: a singular curvature lets rounding drift far.
-        taken = (new[-1] < value - slack) | (new[-2] < size)
-        return jax.tree.map(lambda x, y: jnp.where(taken, x, y), new, now), taken, k + 1
-
-    def going(state: tuple[Any, ...]) -> Array:
-        now, taken, k = state
-        return (k < steps) & taken & (now[-2] > 0)
-
-    return jax.lax.while_loop(going, body, (at(coef, intercept), jnp.array(True), 0))[0][:2]
+    coef, intercept = start
+    basis = orthonormal_basis(problem, penalty, size, coef)
+    found = refit(problem, basis, problem.predictor(coef, intercept), steps)
+    change = basis.change(found.u, problem)
+    return coef + change[0], intercept + change[1], found.step
 
 
-def _start_of_intercept(problem: Problem) -> Array:
+def start_of_intercept(problem: Problem) -> Array:
     """Return the intercept of the model without features, exact where the loss has a closed form for it."""
     if not problem.intercept:
         return problem.zeros()[1]
@@ -99,14 +72,24 @@ def _start_of_intercept(problem: Problem) -> Array:
     return near - problem.weight @ problem.offset
 
 
-def reference(problem: Problem, penalty: Penalty, gram: Array | None = None) -> Reference:
+def reference(
+    problem: Problem, penalty: Penalty, gram: Array | None = None, size: Capacity | None = None
+) -> Reference:
     """Fit the null model (intercept, offset, unpenalised directions) and derive the units from it.
 
-    Given the Gram matrix XᵀWX, the spectrum takes no pass over X. Two programs: the null fit depends on loss
-    and penalty, the spectrum on the design alone, so that all of them share it.
+    Given the Gram matrix XᵀWX, the spectrum takes no pass over X. `size` is the capacity for unpenalised
+    directions, None for that of the penalty. Two programs: the null fit depends on loss and penalty, the
+    spectrum on the design alone, so that all of them share it. Raises ValueError where concrete data have no
+    finite null fit.
     """
-    fit = _null_fit(problem, penalty)
-    return _with_spectrum(problem.design, problem.weight, gram, fit)
+    size = capacity(problem, penalty) if size is None else size
+    fit = _null_fit(problem, penalty, size)
+    require(
+        holds(lambda step, unit: step <= UNSETTLED * unit, fit.step, fit.unit),
+        "the model of intercept and unpenalised features alone has no finite fit: they separate the targets"
+        " (classes, or zero counts) exactly; penalise these features or drop them",
+    )
+    return _with_spectrum(problem.design, problem.weight, gram, fit, size)
 
 
 class _NullFit(NamedTuple):
@@ -117,39 +100,43 @@ class _NullFit(NamedTuple):
     loss_range: Scalar
     gradient: Scalar
     square: Scalar
+    step: Scalar
+    unit: Scalar
 
 
 @eqx.filter_jit
-def _null_fit(problem: Problem, penalty: Penalty) -> _NullFit:
+def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullFit:
     with jax.default_matmul_precision("highest"):
-        coef, _ = problem.zeros()
-        coef, intercept = fit_free(problem, coef, _start_of_intercept(problem), _free(penalty))
+        eps = jnp.finfo(problem.dtype).eps
+        start = problem.zeros()[0], start_of_intercept(problem)
+        coef, intercept, step = fit_unpenalised(problem, penalty, size, start)
         z = problem.predictor(coef, intercept)
         saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
+        # Where unpenalised features explain y exactly, the rounding errors that are left are no unit.
+        floor = eps * (problem.value(problem.predictor(*start)) - saturated)
         residual = problem.residual(z)
         return _NullFit(
             coef,
             intercept,
-            problem.value(z) - saturated,
+            jnp.maximum(problem.value(z) - saturated, floor),
             jnp.max(jnp.abs(problem.design.rmatmul(residual))),
             jnp.sum(residual * problem.loss.gradient(z, problem.y)),
+            step,
+            problem.loss.target_scale(problem.y, problem.weight),
         )
 
 
 @eqx.filter_jit
-def _with_spectrum(design: Design, weight: Array, gram: Array | None, fit: _NullFit) -> Reference:
+def _with_spectrum(
+    design: Design, weight: Array, gram: Array | None, fit: _NullFit, size: Capacity
+) -> Reference:
     with jax.default_matmul_precision("highest"):
         spectrum = _spectrum(design, weight, gram)
         # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
-        size = jnp.sqrt(fit.square * spectrum)
-        gradient = jnp.where(fit.gradient > 1e3 * jnp.finfo(size.dtype).eps * size, fit.gradient, size)
-        positive = lambda x: jnp.where(x > 0, x, 1.0).astype(size.dtype)  # noqa: E731
-        return Reference(fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum)
-
-
-def _free(penalty: Penalty) -> Callable[[Array], Array]:
-    """What the penalty does not see, none of it where that is not known."""
-    return penalty.free if penalty.has_conjugate else jnp.zeros_like
+        largest = jnp.sqrt(fit.square * spectrum)
+        gradient = jnp.where(fit.gradient > 1e3 * jnp.finfo(largest.dtype).eps * largest, fit.gradient, largest)
+        positive = lambda x: jnp.where(x > 0, x, 1.0).astype(largest.dtype)  # noqa: E731
+        return Reference(fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum, size)
 
 
 #: Lanczos steps: more than enough for the largest eigenvalue to a percent.

@@ -21,6 +21,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
+from jaxreg.linear.unpenalised import capacity
 from jaxreg.linear.working_set import Found, follow, gram_matrix
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, PenaltyGrid
@@ -226,7 +227,7 @@ def path(
         newton = solver if isinstance(solver, Newton) else Newton()
         fields, reason = _followed(problem, grid, lambdas, newton, tol_array, limit, reason)
         return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
-    base = reference(problem, grid.at(0))
+    base = reference(problem, grid.at(0), size=capacity(problem, grid))
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
         found = _warm(problem, grid, grid.carried, base, *call)
@@ -267,7 +268,7 @@ def _followed(
 ) -> tuple[dict[str, Any], str]:
     """The fields of a path on working sets, and by what it was solved and why."""
     gram = gram_matrix(problem, solver)
-    base = reference(problem, grid.at(0), gram)
+    base = reference(problem, grid.at(0), gram, capacity(problem, grid))
     found = follow(problem, grid, lambdas, base, solver, float(tol), int(limit), gram)
     return _completed(problem, grid, base, found, tol, limit, reason)
 

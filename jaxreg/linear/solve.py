@@ -12,9 +12,10 @@ from jaxreg._fields import holds, require
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import design
-from jaxreg.linear.null_fit import Reference, fit_free, reference
+from jaxreg.linear.null_fit import Reference, reference, start_of_intercept
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
+from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1, Penalty
 
@@ -162,20 +163,16 @@ def solve(
 
 
 @eqx.filter_jit
-def _free_fit(problem: Problem, base: Reference) -> tuple[Array, Array, Array]:
-    coef, _ = problem.zeros()
-    coef, intercept = fit_free(problem, coef, base.intercept, lambda direction: direction, steps=60)
-    z = problem.predictor(coef, intercept)
-    residual = problem.residual(z)
-    top = jnp.max(jnp.abs(problem.design.rmatmul(residual))) / base.gradient
-    rank = jnp.linalg.matrix_rank(problem.design.dense())
-    # Separable data push the loss to its infimum with weights that grow without end.
-    saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
-    at_infimum = problem.value(z) - saturated <= 1e-6 * base.loss_range
-    bend = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.ones_like(z),))[1]
-    runs_off = at_infimum & (jnp.max(jnp.abs(bend)) < 1e-3)
-    full = rank == jnp.sum(~problem.constant)
-    return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
+def _unpenalised_fit(problem: Problem, nothing: Penalty) -> tuple[Array, Array, Array]:
+    """Return coefficients and intercept without a penalty, and whether they are unique and finite."""
+    coef, intercept = problem.zeros()[0], start_of_intercept(problem)
+    basis = orthonormal_basis(problem, nothing, Capacity(problem.shape[1], 0), coef)
+    found = refit(problem, basis, problem.predictor(coef, intercept), steps=60)
+    change = basis.change(found.u, problem)
+    full = jnp.sum(basis.error[0] > 0) == jnp.sum(~problem.constant) + int(problem.intercept)
+    # Classes that the features separate drive the predictor on with every step.
+    settled = found.step <= 1e-3 * problem.loss.target_scale(problem.y, problem.weight)
+    return *problem.to_original(change[0], intercept + change[1]), full & settled
 
 
 @jax.default_matmul_precision("highest")
@@ -187,6 +184,5 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """
     if problem.shape[1] >= problem.shape[0] or (problem.outputs and problem.y.ndim == 1):
         return None
-    nothing = problem.working_penalty(L1(0.0, weights=jnp.inf))
-    coef, intercept, exists = _free_fit(problem, reference(problem, nothing))
+    coef, intercept, exists = _unpenalised_fit(problem, problem.working_penalty(L1(0.0)))
     return (coef, intercept) if bool(exists) else None

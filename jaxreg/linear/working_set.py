@@ -57,10 +57,10 @@ class Found(NamedTuple):
 @eqx.filter_jit
 def _check(
     problem: Problem, grid: PenaltyGrid, base: Reference, lanes: Array, coef: Array, intercept: Array,
-    outside: Array, enough: Scalar, last: Array, refit: bool,
+    outside: Array, enough: Scalar, last: Array,
 ) -> Checked:  # fmt: skip
     """Every certificate of a block, and which columns each λ moves: those outside, and further on, up to the
-    `last` λ. `refit` as in `judge`.
+    `last` λ.
     """
     unit = 1e4 * jnp.finfo(problem.dtype).eps * base.gradient
 
@@ -77,7 +77,7 @@ def _check(
         objective, now = problem.value(at.z) + penalty.value(coef), moved(penalty)
         missing = jnp.where(outside & (now > unit), now, 0.0)
         # A point that lacks columns is not kept: no better dual point is looked for.
-        found = judge(problem, penalty, base, at, jnp.where(jnp.any(missing > 0), jnp.inf, enough), refit)
+        found = judge(problem, penalty, base, at, jnp.where(jnp.any(missing > 0), jnp.inf, enough))
         return Checked(objective, *found, missing, moved(grid.row(ahead)))
 
     ahead = jnp.minimum(lanes + _AHEAD, last)
@@ -127,7 +127,7 @@ def follow(
     count, values = lambdas.size, np.asarray(lambdas)
     first = grid.at(0)
     working = _begun(problem, grid, first, values, base, solver, gram)
-    checks = _Checks(problem, grid, base, (tol, count - 1), not first.has_conjugate)
+    checks = _Checks(problem, grid, base, tol, count - 1)
     block = _BLOCK if working.outside.any() else count
     least = _least(problem)
     limit = limit or (_LIMIT if problem.design.dense_like else _THIN)
@@ -181,24 +181,18 @@ def _first_ask(working: Working, tol: float) -> float:
 
 
 class _Checks:
-    """The checks of a path. Refits of the dual point are compiled where a point first asks for one."""
+    """The checks of a path."""
 
-    def __init__(
-        self, problem: Problem, grid: PenaltyGrid, base: Reference, more: tuple[float, int], refit: bool
-    ) -> None:
-        # Penalties without a conjugate have no dual point, and no gap to tell that it is missing: `refit`.
-        self.fixed, self.refit = (problem, grid, base), refit
-        self.more = np.asarray(more[0], problem.dtype), np.asarray(more[1])
+    def __init__(self, problem: Problem, grid: PenaltyGrid, base: Reference, tol: float, last: int) -> None:
+        self.fixed = (problem, grid, base)
+        self.more = np.asarray(tol, problem.dtype), np.asarray(last)
 
     def __call__(
         self, lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray, outside: np.ndarray
     ) -> Checked:
-        call = (*self.fixed, lanes, coef, intercept, outside, *self.more)
-        seen = Checked(*map(np.asarray, _check(*call, self.refit)))
-        if self.refit or not np.isinf(seen.gap).any() or not np.isfinite(seen.kkt).any():
-            return seen
-        self.refit = True
-        return Checked(*map(np.asarray, _check(*call, self.refit)))
+        return Checked(
+            *map(np.asarray, _check(*self.fixed, lanes, coef, intercept, outside, *self.more))
+        )
 
 
 def _begun(

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from jaxreg._leaving import leaving_loop
 from jaxreg._types import Scalar
 from jaxreg.linear.certificate import Certificate, measure
-from jaxreg.linear.null_fit import Reference
+from jaxreg.linear.null_fit import Reference, fit_unpenalised
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty
 
@@ -111,7 +111,7 @@ def iterate(
     An infinite gap is not excused by a small kkt: weights that run off to infinity have that too. Pure.
     """
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
-    state = solver.init(problem, penalty, base, _begin(problem, start))
+    state = solver.init(problem, penalty, base, _begin(problem, penalty, base, start))
     last = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
     call, rounds = (solver, problem, penalty, base, tol, max_steps), zero
     if solver.rough and problem.dtype == jnp.float32:
@@ -185,8 +185,24 @@ def _run(
     return leaving_loop(unfinished, stepping, step, look, begin)
 
 
-def _begin(problem: Problem, start: tuple[Array, Array]) -> tuple[Array, Array]:
-    """A constant column starts at 0 and feels no gradient: it stays unless the penalty wants it elsewhere."""
+def _begin(
+    problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
+
+    A constant column feels no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions
+    may be as good as dependent, which first-order steps take forever to tell.
+    """
     coef, intercept = start
     still = problem.constant if coef.ndim == 1 else problem.constant[:, None]
-    return jnp.where(still, 0.0, coef), intercept
+    coef = jnp.where(still, 0.0, coef)
+    if not any(base.capacity):
+        return coef, intercept
+
+    def fit(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        best = fit_unpenalised(problem, penalty, base.capacity, carry[:2], steps=10)
+        return *best[:2], jnp.array(False)
+
+    # A loop and not a branch: under vmap it is skipped where no lane needs it.
+    needed = jnp.any(penalty.free(jnp.ones_like(coef), coef) != 0)
+    return jax.lax.while_loop(lambda carry: carry[2], fit, (coef, intercept, needed))[:2]
