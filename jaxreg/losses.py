@@ -315,6 +315,15 @@ class Poisson(Loss):
         q = jnp.maximum(m, 0.0)
         return _rows(jnp.where(m >= -slack, xlogy(q, q) - q, jnp.inf))
 
+    def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
+        """m·(t − log(1 + t)) at m = v + y and t = eᶻ/m − 1: large counts do not cancel."""
+        m = v + y
+        slack = 8 * jnp.finfo(m.dtype).eps * (1 + jnp.abs(y))
+        mu, positive = jnp.exp(z), m > 0
+        t = (mu - m) / jnp.where(positive, m, 1.0)
+        gap = jnp.where(positive, m * (t - jnp.log1p(jnp.where(positive, t, 0.0))), mu)
+        return _rows(jnp.where(m >= -slack, gap, jnp.inf))
+
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
         """Return log Σwy − log Σweᶻ, which makes the expected counts add up to those observed."""
         top = jnp.max(z, axis=0)

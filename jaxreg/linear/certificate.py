@@ -31,10 +31,6 @@ __all__ = [
 ]
 
 
-#: Rounding error of a gradient along a unit vector, in units of eps times the norm of the residuals.
-_GRADIENT_ROUNDING = 4.0
-
-
 class Certificate(NamedTuple):
     """`gap`: relative duality gap, inf where no dual point was found. `kkt`: relative KKT residual."""
 
@@ -178,10 +174,20 @@ def _gap(
 
 
 def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
-    """Return what the rounding of each sample's predictor does to the loss, which has the slope v there."""
+    """Return what the rounding of the predictor does to the loss.
+
+    Each sample's own has the slope v there. That of the intercept on the scale of the data shifts all samples
+    alike, where the slopes cancel and the curvature counts.
+    """
+    eps = jnp.finfo(problem.dtype).eps
     size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
     weight = problem.weight if v.ndim == 1 else problem.weight[:, None]
-    return 2 * jnp.finfo(problem.dtype).eps * jnp.linalg.norm(weight * v * size)
+    cost = 2 * eps * jnp.linalg.norm(weight * v * size)
+    if problem.intercept:
+        coef = jnp.abs(problem.to_original(at.coef, at.intercept)[0])
+        shift = eps * (jnp.abs(at.intercept) + jnp.abs(problem.mean) @ coef)
+        cost += 0.5 * _mean_curvature(problem, at.z) * jnp.sum(shift**2)
+    return cost
 
 
 def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
@@ -233,11 +239,9 @@ def _mean_curvature(problem: Problem, z: Array) -> Scalar:
 def _refit_charge(problem: Problem, penalty: Penalty, basis: Basis, fitted: Refit, leak: Array) -> Scalar:
     """Return what the loss could still fall by along unpenalised directions, rounding included."""
     eps = jnp.finfo(problem.dtype).eps
-    v = problem.loss.gradient(fitted.z, problem.y)
-    size = jnp.sqrt(jnp.sum(problem.weight @ v**2))
     bend = _mean_curvature(problem, fitted.z)
-    # The gradient along a basis vector is known up to its rounding error.
-    rounding = _GRADIENT_ROUNDING * eps * size * basis.error
+    # A basis vector of small singular value σ is itself known within eps/σ.
+    rounding = fitted.noise * basis.error
     cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / bend
     cost += jnp.sum(jnp.abs(fitted.u) * (jnp.abs(fitted.grad) + rounding))
     # Directions without room in the basis: the cost if their singular values are as small as √√eps.

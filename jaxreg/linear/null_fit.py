@@ -50,6 +50,8 @@ def fit_unpenalised(
     does not exist, as for classes that these directions separate.
     """
     coef, intercept = start
+    if not (problem.intercept or any(size)):
+        return coef, intercept, jnp.zeros((), problem.dtype)
     basis = orthonormal_basis(problem, penalty, size, coef)
     found = refit(problem, basis, problem.predictor(coef, intercept), steps)
     change = basis.change(found.u, problem)
@@ -109,7 +111,11 @@ def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullFit:
     with jax.default_matmul_precision("highest"):
         eps = jnp.finfo(problem.dtype).eps
         start = problem.zeros()[0], start_of_intercept(problem)
-        coef, intercept, step = fit_unpenalised(problem, penalty, size, start)
+        exact = problem.loss.optimal_shift(problem.offset, problem.y, problem.weight) is not None
+        if exact and not any(size):
+            coef, intercept, step = *start, jnp.zeros((), problem.dtype)
+        else:
+            coef, intercept, step = fit_unpenalised(problem, penalty, size, start)
         z = problem.predictor(coef, intercept)
         saturated = jnp.sum(problem.weight * problem.loss.saturated(problem.y))
         # Where unpenalised features explain y exactly, the rounding errors that are left are no unit.

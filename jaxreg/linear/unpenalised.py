@@ -26,7 +26,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties.separable import Elementary
 
-__all__ = ["Basis", "Capacity", "Refit", "capacity", "orthonormal_basis", "refit"]
+__all__ = ["Basis", "Capacity", "Refit", "capacity", "gradient_noise", "orthonormal_basis", "refit"]
 
 #: Unpenalised columns that a basis has room for: known ones, and ones that a trace may hide.
 _KNOWN, _TRACED = 1024, 64
@@ -34,6 +34,8 @@ _KNOWN, _TRACED = 1024, 64
 _OTHERS = 4
 #: Singular values below this many eps·√m belong to directions that are dependent up to rounding.
 _DEPENDENT = 30.0
+#: Rounding errors in a residual: of the predictor, the mean, the difference, the product, the sum.
+_ROUNDINGS = 4.0
 
 
 class Capacity(NamedTuple):
@@ -72,14 +74,16 @@ class Basis(eqx.Module):
 class Refit(NamedTuple):
     """Minimum over unpenalised directions: predictor, position `u` and gradient `grad` in the basis.
 
-    `decrement` is half the squared Newton decrement, what a further step would gain; `step` the largest
-    change of the predictor in it.
+    `decrement` is half the squared Newton decrement, what a further step would gain. `noise` is the rounding
+    error of `grad` along a unit vector. `step` is the largest change of the predictor in a further Newton
+    step, or by a gradient as large as the noise: it does not become small where there is no minimum.
     """
 
     z: Array
     u: Float[Array, "outputs m"]
     grad: Float[Array, "outputs m"]
     decrement: Scalar
+    noise: Scalar
     step: Scalar
 
 
@@ -188,44 +192,89 @@ def _orthonormal(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tuple
     return mixing @ rows, mixing * unit, jnp.sqrt(jnp.sum(mixing**2, axis=1))
 
 
-def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
-    """Minimise the loss over z + u @ q by damped Newton steps, to the rounding of the working dtype."""
-    eps = jnp.finfo(problem.dtype).eps
-    # What rounding does to the loss, which is a difference of terms as large as z.
+def gradient_noise(problem: Problem, z: Array) -> Scalar:
+    """Return the rounding error of the loss's derivative along a predictor of norm 1 under the weights."""
+    gradient = lambda z: problem.loss.gradient(z, problem.y)  # noqa: E731
+    # The residual is a difference of mean and target, the mean that of a predictor that is rounded.
+    here, shifted = jax.jvp(gradient, (z,), (jnp.abs(z),))
+    size = jnp.abs(here) + jnp.abs(problem.loss.mean(z)) + jnp.abs(shifted)
+    weight = problem.weight if z.ndim == 1 else problem.weight[:, None]
+    return _ROUNDINGS * jnp.finfo(z.dtype).eps * jnp.linalg.norm(weight * size)
 
-    def in_basis(residual: Array) -> Array:
-        return jnp.einsum("ckn,nc->ck", basis.q, residual.reshape(residual.shape[0], -1))
 
-    def predictors(u: Array) -> Array:
-        return jnp.einsum("ck,ckn->nc", u, basis.q).reshape(z.shape)
+class _Iterate(NamedTuple):
+    """Predictor, position, gradient and Newton step in the basis, loss, and rounding error of the gradient."""
 
-    def at(z: Array, u: Array) -> tuple[Array, ...]:
-        grad = in_basis(problem.residual(z))
+    z: Array
+    u: Array
+    grad: Array
+    newton: Array
+    value: Scalar
+    noise: Scalar
+
+
+class _InBasis:
+    """The loss as a function of the position in a basis."""
+
+    def __init__(self, problem: Problem, basis: Basis) -> None:
+        self.problem, self.basis = problem, basis
+
+    def predictors(self, u: Array) -> Array:
+        """Return u @ q in the shape of the predictor."""
+        z = jnp.einsum("ck,ckn->nc", u, self.basis.q)
+        return z if self.problem.outputs else z[:, 0]
+
+    def project(self, residual: Array) -> Array:
+        """Return the products of a weighted residual with the basis."""
+        return jnp.einsum("ckn,nc->ck", self.basis.q, residual.reshape(residual.shape[0], -1))
+
+    def solve(self, z: Array, right: Array, tol: float) -> Array:
+        """Solve a Newton system at z by conjugate gradients; 0 where the curvature is 0."""
 
         def hessian(d: Array) -> Array:
-            return in_basis(jax.jvp(problem.residual, (z,), (predictors(d),))[1])
+            return self.project(jax.jvp(self.problem.residual, (z,), (self.predictors(d),))[1])
 
-        newton, _ = cg(hessian, grad, tol=1e-3, maxiter=100)
-        return z, u, grad, jnp.where(jnp.isfinite(newton), newton, 0.0), problem.value(z)
+        if self.problem.outputs and self.problem.y.ndim == 1:
+            right = right - jnp.mean(right, axis=0)  # classes shifted together: neither slope nor curvature
+        found, _ = cg(hessian, right, tol=tol, maxiter=100)
+        return jnp.where(jnp.isfinite(found), found, 0.0)
 
-    def body(carry: tuple[tuple[Array, ...], Array, Array]) -> tuple[tuple[Array, ...], Array, Array]:
+    def at(self, z: Array, u: Array) -> _Iterate:
+        """Return the gradient and the Newton step; a gradient within rounding of 0 asks for no step."""
+        grad, noise = self.project(self.problem.residual(z)), gradient_noise(self.problem, z)
+        newton = self.solve(z, jnp.where(jnp.max(jnp.abs(grad), initial=0.0) > noise, grad, 0.0), 1e-3)
+        return _Iterate(z, u, grad, newton, self.problem.value(z), noise)
+
+    def flatness(self, z: Array) -> Scalar:
+        """Return how far a gradient of norm 1 moves the predictor, estimated with one in general position."""
+        right = jnp.where(self.basis.error > 0, _probes(self.basis.error, 1)[0], 0.0)
+        right = right / jnp.maximum(jnp.linalg.norm(right), jnp.finfo(z.dtype).tiny)
+        return jnp.max(jnp.abs(self.predictors(self.solve(z, right, 1e-2))))
+
+
+def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
+    """Minimise the loss over z + u @ q by damped Newton steps, to the rounding of the working dtype."""
+    eps, loss = jnp.finfo(problem.dtype).eps, _InBasis(problem, basis)
+
+    def body(carry: tuple[_Iterate, Array, Array]) -> tuple[_Iterate, Array, Array]:
         now, _, k = carry
-        z, u, grad, newton, value = now
-        slack = 4 * eps * (jnp.abs(value) + jnp.sum(problem.weight @ jnp.abs(z)))
-        along = predictors(newton)
+        # What rounding does to the loss, which is a difference of terms as large as z.
+        slack = 4 * eps * (jnp.abs(now.value) + jnp.sum(problem.weight @ jnp.abs(now.z)))
+        along = loss.predictors(now.newton)
         scales = 0.5 ** jnp.arange(12, dtype=problem.dtype)
-        values = jax.vmap(lambda t: problem.value(z - t * along))(scales)
+        values = jax.vmap(lambda t: problem.value(now.z - t * along))(scales)
         # The longest step that does not raise the loss by more than rounding (NaN compares as false).
-        t = scales[jnp.argmax(values <= value + slack)]
-        new = at(z - t * along, u - t * newton)
+        t = scales[jnp.argmax(values <= now.value + slack)]
+        new = loss.at(now.z - t * along, now.u - t * now.newton)
         # Where the loss no longer falls, the gradient must.
-        smaller = jnp.sum(new[2] ** 2) < 0.25 * jnp.sum(grad**2)
-        taken = (new[4] < value - slack) | (smaller & (new[4] <= value + slack))
+        smaller = jnp.sum(new.grad**2) < 0.25 * jnp.sum(now.grad**2)
+        taken = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack))
         return jax.tree.map(lambda x, y: jnp.where(taken, x, y), new, now), taken, k + 1
 
-    def going(carry: tuple[tuple[Array, ...], Array, Array]) -> Array:
-        return (carry[2] < steps) & carry[1] & jnp.any(carry[0][2] != 0)
+    def going(carry: tuple[_Iterate, Array, Array]) -> Array:
+        return (carry[2] < steps) & carry[1] & jnp.any(carry[0].newton != 0)
 
-    start = at(z, jnp.zeros(basis.error.shape, z.dtype))
-    z, u, grad, newton, _ = jax.lax.while_loop(going, body, (start, jnp.array(True), jnp.array(0)))[0]
-    return Refit(z, u, grad, 0.5 * jnp.sum(grad * newton), jnp.max(jnp.abs(predictors(newton))))
+    start = loss.at(z, jnp.zeros(basis.error.shape, z.dtype))
+    now = jax.lax.while_loop(going, body, (start, jnp.array(True), jnp.array(0)))[0]
+    step = jnp.maximum(jnp.max(jnp.abs(loss.predictors(now.newton))), now.noise * loss.flatness(now.z))
+    return Refit(now.z, now.u, now.grad, 0.5 * jnp.sum(now.grad * now.newton), now.noise, step)

@@ -1,0 +1,1 @@
+"""Do certificates claim too much? Hostile random problems, judged in extended precision."""
