@@ -33,7 +33,7 @@ _KNOWN, _TRACED = 1024, 64
 #: Directions other than columns that a basis has room for.
 _OTHERS = 4
 #: Singular values below this many eps·√m belong to directions that are dependent up to rounding.
-_DEPENDENT = 30.0
+_DEPENDENT = 12.0
 #: Rounding errors in a residual: of the predictor, the mean, the difference, the product, the sum.
 _ROUNDINGS = 4.0
 

@@ -43,7 +43,7 @@ def judge(seed: int, dtype: str) -> dict[str, Any]:
     zero = np.zeros((unit.Z.shape[1], unit.outputs), np.longdouble), np.zeros(unit.outputs, np.longdouble)
     gradient = unit.Z.T @ (unit.weight[:, None] * unit.slopes(unit.predictor(*zero))[0])
     top = np.array(np.abs(gradient).max(), dtype)
-    lambdas = np.array([top / 2, top / 8, case.lam * top] if case.lam < 0.125 else [top, case.lam * top], dtype)
+    lambdas = top * np.array([2.0, 1.0, case.lam], dtype)
     try:
         found = _solve(case, lambdas, jr)
     except (ValueError, RuntimeError) as error:

@@ -5,7 +5,6 @@ A point is polished by Newton steps on its support and coordinate steps across i
 the optimum: a certificate that claims less is false beyond doubt.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +33,7 @@ class Model:
     group: np.ndarray
     groups: np.ndarray
     outputs: int
+    eps: float
 
     def losses(self, z: np.ndarray) -> np.ndarray:
         """The loss of each sample at the predictor z (n, K)."""
@@ -132,7 +132,7 @@ class Model:
         at = np.concatenate([np.ones((1, K), bool), moves]).ravel()
         size = at.size
         step = np.zeros(size, Real)
-        step[at] = _solve(hessian.reshape(size, size)[np.ix_(at, at)], gradient.ravel()[at])
+        step[at] = _solve(hessian.reshape(size, size)[np.ix_(at, at)], gradient.ravel()[at], self.eps)
         step = step.reshape(-1, K)
         for halvings in range(30):
             t = Real(0.5) ** halvings
@@ -172,7 +172,7 @@ class Model:
         return w, b, best
 
 
-def model(case: Case, lam: float, to_model: Callable | None = None) -> Model:
+def model(case: Case, lam: float) -> Model:
     """The problem of a case, its penalty at strength λ, in extended precision."""
     X, weight = case.X.astype(Real), case.weight.astype(Real)
     weight = weight / weight.sum()
@@ -193,7 +193,7 @@ def model(case: Case, lam: float, to_model: Callable | None = None) -> Model:
     outputs = 3 if case.loss == "Multinomial" else 1
     return Model(
         case.loss, Z, case.y.astype(Real), weight, case.offset.astype(Real),
-        slope, curve, group, case.groups, outputs,
+        slope, curve, group, case.groups, outputs, float(np.finfo(case.X.dtype).eps),
     )  # fmt: skip
 
 
@@ -209,15 +209,19 @@ def working(case: Case, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.nda
     return (np.diff(w, axis=0, prepend=0) if case.kind == "chain" else w), b
 
 
-def _solve(A: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Solve a symmetric system scaled to unit diagonal by Cholesky; dependent rows get 0."""
+def _solve(A: np.ndarray, b: np.ndarray, eps: float) -> np.ndarray:
+    """Solve a symmetric system scaled to unit diagonal by Cholesky.
+
+    Rows get 0 that depend on others up to the rounding of the data's dtype: what they would explain is in the
+    last digits of X alone.
+    """
     d = np.sqrt(np.where(np.diag(A) > 0, np.diag(A), 1))
     A, b = (A / d[:, None] / d).copy(), (b / d).copy()
     size = len(b)
     L, used = np.zeros_like(A), np.zeros(size, bool)
     for j in range(size):
         pivot = A[j, j] - L[j, :j] @ L[j, :j]
-        if pivot > size * 1e-18:
+        if pivot > size * (12 * eps) ** 2:
             used[j] = True
             L[j, j] = np.sqrt(pivot)
             L[j + 1 :, j] = (A[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]

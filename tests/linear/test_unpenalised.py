@@ -1,0 +1,151 @@
+"""Directions without a penalty: their basis, the fit along them, and certificates that charge what is left."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg.linear.null_fit import reference
+from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis
+
+N = 60
+
+
+def columns(kind, rng):
+    """Five columns that are hard to orthogonalise."""
+    X = rng.normal(size=(N, 5))
+    if kind == "nearly equal":
+        X[:, 1] = X[:, 0] + 0.003 * X[:, 1]
+    if kind == "powers":
+        X[:, :3] = rng.uniform(20, 90, size=(N, 1)) ** np.arange(1, 4)
+    if kind == "scales":
+        X *= [1e-9, 1e9, 1e-3, 1.0, 1e3]
+    if kind == "dependent":
+        X[:, 3] = X[:, 0] + X[:, 1]
+    return X
+
+
+KINDS = ("nearly equal", "powers", "scales", "dependent")
+
+
+def least_squares(X, y):
+    """Half the mean square of the residuals of y on columns and an intercept, in double precision."""
+    A = np.c_[X.astype(float), np.ones(len(y))]
+    A = A / np.abs(A).max(axis=0)
+    residual = y - A @ np.linalg.lstsq(A, y.astype(float), rcond=20 * np.finfo(X.dtype).eps)[0]
+    return np.mean(residual**2) / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
+    rng = np.random.default_rng(0)
+    X = columns(kind, rng).astype(dtype)
+    problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=kind != "scales")
+    nothing = problem.working_penalty(jr.L1(0.0))
+    assert capacity(problem, nothing) == Capacity(5, 0)
+    basis = jax.jit(orthonormal_basis, static_argnums=2)(
+        problem, nothing, Capacity(5, 0), problem.zeros()[0]
+    )
+    q, weight = np.asarray(basis.q[0], float), np.asarray(problem.weight, float)
+    there = np.asarray(basis.error[0]) > 0
+    assert there.sum() == (5 if kind == "dependent" else 6)
+    gram = (q * weight) @ q.T
+    error = np.asarray(basis.error[0], float)
+    loose = 50 * np.finfo(dtype).eps * np.maximum(error[:, None], error) + (~there[:, None] | ~there)
+    assert np.all(np.abs(gram - np.eye(6)) <= loose)
+    # Every column of the problem lies in the span.
+    Z = np.asarray(problem.design.dense(), float)
+    rest = Z - q.T @ ((q * weight) @ Z)
+    assert np.all(np.abs(rest).max(axis=0) <= 20 * np.finfo(dtype).eps * error.max() * np.abs(Z).max(axis=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lam", [0.0, 1e3])
+def test_unpenalised_columns_are_fitted_to_rounding(kind, lam, dtype):
+    """λ = 0, or two free columns: what is called converged is near the least squares fit, in truth."""
+    rng = np.random.default_rng(3)
+    X = columns(kind, rng).astype(dtype)
+    weights = np.where(np.arange(5) < 2, 0.0, 1.0)
+    Z = X[:, :2].astype(float)
+    z = (Z - Z.mean(axis=0)) / Z.std(axis=0)
+    y = (z[:, 1] - z[:, 0]) / (z[:, 1] - z[:, 0]).std() + 0.5 * rng.normal(size=N)
+    problem = jr.Problem(jr.losses.SquaredError(), X, y, standardize=True)
+    fit = jr.solve(problem, jr.L1(lam, weights=weights), throw=False)
+    used = X if lam == 0 else X[:, :2]
+    coef, intercept = np.asarray(fit.coef, float), float(fit.intercept)
+    cost = np.mean((y - X.astype(float) @ coef - intercept) ** 2) / 2
+    best = least_squares(used, y)
+    tol = 1e-4 if dtype == jnp.float32 else 1e-6
+    true = (cost - best) / best
+    if bool(fit.converged):
+        assert true <= tol, (true, float(fit.gap))
+    else:
+        assert float(fit.gap) > tol
+    # Only single precision may fail, where the columns are the same up to a few of its digits.
+    assert bool(fit.converged) or (dtype == jnp.float32 and kind == "powers")
+
+
+@pytest.mark.parametrize("shape", [(80, 6), (5, 12)])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_exact_fits_converge_without_a_penalty(shape, intercept):
+    """Noise-free targets leave rounding errors alone: these are no unit for the gap."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=shape)
+    y = X @ (np.arange(shape[1]) - 2.0) + 0.5 * intercept
+    problem = jr.Problem(jr.losses.SquaredError(), X, y, intercept=intercept)
+    fit = jr.solve(problem, jr.L1(0.0))
+    np.testing.assert_allclose(fit.predict(X), y, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [jr.losses.Logistic(), jr.losses.Poisson()])
+def test_targets_that_an_unpenalised_column_separates_are_refused(loss):
+    """All targets are 0 in one half of the samples, which a free indicator column knows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 3))
+    X[:, 0] = np.arange(N) % 2
+    y = X[:, 0] * (np.arange(N) % 3 > 0)
+    problem = jr.Problem(loss, X, y)
+    penalty = jr.L1(0.1, weights=np.array([0.0, 1.0, 1.0]))
+    for call in (jr.solve, lambda *a: jr.certify(*a, np.zeros(3), 0.0)):
+        with pytest.raises(ValueError, match="no finite fit"):
+            call(problem, penalty)
+
+
+def test_unpenalised_classes_that_all_features_separate_do_not_converge():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 3))
+    problem = jr.Problem(jr.losses.Logistic(), X, (X[:, 0] > 0).astype(float))
+    fits = jr.path(problem, jr.L1, [0.1, 0.0], max_steps=50)
+    assert fits.converged.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("count", [1e6, 1e7])
+def test_rounding_of_large_counts_is_part_of_the_gap(count):
+    """In single precision the objective's terms are as large as the counts, its range is not."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(N, 5)).astype("float32")
+    y = rng.poisson(count * np.exp(1e-3 * X[:, 0].astype(float))).astype("float32")
+    problem = jr.Problem(jr.losses.Poisson(), X, y, standardize=True)
+    fits = jr.path(problem, jr.L1, num=5, ratio=0.1)
+    exact = jr.Problem(jr.losses.Poisson(), X.astype(float), y.astype(float), standardize=True)
+    best = jr.path(exact, jr.L1, fits.lambdas.astype(float), tol=1e-12)
+    size = reference(exact, exact.working_penalty(jr.L1(float(fits.lambdas[0])))).loss_range
+    sd = X.astype(float).std(axis=0)
+    for k in range(5):
+        coef, intercept = np.asarray(fits.coef[k], float), float(fits.intercept[k])
+        z = X.astype(float) @ coef + intercept
+        cost = np.mean(np.exp(z) - y * z) + float(fits.lambdas[k]) * np.sum(np.abs(coef * sd))
+        assert (cost - float(best.objective[k])) / float(size) <= float(fits.gap[k]) + 1e-9
+
+
+def test_poisson_gap_terms_do_not_cancel():
+    rng = np.random.default_rng(0)
+    y = rng.poisson(1e7, size=50).astype("float32")
+    z = np.log(y + 3 * rng.normal(size=50)).astype("float32")
+    v = (0.3 * rng.normal(size=50) * 1e3).astype("float32")
+    gap = np.asarray(jr.losses.Poisson().fenchel_gap(jnp.asarray(z), jnp.asarray(y), jnp.asarray(v)))
+    mu, m = np.exp(z.astype(np.longdouble)), y.astype(np.longdouble) + v.astype(np.longdouble)
+    right = mu - m + m * np.log(m / mu)
+    # What is left is the rounding of eᶻ, some 10 in 1e7, in a difference that is squared.
+    assert np.all(np.abs(gap - right) <= 1e-2 * (1 + right))
