@@ -71,6 +71,8 @@ def draw(seed: int, dtype: str) -> Case:
     rng = np.random.default_rng(seed)
     loss = rng.choice(list(LOSSES), p=[0.35, 0.1, 0.25, 0.2, 0.1])
     kind = rng.choice(KINDS, p=[0.75, 0.15, 0.1])
+    # On several outputs GroupL2 has its groups in each column: one output keeps the judge simple.
+    kind = "elementary" if kind == "group" and loss == "Multinomial" else kind
     wide = kind == "elementary" and loss in ("SquaredError", "Logistic") and rng.random() < 0.2
     n, p = (30, 40) if wide else (48, 6)
     solvers = ["ProximalGradient", "Newton", "path"] if kind == "elementary" else ["ProximalGradient"]
