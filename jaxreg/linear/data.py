@@ -129,6 +129,8 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
     >>> array("y", [True, False]).dtype
     dtype('bool')
     """
+    if x is None:
+        raise TypeError(f"{name} is None, wanted an array of numbers")
     if scipy.sparse.issparse(x):
         raise TypeError(f"{name} is a sparse matrix, wanted a dense array: give {name}.toarray()")
     if _is_table(x):
@@ -140,7 +142,9 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
             x = _as_numpy(name, x)
     if isinstance(x, jax.Array):
         if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool) or _is_complex(x.dtype):
-            raise TypeError(f"{name} has dtype {x.dtype}, wanted real numbers{advice}")
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, wanted real numbers: take {name}.real or {name}.imag"
+            )
         return x
     if isinstance(x, np.ma.MaskedArray):
         masked = int(np.sum(np.ma.getmaskarray(x)))
@@ -378,7 +382,7 @@ def _caller() -> int:
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("jaxreg", "equinox"):
         frame, level = frame.f_back, level + 1
-    return level - 1
+    return level
 
 
 def _digits(dtype: np.dtype) -> int:

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg import metrics
@@ -14,10 +13,11 @@ from jaxreg._lanes import lanes
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature
+from jaxreg.linear.data import array, features
 from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.null_fit import reference
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
@@ -69,11 +69,11 @@ class Path(Module):
     @jax.default_matmul_precision("highest")
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
-        X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
+        X = features(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
         z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef) + self.intercept[:, None]
-        return z if offset is None else z + jnp.asarray(offset, z.dtype)
+        return z if offset is None else z + jnp.asarray(array("offset", offset), z.dtype)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The expected targets of new rows under every λ: (L, n), or (L, n, K) probabilities."""
@@ -196,8 +196,8 @@ def path(
     vmapped computation, "auto" takes warm on one CPU device and batched elsewhere. A warm path takes
     `Newton` on working sets of columns where the penalty acts on coordinates, groups or rows, else
     `ProximalGradient`; `reason` tells. With a `mesh` the batch is spread over its devices. Never raises for
-    a λ that did not converge: read `status`. Raises ValueError for a bad grid, an unknown mode, warm with a
-    mesh, or λ_max = 0.
+    a λ that did not converge: read `status`. Raises TypeError where the arguments are not a problem and a
+    family, ValueError for a bad grid, an unknown mode, warm with a mesh, or λ_max = 0.
 
     >>> import jaxreg as jr
     >>> X = jnp.eye(4) * 2.0
@@ -205,6 +205,7 @@ def path(
     >>> fits.coef.shape
     (3, 4)
     """
+    require_problem(problem, "jaxreg.path(jaxreg.Problem(loss, X, y), jaxreg.L1)")
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
     tol_array = tolerance(problem, tol)

@@ -21,7 +21,7 @@ from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
 from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "require_problem"]
 
 
 class Problem(eqx.Module):
@@ -183,6 +183,12 @@ class Problem(eqx.Module):
         names = lambda p: (p.design, p.mean, p.scale, p.constant)  # noqa: E731
         rest = (self.mean[index], self.scale[index], self.constant[index])
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
+
+
+def require_problem(problem: Any, call: str) -> None:
+    """Raise TypeError where the first argument of a function is not a problem; `call` is what to write."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"the first argument must be a Problem, got {type(problem).__name__}: write {call}")
 
 
 def _real(x: Any) -> bool:

@@ -219,7 +219,7 @@ def _require_representable(
     _require_constant(given, np.flatnonzero(constant))
     limits = jnp.finfo(dtype)
     tiny, huge = 4 * float(limits.tiny), float(limits.max) / 4
-    low, high = (tiny, huge) if standardize else (np.sqrt(tiny), np.sqrt(huge) / 256)
+    low, high = (tiny, huge) if standardize else (np.sqrt(tiny), np.sqrt(huge) / 4)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~constant & ~((size >= low) & (size <= high)))
     if bad.size:
