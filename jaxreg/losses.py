@@ -6,7 +6,7 @@ Gradients and curvature come from autodiff. To add one: subclass `Loss`, write `
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -27,6 +27,9 @@ class Loss(Module):
 
     `jax.jit(loss.value)` compiles the loss's numbers, such as `delta`, into the program as constants.
     """
+
+    #: Whether y has a unit and no zero: in_units(1/c).value(c·z + d, c·y + d) = c²·value(z, y).
+    has_unit: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, z: Array, y: Array) -> Array:
@@ -52,10 +55,8 @@ class Loss(Module):
     def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Raise ValueError where concrete targets are outside the loss's domain or do not determine a fit.
 
-        Args:
-            y: targets (n,) or (n, K), on the host.
-            weight: sample weights (n,); samples of weight 0 do not count as samples of a class or as positive
-                counts. None where all samples count.
+        `y` is (n,) or (n, K), on the host. Samples whose `weight` (n,) is 0 do not count as samples of a
+        class or as positive counts; without weights all samples count.
         """
 
     def outputs(self, y: Array) -> tuple[int, ...]:
@@ -76,7 +77,11 @@ class Loss(Module):
 
     def target_scale(self, y: Array, weight: Array) -> Scalar:
         """Return the unit in which targets are measured: their deviation, or 1 where they have no unit."""
-        return jnp.ones((), weight.dtype)
+        return _deviation(y, weight) if self.has_unit else jnp.ones((), weight.dtype)
+
+    def in_units(self, unit: Scalar) -> Self:
+        """Return the loss for targets that were divided by `unit`."""
+        return self
 
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array | None:
         """Return the shift () or (K,) that minimises `total` over z + shift; None without a closed form."""
@@ -88,9 +93,7 @@ class Loss(Module):
 
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """value(z) + conjugate(v) − ⟨v, z⟩ of each sample: never negative, 0 where v is the gradient."""
-        product = v * z
-        product = jnp.sum(product, axis=-1) if product.ndim == 2 else product
-        return self.value(z, y) + self.conjugate(v, y) - product
+        return self.value(z, y) + self.conjugate(v, y) - _rows(v * z)
 
 
 def _finite(y: np.ndarray, name: str) -> None:
@@ -125,6 +128,8 @@ class SquaredError(Loss):
     [2.0]
     """
 
+    has_unit: ClassVar[bool] = True
+
     def value(self, z: Array, y: Array) -> Array:
         """½(z − y)²."""
         return _rows(0.5 * (z - y) ** 2)
@@ -136,10 +141,6 @@ class SquaredError(Loss):
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """½(v − (z − y))², free of the cancellation between value and conjugate."""
         return _rows(0.5 * (v - (z - y)) ** 2)
-
-    def target_scale(self, y: Array, weight: Array) -> Scalar:
-        """Return the standard deviation of y."""
-        return _deviation(y, weight)
 
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
         """Return the weighted mean of y − z."""
@@ -171,6 +172,7 @@ class Huber(Loss):
     [2.5]
     """
 
+    has_unit: ClassVar[bool] = True
     delta: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
@@ -188,9 +190,9 @@ class Huber(Loss):
         slack = 8 * jnp.finfo(v.dtype).eps * delta
         return _rows(jnp.where(jnp.abs(v) <= delta + slack, 0.5 * v**2 + v * y, jnp.inf))
 
-    def target_scale(self, y: Array, weight: Array) -> Scalar:
-        """Return the standard deviation of y."""
-        return _deviation(y, weight)
+    def in_units(self, unit: Scalar) -> Self:
+        """With `delta` divided by the unit."""
+        return type(self)(self.delta / unit)
 
     def smoothness(self) -> float:
         """1."""
@@ -223,7 +225,7 @@ class Logistic(Loss):
     def value(self, z: Array, y: Array) -> Array:
         """The cost of the nearer class, softplus(±z), plus z times the distance to it.
 
-        Both terms have one sign or the first is the larger by a factor of 2: no digits cancel at large |z|.
+        Where the signs differ the first term is twice the second: no digits cancel at large |z|.
         """
         near = jnp.round(y)
         return _rows(jax.nn.softplus((1 - 2 * near) * z) - (y - near) * z)
@@ -314,8 +316,7 @@ class Multinomial(Loss):
         """Integer labels, of one-hot rows too."""
         if isinstance(y, jax.core.Tracer):
             return jnp.argmax(y, axis=1) if y.ndim == 2 else y.astype(int)
-        y = np.asarray(y)
-        return jnp.asarray(np.argmax(y, axis=1) if y.ndim == 2 else y.astype(np.int32))
+        return jnp.asarray(np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y).astype(np.int32))
 
     def saturated(self, y: Array) -> Array:
         """0."""
@@ -349,9 +350,8 @@ class Multinomial(Loss):
         onehot = y.shape[1] > 1 and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1)
         wanted = "Multinomial needs labels (n,) or one-hot rows (n, K) of 0 and 1"
         require(onehot, f"{wanted}, got y of shape {y.shape}{advice}")
-        count = self.num_classes
-        message = f"y has {y.shape[1]} one-hot classes, but num_classes is {count}: give y as labels (n,)"
-        require(count in (None, y.shape[1]), message)
+        message = f"y has {y.shape[1]} one-hot classes, but num_classes is {self.num_classes}"
+        require(self.num_classes in (None, y.shape[1]), f"{message}: give y as labels (n,)")
         return np.argmax(y, axis=1)
 
 

@@ -226,7 +226,7 @@ def path(
     if screened:
         newton = solver if isinstance(solver, Newton) else Newton()
         fields, reason = _followed(problem, grid, lambdas, newton, tol_array, limit, reason)
-        return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+        return Path(lambdas, **fields, loss=problem.original_loss, mode=mode, reason=reason)
     base = reference(problem, grid.at(0))
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
@@ -235,7 +235,7 @@ def path(
     else:
         found, rounds = _batched(problem, grid, base, call[0], *call[2:], mesh)
     fields = {name: getattr(found, name) for name in _FIELDS}
-    return Path(lambdas, **fields, rounds=rounds, loss=problem.loss, mode=mode, reason=reason)
+    return Path(lambdas, **fields, rounds=rounds, loss=problem.original_loss, mode=mode, reason=reason)
 
 
 _FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
@@ -278,6 +278,7 @@ def _completed(
 ) -> tuple[dict[str, Any], str]:
     """The path's fields on the scale of the data; what Newton left undone is solved by proximal gradient."""
     count = found.steps.size
+    found.objective[:] = problem.original_objective(found.objective)
     left = [k for k in range(count) if k >= found.done or not found.converged[k]]
     status = np.zeros(count, int)
     for k in left:

@@ -1,7 +1,8 @@
 """A problem: the empirical loss of a model that is linear in its weights.
 
-The solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`. The
-user sees the original ones; `to_original` goes from the first to the second.
+The solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`, and
+targets that have a unit centred (with an intercept) and divided by `target_scale`. The user sees the original
+ones; `to_original` goes from the first to the second.
 """
 
 from typing import Any, Self
@@ -15,7 +16,7 @@ from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear import data
 from jaxreg.linear.design import Design
-from jaxreg.linear.standardization import working_columns
+from jaxreg.linear.standardization import require_squares, working_columns, working_targets
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
@@ -42,12 +43,15 @@ class Problem(eqx.Module):
             sample weights, as in glmnet; then the units of X do not matter. Results are on the original
             scale. With an intercept a constant column gets coefficient 0: one whose values are equal up to
             one rounding of the dtype in either direction, over the samples of positive weight.
+        scale_target: whether the penalty and λ apply to the fit of y/sd(y), as in glmnet's gaussian family:
+            the λ of any penalty, mixtures such as `ElasticNet` included, is then free of the units of y.
+            Results and bounds are on the original scale, the objective too.
 
     Raises:
         TypeError: for data that are not real numbers, and a `loss` that is not an instance of a loss.
         ValueError: for entries that are missing, masked, NaN or infinite, or that the working dtype cannot
             represent, shapes that disagree, too little data, targets outside the loss's domain, weights that
-            are negative or sum to 0.
+            are negative or sum to 0, and `scale_target` where targets are classes or counts.
 
     >>> from jaxreg.losses import SquaredError
     >>> Problem(SquaredError(), jnp.eye(3), jnp.arange(3.0)).shape
@@ -62,7 +66,10 @@ class Problem(eqx.Module):
     mean: Array
     scale: Array
     constant: Array
+    target_mean: Array
+    target_scale: Array
     intercept: bool = eqx.field(static=True)
+    scales_target: bool = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
@@ -75,6 +82,7 @@ class Problem(eqx.Module):
         offset: ArrayLike | None = None,
         intercept: bool = True,
         standardize: bool = False,
+        scale_target: bool = False,
     ) -> None:
         data.require_loss(loss)
         X, y = data.features(X), data.targets(y)
@@ -83,14 +91,20 @@ class Problem(eqx.Module):
         weight = data.normalised(sample_weight, n, dtype)
         if not isinstance(y, jax.core.Tracer):
             loss.check(y, None if isinstance(weight, jax.core.Tracer) else weight)
-        self.loss = jax.tree.map(lambda x: x.astype(dtype), loss)
         self.outputs = loss.outputs(y)
-        self.y = loss.encode(y, dtype)
-        self.offset = jnp.asarray(data.offsets(offset, (n, *self.outputs)), dtype)
-        self.weight = jnp.asarray(weight, dtype)
-        self.intercept = bool(intercept)
+        given = data.offsets(offset, (n, *self.outputs))
+        targets = working_targets(loss, y, given, weight, centre=bool(intercept), scale=bool(scale_target))
+        require_squares(loss, targets, dtype)
+        self.target_mean, self.target_scale = (jnp.asarray(x, dtype) for x in targets[2:])
+        loss = loss.in_units(targets.scale) if scale_target else loss
+        self.loss = jax.tree.map(lambda x: jnp.asarray(x, dtype), loss)
+        self.y = loss.encode(targets.y, dtype)
+        self.offset, self.weight = jnp.asarray(targets.offset, dtype), jnp.asarray(weight, dtype)
+        self.intercept, self.scales_target = bool(intercept), bool(scale_target)
         columns = working_columns(X, weight, intercept=self.intercept, standardize=bool(standardize))
         self.design, self.mean, self.scale, self.constant = columns
+        if scale_target:
+            self.scale = self.scale / self.target_scale
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -171,12 +185,22 @@ class Problem(eqx.Module):
         """Working coefficients and intercept on the scale of the data."""
         columns = (slice(None),) + (None,) * len(self.outputs)
         coef = coef / self.scale[columns]
-        return coef, intercept - self.mean @ coef
+        return coef, self.target_scale * intercept + (self.target_mean - self.mean @ coef)
 
     def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
         """The inverse of `to_original`."""
         columns = (slice(None),) + (None,) * len(self.outputs)
-        return coef * self.scale[columns], intercept + self.mean @ coef
+        shift = (intercept - self.target_mean) + self.mean @ coef
+        return coef * self.scale[columns], shift / self.target_scale
+
+    def original_objective(self, objective: Array) -> Array:
+        """The objective of working coefficients on the scale of the data: in squares of the unit of y."""
+        return self.target_scale**2 * objective if self.scales_target else objective
+
+    @property
+    def original_loss(self) -> Loss:
+        """The loss for targets on the scale of the data."""
+        return self.loss.in_units(1 / self.target_scale) if self.scales_target else self.loss
 
     def take(self, index: Array) -> Self:
         """The same problem on some of the columns."""

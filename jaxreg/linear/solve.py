@@ -89,11 +89,11 @@ def run(
     objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
     solution = Solution(
         *problem.to_original(*point),
-        objective,
+        problem.original_objective(objective),
         *found.certificate,
         found.steps,
         found.status,
-        problem.loss,
+        problem.original_loss,
     )
     return point, solution, found.rounds
 

@@ -1,4 +1,4 @@
-"""Columns as the solvers see them: centred where there is an intercept, divided by their deviation if wanted.
+"""Columns and targets as the solvers see them: centred where there is an intercept, scaled if wanted.
 
 A column may have any unit and any mean. What would lose digits as a difference of products (a large mean) or
 overflow as a square (an extreme unit) is taken off the column itself: in a copy of dense features, and in the
@@ -16,8 +16,9 @@ from jaxtyping import Array
 
 from jaxreg.linear.data import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
+from jaxreg.losses import Loss
 
-__all__ = ["WorkingColumns", "working_columns"]
+__all__ = ["WorkingColumns", "WorkingTargets", "require_squares", "working_columns", "working_targets"]
 
 #: Means in units of the deviation: above, products with dense and sparse columns are not centred afterwards.
 _DENSE_MEAN, _SPARSE_MEAN = 100, 3
@@ -96,6 +97,73 @@ def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) 
     else:
         made = Standardized(raw, found.anchor + found.rest, found.inner_scale, found.constant)
     return WorkingColumns(made, found.mean, found.scale, found.constant)
+
+
+class WorkingTargets(NamedTuple):
+    """Targets and offset as the solvers see them, (y − mean)/scale, `mean` () or (K,) and `scale` ()."""
+
+    y: Any
+    offset: Any
+    mean: Any
+    scale: Any
+
+
+def working_targets(
+    loss: Loss, y: Any, offset: Any, weight: Any, *, centre: bool, scale: bool
+) -> WorkingTargets:
+    """Centre and scale targets whose unit and zero do not matter; for other losses return them as they are.
+
+    Solvers work on differences of predictor and target, which lose their digits where both are far from 0.
+
+    Args:
+        loss: the loss, whose `has_unit` tells.
+        y: targets (n,) or (n, K): traced, or on the host in double precision.
+        offset: of the shape of the predictor.
+        weight: sample weights (n,) that sum to 1.
+        centre: whether y and offset are centred, which an intercept makes good.
+        scale: whether they are divided by the standard deviation of y.
+
+    Raises:
+        ValueError: for `scale` where targets have no unit.
+    """
+    if scale and not loss.has_unit:
+        raise ValueError(
+            f"scale_target=True needs targets with a unit, which those of {type(loss).__name__} have not:"
+            " leave it out"
+        )
+    traced = any(isinstance(x, jax.core.Tracer) for x in (y, offset, weight))
+    numpy = jnp if traced else np
+    mean, unit = numpy.zeros(offset.shape[1:], offset.dtype), numpy.ones((), offset.dtype)
+    if not loss.has_unit:
+        return WorkingTargets(y, offset, mean, unit)
+
+    def average(x: Any) -> Any:
+        return x[0] + weight @ (x - x[0])
+
+    if centre:
+        middle, shift = average(y), average(offset)
+        y, offset, mean = y - middle, offset - shift, middle - shift
+    if scale:
+        centred = y - average(y)
+        top = numpy.max(numpy.abs(centred))
+        unit = top * numpy.sqrt(numpy.mean(weight @ (centred / numpy.where(top > 0, top, 1.0)) ** 2))
+        unit = numpy.where(unit > 0, unit, 1.0)
+    return WorkingTargets(y / unit, offset / unit, mean, unit)
+
+
+def require_squares(loss: Loss, targets: WorkingTargets, dtype: Any) -> None:
+    """Raise ValueError where the squares of concrete targets leave the range of the working dtype."""
+    y, offset = targets[:2]
+    if not loss.has_unit or any(isinstance(x, jax.core.Tracer) for x in (y, offset)):
+        return
+    limits, top = jnp.finfo(dtype), float(np.max(np.abs(y - offset)))
+    # A gap of a rounding is the smallest number that is asked for.
+    low, high = np.sqrt(float(limits.tiny) / float(limits.eps)), np.sqrt(float(limits.max)) / 16
+    if top > 0 and not low <= top <= high:
+        raise ValueError(
+            f"y has values of a size near {top:.1e}, whose squares {np.dtype(dtype)} cannot represent:"
+            " give it another unit or take scale_target=True"
+        )
 
 
 @jax.jit

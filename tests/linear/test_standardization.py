@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import jaxreg as jr
 from jaxreg.linear.design import DenseDesign, Standardized, design
 from jaxreg.linear.standardization import working_columns
+from tests.members import LOSSES, targets
 
 FORMS = {"dense": np.asarray, "sparse": sp.csr_matrix}
 #: Units and means, in deviations, of columns that a dtype must cope with.
@@ -163,3 +165,124 @@ def test_a_sparse_matrix_stays_sparse():
     assert isinstance(made.design, Standardized)
     filled = np.count_nonzero(made.design.inner.by_column.value)
     assert X.nnz - 200 <= filled <= X.nnz
+
+
+# ---------------------------------------------------------------- targets
+
+TARGET = {"float32": ([1e-6, 1e6], [1e-6, 1e6]), "float64": ([1e-100, 1e100], [1e-100, 1e8])}
+SQUARED = jr.losses.SquaredError()
+
+
+def data(dtype):
+    """Features, and targets whose dual and primal are far from the ends of any range."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-64, 64, (60, 5)) / 32.0
+    return X.astype(dtype), 2 * X[:, 0] - X[:, 1] + 0.3 * rng.normal(size=60)
+
+
+def solution(problem, c):
+    """A grid with its zeros, status and gap; coefficients and intercepts in the unit c."""
+    found = jr.path(problem, jr.L1, num=4, ratio=0.02)
+    numbers = (np.asarray(x, float) / c for x in (found.lambdas, found.coef, found.intercept))
+    return [*numbers, np.asarray(found.coef == 0), found.messages()]
+
+
+def same(found, wanted, shift, eps):
+    """Of two solutions, of which the first has intercepts larger by `shift`."""
+    for got, right in zip(found[:2], wanted[:2], strict=True):
+        np.testing.assert_allclose(got, right, rtol=100 * eps, atol=100 * eps)
+    np.testing.assert_allclose(found[2], wanted[2] + shift, atol=100 * eps * (1 + np.abs(shift)))
+    np.testing.assert_array_equal(found[3], wanted[3])
+    assert found[4] == wanted[4] == ["converged"] * len(found[4])
+
+
+def test_units_and_zero_of_the_target_change_nothing_else(dtype):
+    """y → c·y + d, λ → c·λ; and columns moved and scaled by powers of 2, which rounds nothing."""
+    X, y = data(dtype)
+    eps = float(jnp.finfo(dtype).eps)
+    wanted = solution(jr.Problem(SQUARED, X, y, standardize=True), 1.0)
+    units, shifts = TARGET[dtype.name]
+    for c in units:
+        found = solution(jr.Problem(SQUARED, X, c * y, standardize=True), c)
+        same(found, wanted, 0.0, eps)
+    for d in shifts:
+        found = solution(jr.Problem(SQUARED, X, y + d, standardize=True), 1.0)
+        # In double precision y + 1e8 has lost digits before it comes here.
+        same(found, wanted, d, max(eps, 1e8 * np.finfo(float).eps * (d == 1e8)))
+    unit, shift = np.array([2.0**20, 2.0**-40, 1, 1, 1]), np.array([0, 2.0**12, 0, 0, 0])
+    moved = jr.Problem(SQUARED, ((X + shift) * unit).astype(dtype), y, standardize=True)
+    found = jr.path(moved, jr.L1, num=4, ratio=0.02)
+    np.testing.assert_allclose(found.coef * unit, wanted[1], rtol=1e3 * eps, atol=1e3 * eps)
+    np.testing.assert_array_equal(found.coef == 0, wanted[3])
+
+
+def test_working_targets_are_those_of_the_loss(dtype):
+    """Values, residuals and round trips of working coordinates, for every loss, offset and option."""
+    rng = np.random.default_rng(1)
+    X, z = rng.normal(size=(40, 3)), rng.normal(size=40)
+    weight = rng.random(40)
+    eps = float(jnp.finfo(dtype).eps)
+    for name, loss in LOSSES.items():
+        y = targets(name, z, rng)
+        offset = rng.normal(size=(40, 3) if name == "Multinomial" else 40) + 5
+        for scale in (False, True) if loss.has_unit else (False,):
+            options = {"sample_weight": weight, "offset": offset, "scale_target": scale}
+            here = jr.Problem(loss, X.astype(dtype), y, standardize=True, **options)
+            coef, intercept = (rng.normal(size=x.shape).astype(dtype) for x in here.zeros())
+            predictor = X @ coef.astype(float) + intercept + offset
+            exact = loss.total(
+                jnp.asarray(predictor), loss.encode(y, float), jnp.asarray(weight / weight.sum())
+            )
+            working = here.to_working(jnp.asarray(coef), jnp.asarray(intercept))
+            found = here.original_objective(here.value(here.predictor(*working)))
+            np.testing.assert_allclose(found, exact, rtol=200 * eps)
+            for back, given in zip(here.to_original(*working), (coef, intercept), strict=True):
+                np.testing.assert_allclose(back, given, rtol=200 * eps, atol=200 * eps)
+            assert here.loss.has_unit == (abs(float(here.weight @ here.y)) < 1e-5 if loss.has_unit else False)
+            if name == "Huber":
+                np.testing.assert_allclose(here.original_loss.delta, loss.delta, rtol=4 * eps)
+
+
+def test_scaled_targets():
+    """The λ of a mixture has no unit; bounds and results are on the scale of the data."""
+    X, y = data("float64")
+
+    def fit(c, d, penalty, **options):
+        here = jr.Problem(SQUARED, X, c * y + d, standardize=True, scale_target=True, **options)
+        return jr.solve(here, penalty, tol=1e-12)
+
+    sd = y.std()
+    exact = jr.solve(
+        jr.Problem(SQUARED, X, y, standardize=True), jr.L1(0.05 * sd) + jr.SquaredL2(0.05), tol=1e-12
+    )
+    for c, d in ((1.0, 0.0), (1e6, 1e3), (1e-6, -7.0)):
+        found = fit(c, d, jr.ElasticNet(0.1, 0.5))
+        np.testing.assert_allclose(found.coef / c, exact.coef, atol=1e-6)
+        np.testing.assert_allclose(found.intercept, c * exact.intercept + d, atol=1e-6 * c)
+        np.testing.assert_allclose(found.objective / c**2, exact.objective, rtol=1e-9)
+        bounded = fit(c, d, jr.ElasticNet(0.1, 0.5) + jr.Box(-0.5 * c, 0.5 * c))
+        np.testing.assert_allclose(bounded.coef[:2] / c, [0.5, -0.5], rtol=1e-9)
+        np.testing.assert_allclose(bounded.predict(X), X @ bounded.coef + bounded.intercept, rtol=1e-9)
+    for loss in (jr.losses.Logistic(), jr.losses.Poisson(), jr.losses.Multinomial()):
+        with pytest.raises(ValueError, match="needs targets with a unit"):
+            jr.Problem(loss, X, np.arange(60) % 2, scale_target=True)
+
+
+def test_targets_that_the_dtype_cannot_square(dtype):
+    X, y = data(dtype)
+    for c in (1e-20, 1e25) if dtype == np.float32 else (1e-160, 1e200):
+        with pytest.raises(ValueError, match="y has values of a size near"):
+            jr.Problem(SQUARED, X, c * y)
+        assert jr.Problem(SQUARED, X, c * y, scale_target=True).target_scale > 0
+    jr.Problem(SQUARED, X, np.full(60, 0.1))
+
+
+def test_targets_that_are_traced():
+    """Centred under a trace as on the host, offsets and scale included."""
+    X, y = data("float32")
+    y, offset = y.astype("float32"), np.linspace(5.0, 6.0, 60, dtype="float32")
+    make = lambda y, offset: jr.Problem(SQUARED, X, y, offset=offset, scale_target=True)  # noqa: E731
+    here, traced = make(y, offset), jax.jit(make)(y, offset)
+    for name in ("y", "offset", "target_mean", "target_scale", "scale", "weight"):
+        np.testing.assert_allclose(getattr(traced, name), getattr(here, name), rtol=1e-5, atol=1e-5)
+        assert getattr(traced, name).dtype == np.float32
