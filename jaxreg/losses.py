@@ -6,7 +6,7 @@ Gradients and curvature come from autodiff. To add one: subclass `Loss`, write `
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -27,6 +27,9 @@ class Loss(Module):
 
     `jax.jit(loss.value)` compiles the loss's numbers, such as `delta`, into the program as constants.
     """
+
+    #: Whether y has a unit and no zero: in_units(1/c).value(c·z + d, c·y + d) = c²·value(z, y).
+    has_unit: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, z: Array, y: Array) -> Array:
@@ -49,8 +52,12 @@ class Loss(Module):
         """The predictor whose mean this is: where a fit of the intercept starts."""
 
     @abstractmethod
-    def check(self, y: np.ndarray) -> None:
-        """Raise ValueError where concrete targets are outside the loss's domain."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Raise ValueError where concrete targets are outside the loss's domain or do not determine a fit.
+
+        `y` is (n,) or (n, K), on the host. Samples whose `weight` (n,) is 0 do not count as samples of a
+        class or as positive counts; without weights all samples count.
+        """
 
     def outputs(self, y: Array) -> tuple[int, ...]:
         """Shape of the predictor of one sample: () or (K,)."""
@@ -70,7 +77,11 @@ class Loss(Module):
 
     def target_scale(self, y: Array, weight: Array) -> Scalar:
         """Return the unit in which targets are measured: their deviation, or 1 where they have no unit."""
-        return jnp.ones((), weight.dtype)
+        return _deviation(y, weight) if self.has_unit else jnp.ones((), weight.dtype)
+
+    def in_units(self, unit: Scalar) -> Self:
+        """Return the loss for targets that were divided by `unit`."""
+        return self
 
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array | None:
         """Return the shift () or (K,) that minimises `total` over z + shift; None without a closed form."""
@@ -82,14 +93,19 @@ class Loss(Module):
 
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """value(z) + conjugate(v) − ⟨v, z⟩ of each sample: never negative, 0 where v is the gradient."""
-        product = v * z
-        product = jnp.sum(product, axis=-1) if product.ndim == 2 else product
-        return self.value(z, y) + self.conjugate(v, y) - product
+        return self.value(z, y) + self.conjugate(v, y) - _rows(v * z)
 
 
 def _finite(y: np.ndarray, name: str) -> None:
     bad = int(np.sum(~np.isfinite(y.astype(float))))
     require(bad == 0, f"y has {bad} NaN or infinite values: {name} needs finite targets; drop those rows")
+
+
+def _counted(y: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, str]:
+    """Return the samples of positive weight, and the words that say so in a message."""
+    if weight is None or np.all(weight > 0):
+        return y, ""
+    return y[weight > 0], " among the samples of positive weight"
 
 
 def _rows(x: Array) -> Array:
@@ -112,6 +128,8 @@ class SquaredError(Loss):
     [2.0]
     """
 
+    has_unit: ClassVar[bool] = True
+
     def value(self, z: Array, y: Array) -> Array:
         """½(z − y)²."""
         return _rows(0.5 * (z - y) ** 2)
@@ -123,10 +141,6 @@ class SquaredError(Loss):
     def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
         """½(v − (z − y))², free of the cancellation between value and conjugate."""
         return _rows(0.5 * (v - (z - y)) ** 2)
-
-    def target_scale(self, y: Array, weight: Array) -> Scalar:
-        """Return the standard deviation of y."""
-        return _deviation(y, weight)
 
     def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
         """Return the weighted mean of y − z."""
@@ -144,8 +158,8 @@ class SquaredError(Loss):
         """The mean itself."""
         return mean
 
-    def check(self, y: np.ndarray) -> None:
-        """Finite numbers."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Require finite numbers."""
         _finite(y, "SquaredError")
 
 
@@ -158,6 +172,7 @@ class Huber(Loss):
     [2.5]
     """
 
+    has_unit: ClassVar[bool] = True
     delta: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
@@ -175,9 +190,9 @@ class Huber(Loss):
         slack = 8 * jnp.finfo(v.dtype).eps * delta
         return _rows(jnp.where(jnp.abs(v) <= delta + slack, 0.5 * v**2 + v * y, jnp.inf))
 
-    def target_scale(self, y: Array, weight: Array) -> Scalar:
-        """Return the standard deviation of y."""
-        return _deviation(y, weight)
+    def in_units(self, unit: Scalar) -> Self:
+        """With `delta` divided by the unit."""
+        return type(self)(self.delta / unit)
 
     def smoothness(self) -> float:
         """1."""
@@ -191,21 +206,29 @@ class Huber(Loss):
         """The mean itself."""
         return mean
 
-    def check(self, y: np.ndarray) -> None:
-        """Finite numbers."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Require finite numbers."""
         _finite(y, "Huber")
 
 
 class Logistic(Loss):
-    """log(1 + eᶻ) − y·z for y in {0, 1}: minus the log-likelihood of a Bernoulli with logit z.
+    """log(1 + eᶻ) − y·z for y in [0, 1]: minus the log-likelihood of a Bernoulli with logit z.
+
+    y is a class, 0 or 1, or a proportion of successes; the number of trials is then the sample weight.
 
     >>> round(float(Logistic().value(jnp.array([0.0]), jnp.array([1.0]))[0]), 4)
     0.6931
+    >>> round(float(Logistic().value(jnp.array([2.0]), jnp.array([0.25]))[0]), 4)
+    1.6269
     """
 
     def value(self, z: Array, y: Array) -> Array:
-        """softplus of z on the wrong side, without cancellation at large |z|."""
-        return _rows(jax.nn.softplus((1 - 2 * y) * z))
+        """The cost of the nearer class, softplus(±z), plus z times the distance to it.
+
+        Where the signs differ the first term is twice the second: no digits cancel at large |z|.
+        """
+        near = jnp.round(y)
+        return _rows(jax.nn.softplus((1 - 2 * near) * z) - (y - near) * z)
 
     def conjugate(self, v: Array, y: Array) -> Array:
         """The negative entropy of v + y in [0, 1]."""
@@ -227,21 +250,30 @@ class Logistic(Loss):
         """The logit."""
         return jnp.log(mean) - jnp.log1p(-mean)
 
-    def check(self, y: np.ndarray) -> None:
-        """Both of 0 and 1, nothing else."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Require classes 0 and 1, or proportions between them, and some weight on both classes."""
         _finite(y, "Logistic")
-        found = np.unique(y)
         require(
-            set(found) <= {0, 1},
-            f"Logistic needs y in {{0, 1}}, got {found[:5].tolist()}: encode the classes as 0 and 1",
+            (y >= 0) & (y <= 1),
+            f"Logistic needs y in {{0, 1}}, or proportions in [0, 1], got {np.unique(y)[:5].tolist()}:"
+            " encode the classes as 0 and 1",
         )
-        require(len(found) == 2, f"y holds one class only ({found[0]}): Logistic needs both 0 and 1")
+        y, where = _counted(y, weight)
+        for k, column in enumerate(y.reshape(len(y), -1).T):
+            name = f"column {k} of y" if y.ndim == 2 else "y"
+            message = f"{name} holds one class only ({column[0]:g}){where}: Logistic needs both 0 and 1"
+            require(np.any(column > 0) and np.any(column < 1), message)
+
+
+#: What to do about targets that are not the labels 0 … K−1.
+_RELABEL = "relabel by np.unique(y, return_inverse=True)[1]"
 
 
 class Multinomial(Loss):
     """Softmax cross-entropy, logsumexp(z) − z_y, for integer labels y in 0 … K−1; z is (n, K).
 
-    `num_classes` is K; None takes the largest label + 1, which needs concrete targets.
+    y may also be one-hot, (n, K) of 0 and 1. `num_classes` is K; None takes the largest label + 1, which
+    needs concrete targets and a sample of each class.
 
     >>> round(float(Multinomial(2).value(jnp.zeros((1, 2)), jnp.array([1]))[0]), 4)
     0.6931
@@ -274,27 +306,53 @@ class Multinomial(Loss):
 
     def outputs(self, y: Array) -> tuple[int, ...]:
         """(K,)."""
+        if y.ndim == 2:
+            return (y.shape[1],)
         if self.num_classes is None and isinstance(y, jax.core.Tracer):
             raise ValueError("Multinomial under a trace cannot count the classes: give num_classes")
         return (int(np.max(y)) + 1 if self.num_classes is None else self.num_classes,)
 
     def encode(self, y: Array, dtype: Any) -> Array:
-        """Integer labels."""
-        return jnp.asarray(y).astype(int)
+        """Integer labels, of one-hot rows too."""
+        if isinstance(y, jax.core.Tracer):
+            return jnp.argmax(y, axis=1) if y.ndim == 2 else y.astype(int)
+        return jnp.asarray(np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y).astype(np.int32))
 
     def saturated(self, y: Array) -> Array:
         """0."""
         return jnp.zeros(y.shape[:1])
 
-    def check(self, y: np.ndarray) -> None:
-        """Integers from 0, at least two of them, below num_classes."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Require the labels 0 … K−1, all of them unless `num_classes` was given, or one-hot rows."""
         _finite(y, "Multinomial")
-        found = np.unique(y)
+        count, labels = self.num_classes, self._labels(y)
+        found = np.unique(labels)
         whole = bool(np.all((found == np.round(found)) & (found >= 0)))
-        require(whole, f"Multinomial needs integer labels 0 … K−1, got for example {found[0]}")
-        require(len(found) > 1, f"y holds one class only ({found[0]}): Multinomial needs at least two")
-        top = self.num_classes
-        require(top is None or found[-1] < top, f"y has label {found[-1]}, but num_classes is {top}")
+        require(whole, f"Multinomial needs integer labels 0 … K−1, got for example {found[0]:g}: {_RELABEL}")
+        top = found[-1] if y.ndim == 1 else y.shape[1] - 1
+        require(count is None or top < count, f"y has label {top:g}, but num_classes is {count}: {_RELABEL}")
+        labels, where = _counted(labels, weight)
+        found = np.unique(labels)
+        single = f"y holds one class only ({found[0]:g}){where}: Multinomial needs at least two"
+        require(len(found) > 1, single)
+        if count is None and len(found) <= top:
+            missing = np.setdiff1d(np.arange(len(found) + 1), found)[0]
+            raise ValueError(
+                f"y has labels up to {top:g}, but class {missing} has no sample{where}: {_RELABEL}, or give"
+                " num_classes to keep classes without samples"
+            )
+
+    def _labels(self, y: np.ndarray) -> np.ndarray:
+        """Return labels, or those of one-hot rows; ValueError for any other matrix."""
+        if y.ndim == 1:
+            return y
+        advice = ": take y[:, 0]" if y.shape[1] == 1 else " whose rows are not one-hot"
+        onehot = y.shape[1] > 1 and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1)
+        wanted = "Multinomial needs labels (n,) or one-hot rows (n, K) of 0 and 1"
+        require(onehot, f"{wanted}, got y of shape {y.shape}{advice}")
+        message = f"y has {y.shape[1]} one-hot classes, but num_classes is {self.num_classes}"
+        require(self.num_classes in (None, y.shape[1]), f"{message}: give y as labels (n,)")
+        return np.argmax(y, axis=1)
 
 
 class Poisson(Loss):
@@ -342,8 +400,10 @@ class Poisson(Loss):
         """The logarithm."""
         return jnp.log(mean)
 
-    def check(self, y: np.ndarray) -> None:
-        """No negative counts, not all 0."""
+    def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Require counts ≥ 0, and a positive one of positive weight in every output."""
         _finite(y, "Poisson")
         require(y >= 0, f"Poisson needs counts ≥ 0, got {float(np.min(y))}")
-        require(np.any(y > 0), "Poisson needs at least one positive count: all of y is 0")
+        y, where = _counted(y, weight)
+        message = f"Poisson needs at least one positive count{where}: all of y is 0"
+        require(np.any(y > 0, axis=0), message + (" there" if where else ""))

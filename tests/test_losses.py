@@ -10,15 +10,17 @@ import pytest
 from jaxreg import losses
 
 NAMES = [n for n in losses.__all__ if not inspect.isabstract(getattr(losses, n))]
+NAMES += ["Logistic of proportions"]
 rng = np.random.default_rng(0)
 
 
 def make(name, dtype, n=200):
     """An instance, predictors and targets in its domain."""
-    loss = losses.Multinomial(3) if name == "Multinomial" else getattr(losses, name)()
+    loss = losses.Multinomial(3) if name == "Multinomial" else getattr(losses, name.split()[0])()
     z = jnp.asarray(2 * rng.normal(size=(n, 3) if name == "Multinomial" else n), dtype)
     y = {
         "Logistic": rng.integers(0, 2, n).astype(float),
+        "Logistic of proportions": np.r_[0.0, 1.0, 0.5, rng.random(n - 3)],
         "Multinomial": rng.integers(0, 3, n),
         "Poisson": rng.poisson(2.0, n).astype(float),
     }.get(name, rng.normal(size=n) * 2)
@@ -85,6 +87,20 @@ def test_known_values():
     np.testing.assert_allclose(losses.Poisson().value(jnp.array([0.0]), jnp.array([3.0])), [1.0])
 
 
+def test_a_proportion_is_a_mixture_of_the_classes(dtype):
+    """(1 − y)·value(z, 0) + y·value(z, 1), of which every digit is there at any z; gradients likewise."""
+    loss = losses.Logistic()
+    z, y = np.meshgrid([-1e4, -30.0, -1.0, 0.0, 1e-3, 2.0, 40.0, 1e4], [0.0, 1e-3, 0.3, 0.5, 0.7, 1.0])
+    z, y = (x.ravel().astype(dtype) for x in (z, y))
+    exact = (1.0 - y) * np.logaddexp(0, z.astype(float)) + y * np.logaddexp(0, -z.astype(float))
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(loss.value(jnp.asarray(z), jnp.asarray(y)), exact, rtol=8 * eps)
+    probability = np.exp(-np.logaddexp(0, -z.astype(float)))
+    np.testing.assert_allclose(loss.gradient(jnp.asarray(z), jnp.asarray(y)), probability - y, atol=4 * eps)
+    trials = loss.value(jnp.asarray(z), jnp.zeros_like(y)), loss.value(jnp.asarray(z), jnp.ones_like(y))
+    np.testing.assert_allclose(trials[0] * (1 - y) + trials[1] * y, exact, rtol=8 * eps)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_saturated_is_the_infimum(name):
     loss, z, y = make(name, jnp.float64)
@@ -142,6 +158,14 @@ def test_link_inverts_mean(name):
         (losses.Multinomial(), [0.5, 1.0], "integer labels"),
         (losses.Multinomial(), [1, 1], "one class only"),
         (losses.Multinomial(2), [0, 2], "num_classes"),
+        (losses.Logistic(), [0.5, -0.1], "proportions"),
+        (losses.Logistic(), [[0, 1], [1, 1]], "column 1 of y holds one class only"),
+        (losses.Multinomial(), [1, 2, 3], "class 0 has no sample: relabel by np.unique"),
+        (losses.Multinomial(), [0, 1, 70000], "class 2 has no sample: relabel by np.unique"),
+        (losses.Multinomial(), [[1], [2]], r"take y\[:, 0\]"),
+        (losses.Multinomial(), [[0.4, 0.6], [1.0, 0.0]], "not one-hot"),
+        (losses.Multinomial(), [[1, 0, 0], [0, 1, 0]], "class 2 has no sample"),
+        (losses.Multinomial(2), [[1, 0, 0], [0, 1, 0]], "num_classes is 2"),
         (losses.Poisson(), [-1.0, 2.0], "counts"),
         (losses.Poisson(), [0.0, 0.0], "positive count"),
     ],
@@ -150,6 +174,32 @@ def test_bad_targets(loss, y, message):
     with pytest.raises(ValueError, match=message) as caught:
         loss.check(np.asarray(y))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_without_weight_decide_nothing(name):
+    """Targets that a loss refuses are refused too where other samples, of weight 0, would make them good."""
+    loss = losses.Multinomial() if name == "Multinomial" else getattr(losses, name.split()[0])()
+    good = {"Logistic": [0, 1], "Multinomial": [0, 1, 2], "Poisson": [0, 3]}.get(name.split()[0])
+    if good is None:
+        loss.check(np.ones(4), np.array([1.0, 0.0, 0.0, 0.0]))
+        return
+    y = np.repeat(good, 3)
+    loss.check(y, np.ones(len(y)))
+    for lost in good[1:] if name == "Poisson" else good:
+        with pytest.raises(ValueError, match="among the samples of positive weight"):
+            loss.check(y, 1.0 * (y != lost))
+
+
+def test_one_hot_rows_are_labels():
+    labels = np.array([0, 2, 1, 2])
+    loss, onehot = losses.Multinomial(), np.eye(3)[labels]
+    loss.check(onehot)
+    assert loss.outputs(onehot) == (3,)
+    np.testing.assert_array_equal(loss.encode(onehot, jnp.float32), labels)
+    losses.Multinomial(4).check(labels)
+    with pytest.raises(ValueError, match="class 0 has no sample"):
+        loss.check(labels + 1)
 
 
 def test_bad_delta():

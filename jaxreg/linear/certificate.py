@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.null_fit import UNSETTLED, Reference, reference
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
@@ -92,6 +92,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     >>> bool(found.gap < 1e-12), bool(found.kkt < 1e-6)
     (True, True)
     """
+    require_problem(problem, "jaxreg.certify(jaxreg.Problem(loss, X, y), penalty, coef, intercept)")
     working = problem.working_penalty(penalty)
     return _certify(problem, working, reference(problem, working), *problem.point(coef, intercept))
 

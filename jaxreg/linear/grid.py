@@ -10,7 +10,7 @@ from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import curvature, kkt_residual, look
 from jaxreg.linear.null_fit import Reference, reference
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
 from jaxreg.penalties.family import checked
@@ -92,6 +92,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     α = 1e-3 with y scaled as glmnet scales it, so that the units of y do not matter (sd(y) is 1 for losses of
     classes and counts). Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
     """
+    require_problem(problem, "jaxreg.lambda_max(jaxreg.Problem(loss, X, y), jaxreg.L1)")
     checked(family)
     base = reference(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
     huge = 1e12 * max(float(base.gradient), float(base.spectrum))

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg import metrics
@@ -14,10 +13,11 @@ from jaxreg._lanes import lanes
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature
+from jaxreg.linear.data import array, features
 from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.null_fit import reference
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
@@ -70,11 +70,11 @@ class Path(Module):
     @jax.default_matmul_precision("highest")
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
-        X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
+        X = features(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
         z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef) + self.intercept[:, None]
-        return z if offset is None else z + jnp.asarray(offset, z.dtype)
+        return z if offset is None else z + jnp.asarray(array("offset", offset), z.dtype)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The expected targets of new rows under every λ: (L, n), or (L, n, K) probabilities."""
@@ -197,8 +197,8 @@ def path(
     vmapped computation, "auto" takes warm on one CPU device and batched elsewhere. A warm path takes
     `Newton` on working sets of columns where the penalty acts on coordinates, groups or rows, else
     `ProximalGradient`; `reason` tells. With a `mesh` the batch is spread over its devices. Never raises for
-    a λ that did not converge: read `status`. Raises ValueError for a bad grid, an unknown mode, warm with a
-    mesh, or λ_max = 0.
+    a λ that did not converge: read `status`. Raises TypeError where the arguments are not a problem and a
+    family, ValueError for a bad grid, an unknown mode, warm with a mesh, or λ_max = 0.
 
     >>> import jaxreg as jr
     >>> X = jnp.eye(4) * 2.0
@@ -206,6 +206,7 @@ def path(
     >>> fits.coef.shape
     (3, 4)
     """
+    require_problem(problem, "jaxreg.path(jaxreg.Problem(loss, X, y), jaxreg.L1)")
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
     tol_array = tolerance(problem, tol)
@@ -226,7 +227,7 @@ def path(
     if screened:
         newton = solver if isinstance(solver, Newton) else Newton()
         fields, reason = _followed(problem, grid, lambdas, newton, tol_array, limit, reason)
-        return Path(lambdas, **fields, loss=problem.loss, mode=mode, reason=reason)
+        return Path(lambdas, **fields, loss=problem.original_loss, mode=mode, reason=reason)
     base = reference(problem, grid.at(0), size=capacity(problem, grid))
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
@@ -235,7 +236,7 @@ def path(
     else:
         found, rounds = _batched(problem, grid, base, call[0], *call[2:], mesh)
     fields = {name: getattr(found, name) for name in _FIELDS}
-    return Path(lambdas, **fields, rounds=rounds, loss=problem.loss, mode=mode, reason=reason)
+    return Path(lambdas, **fields, rounds=rounds, loss=problem.original_loss, mode=mode, reason=reason)
 
 
 _FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
@@ -278,6 +279,7 @@ def _completed(
 ) -> tuple[dict[str, Any], str]:
     """The path's fields on the scale of the data; what Newton left undone is solved by proximal gradient."""
     count = found.steps.size
+    found.objective[:] = problem.original_objective(found.objective)
     left = [k for k in range(count) if k >= found.done or not found.converged[k]]
     status = np.zeros(count, int)
     for k in left:

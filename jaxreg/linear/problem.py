@@ -1,41 +1,57 @@
 """A problem: the empirical loss of a model that is linear in its weights.
 
-The solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`. The
-user sees the original ones; `to_original` goes from the first to the second.
+The solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`, and
+targets that have a unit centred (with an intercept) and divided by `target_scale`. The user sees the original
+ones; `to_original` goes from the first to the second.
 """
 
-import warnings
-from functools import partial
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.design import DenseDesign, Design, Standardized, as_array, design
+from jaxreg.linear import data
+from jaxreg.linear.design import Design
+from jaxreg.linear.standardization import require_squares, working_columns, working_targets
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
 from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "require_problem"]
 
 
 class Problem(eqx.Module):
     """Loss, features X (n, p), targets y, sample weights and offset.
 
-    X is an array or a `scipy.sparse` matrix, which is never made dense as a whole.
-    `sample_weight` (n,) is normalised to sum to 1, None weighs all alike. `offset` has the shape of the
-    predictor. With `standardize` the penalty sees features divided by their 1/n standard deviation under the
-    sample weights, as in glmnet; results are on the original scale and a constant column gets coefficient 0.
-    The working dtype is that of X. Concrete arrays are checked: ValueError for NaN or infinite entries,
-    shapes that disagree, too little data, targets outside the loss's domain, weights that are negative or
-    sum to 0. May be built inside jit, vmap and grad, where values cannot be checked.
+    Data are arrays, nested lists, pandas, polars or pyarrow tables; X may also be a `scipy.sparse` matrix or
+    a `BCOO` of JAX, which are never made dense as a whole. Integers and booleans become floats, on the host.
+    The working dtype is that of X. May be built inside jit, vmap and grad, where values cannot be checked.
+
+    Args:
+        loss: an instance such as `jaxreg.losses.SquaredError()`.
+        X: features (n, p).
+        y: targets (n,) or (n, K), as the loss wants them.
+        sample_weight: (n,), normalised to sum to 1; None weighs all samples alike.
+        offset: a part of the predictor that is given, in its shape (n,) or (n, K).
+        intercept: whether to fit an intercept, which is never penalised.
+        standardize: whether the penalty sees features divided by their 1/n standard deviation under the
+            sample weights, as in glmnet; then the units of X do not matter. Results are on the original
+            scale. With an intercept a constant column gets coefficient 0: one whose values are equal up to
+            one rounding of the dtype in either direction, over the samples of positive weight.
+        scale_target: whether the penalty and λ apply to the fit of y/sd(y), as in glmnet's gaussian family:
+            the λ of any penalty, mixtures such as `ElasticNet` included, is then free of the units of y.
+            Results and bounds are on the original scale, the objective too.
+
+    Raises:
+        TypeError: for data that are not real numbers, and a `loss` that is not an instance of a loss.
+        ValueError: for entries that are missing, masked, NaN or infinite, or that the working dtype cannot
+            represent, shapes that disagree, too little data, targets outside the loss's domain, weights that
+            are negative or sum to 0, and `scale_target` where targets are classes or counts.
 
     >>> from jaxreg.losses import SquaredError
     >>> Problem(SquaredError(), jnp.eye(3), jnp.arange(3.0)).shape
@@ -50,7 +66,10 @@ class Problem(eqx.Module):
     mean: Array
     scale: Array
     constant: Array
+    target_mean: Array
+    target_scale: Array
     intercept: bool = eqx.field(static=True)
+    scales_target: bool = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
@@ -63,43 +82,29 @@ class Problem(eqx.Module):
         offset: ArrayLike | None = None,
         intercept: bool = True,
         standardize: bool = False,
+        scale_target: bool = False,
     ) -> None:
-        _warn_precision(X)
-        X = X if scipy.sparse.issparse(X) else as_array(X)
-        _check_shapes(X, y)
-        raw = design(X)
-        dtype = raw.dtype
-        self.loss = jax.tree.map(lambda x: x.astype(dtype), loss)
+        data.require_loss(loss)
+        X, y = data.features(X), data.targets(y)
+        data.require_shapes(X, y)
+        n, dtype = X.shape[0], jax.dtypes.canonicalize_dtype(X.dtype)
+        weight = data.normalised(sample_weight, n, dtype)
         if not isinstance(y, jax.core.Tracer):
-            loss.check(np.asarray(y))
-        self.outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
-        self.y = loss.encode(y, dtype)
-        n = X.shape[0]
-        weight = np.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
-        require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
-        require(
-            holds(lambda w: w >= 0, weight),
-            "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries",
-        )
-        require(
-            holds(lambda w: np.sum(w) > 0, weight),
-            "sample_weight sums to zero: at least one sample must count",
-        )
-        require(holds(np.isfinite, weight), "sample_weight holds infinite entries")
-        shape = (n, *self.outputs)
-        offset = jnp.asarray(np.zeros(shape, dtype) if offset is None else offset, dtype)
-        require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
-        require(holds(np.isfinite, offset), "offset holds NaN or infinite entries")
-        self.offset = offset
-        self.intercept = bool(intercept)
-        found = _moments(raw, weight, self.intercept, bool(standardize))
-        self.weight, mean, deviation, self.mean, self.scale, self.constant = found
-        _check_finite(X, mean)
-        self.design = raw
-        if intercept or standardize:
-            seen = Standardized(raw, self.mean, self.scale, self.constant)
-            copied = isinstance(raw, DenseDesign) and not _harmless(seen, deviation)
-            self.design = DenseDesign(_standardized(seen)) if copied else seen
+            loss.check(y, None if isinstance(weight, jax.core.Tracer) else weight)
+        self.outputs = loss.outputs(y)
+        given = data.offsets(offset, (n, *self.outputs))
+        targets = working_targets(loss, y, given, weight, centre=bool(intercept), scale=bool(scale_target))
+        require_squares(loss, targets, dtype)
+        self.target_mean, self.target_scale = (jnp.asarray(x, dtype) for x in targets[2:])
+        loss = loss.in_units(targets.scale) if scale_target else loss
+        self.loss = jax.tree.map(lambda x: jnp.asarray(x, dtype), loss)
+        self.y = loss.encode(targets.y, dtype)
+        self.offset, self.weight = jnp.asarray(targets.offset, dtype), jnp.asarray(weight, dtype)
+        self.intercept, self.scales_target = bool(intercept), bool(scale_target)
+        columns = working_columns(X, weight, intercept=self.intercept, standardize=bool(standardize))
+        self.design, self.mean, self.scale, self.constant = columns
+        if scale_target:
+            self.scale = self.scale / self.target_scale
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -180,12 +185,22 @@ class Problem(eqx.Module):
         """Working coefficients and intercept on the scale of the data."""
         columns = (slice(None),) + (None,) * len(self.outputs)
         coef = coef / self.scale[columns]
-        return coef, intercept - self.mean @ coef
+        return coef, self.target_scale * intercept + (self.target_mean - self.mean @ coef)
 
     def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
         """The inverse of `to_original`."""
         columns = (slice(None),) + (None,) * len(self.outputs)
-        return coef * self.scale[columns], intercept + self.mean @ coef
+        shift = (intercept - self.target_mean) + self.mean @ coef
+        return coef * self.scale[columns], shift / self.target_scale
+
+    def original_objective(self, objective: Array) -> Array:
+        """The objective of working coefficients on the scale of the data: in squares of the unit of y."""
+        return self.target_scale**2 * objective if self.scales_target else objective
+
+    @property
+    def original_loss(self) -> Loss:
+        """The loss for targets on the scale of the data."""
+        return self.loss.in_units(1 / self.target_scale) if self.scales_target else self.loss
 
     def take(self, index: Array) -> Self:
         """The same problem on some of the columns."""
@@ -194,81 +209,12 @@ class Problem(eqx.Module):
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-@jax.default_matmul_precision("highest")
-def _moments(raw: Design, weight: Array, intercept: bool, standardize: bool) -> tuple[Array, ...]:
-    """Of sample weights that sum to 1: they, means and deviations of the columns, what is taken off them and
-    by what they are divided, and which are constant.
-    """
-    weight = (weight / jnp.sum(weight)).astype(raw.dtype)
-    one, zero = jnp.ones(raw.shape[1], raw.dtype), jnp.zeros(raw.shape[1], raw.dtype)
-    if not intercept and not standardize:
-        # Nobody asks for deviations then: of two passes over the data one is left.
-        return weight, raw.rmatmul(weight), zero, zero, one, raw.magnitudes(jnp.ones_like(weight)) == 0
-    mean, deviation, top = raw.moments(weight)
-    constant = deviation <= 8 * jnp.finfo(raw.dtype).eps * top
-    scale = jnp.where(constant, 1.0, deviation) if standardize else one
-    # Without an intercept a constant column is a feature like any other.
-    taken = (mean, constant) if intercept else (zero, top == 0)
-    return weight, mean, deviation, taken[0], scale, taken[1]
-
-
-_standardized = jax.jit(lambda seen: jnp.where(seen.constant, 0.0, (seen.inner.X - seen.mean) / seen.scale))
-
-
-def _harmless(seen: Standardized, deviation: Array) -> bool:
-    """Whether products with X − mean may be taken as a difference: few digits cancel, in concrete data."""
-    if seen.dtype != jnp.float64 or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(seen)):
-        return False
-    near = np.abs(np.asarray(seen.mean)) <= 100 * np.asarray(deviation)
-    return bool(np.all(near | np.asarray(seen.constant)))
-
-
-def _check_finite(X: Array, mean: Array) -> None:
-    """ValueError where concrete X holds NaN or infinite entries, which its means show."""
-    if (
-        isinstance(X, jax.core.Tracer)
-        or isinstance(mean, jax.core.Tracer)
-        or np.isfinite(np.asarray(mean)).all()
-    ):
-        return
-    wrong = ~np.isfinite(X.tocoo().data if scipy.sparse.issparse(X) else np.asarray(X))
-    bad = np.unique(X.tocoo().col[wrong]) if scipy.sparse.issparse(X) else np.flatnonzero(wrong.any(axis=0))
-    if bad.size:
-        raise ValueError(
-            f"X has {int(np.sum(wrong))} NaN or infinite entries in {bad.size} columns (the first:"
-            f" {bad[:5].tolist()}): fill them or drop those rows"
-        )
+def require_problem(problem: Any, call: str) -> None:
+    """Raise TypeError where the first argument of a function is not a problem; `call` is what to write."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"the first argument must be a Problem, got {type(problem).__name__}: write {call}")
 
 
 def _real(x: Any) -> bool:
     """Whether a leaf of a penalty is a real number or an array of them."""
     return isinstance(x, float) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))
-
-
-_warned = False
-
-
-def _warn_precision(X: ArrayLike) -> None:
-    global _warned
-    double = (isinstance(X, np.ndarray) or scipy.sparse.issparse(X)) and X.dtype == np.float64
-    if double and not jax.config.read("jax_enable_x64") and not _warned:
-        _warned = True
-        warnings.warn(
-            "X is float64, but JAX rounds it to float32: for double precision put"
-            ' jax.config.update("jax_enable_x64", True) before the first array is made',
-            stacklevel=3,
-        )
-
-
-def _check_shapes(X: Any, y: ArrayLike) -> None:
-    if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}, wanted two dimensions: samples by features")
-    n, p = X.shape
-    if n == 0 or p == 0:
-        raise ValueError(f"X is empty: it has shape {X.shape}, wanted at least 2 rows and 1 column")
-    if n == 1:
-        raise ValueError("X has one row: a fit needs at least 2 samples")
-    rows = np.shape(y)[0] if np.ndim(y) else None
-    if rows != n or np.ndim(y) > 2:
-        raise ValueError(f"X has {n} rows but y has shape {np.shape(y)}: wanted one target per row")

@@ -5,15 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
+from jaxreg.linear.data import array, features
 from jaxreg.linear.design import design
 from jaxreg.linear.null_fit import Reference, reference, start_of_intercept
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
 from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
 from jaxreg.losses import Loss
@@ -66,11 +66,11 @@ class Solution(Module):
 
 @jax.default_matmul_precision("highest")
 def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
-    X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
+    X = features(X)
     if X.ndim != 2 or X.shape[1] != coef.shape[0]:
         raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
     z = design(X, coef.dtype).matmul(coef)
-    return z + intercept + (0.0 if offset is None else jnp.asarray(offset, coef.dtype))
+    return z + intercept + (0.0 if offset is None else jnp.asarray(array("offset", offset), z.dtype))
 
 
 def run(
@@ -90,11 +90,11 @@ def run(
     objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
     solution = Solution(
         *problem.to_original(*point),
-        objective,
+        problem.original_objective(objective),
         *found.certificate,
         found.steps,
         found.status,
-        problem.loss,
+        problem.original_loss,
     )
     return point, solution, found.rounds
 
@@ -139,9 +139,10 @@ def solve(
 
     `tol` None is 1e-6 in float64 and 1e-4 in float32; with elementary penalties (L1, ridge, elastic net, with
     factors and boxes) float32 reaches 1e-5 on correlated features too. `init` is (coef, intercept) on the
-    scale of the data. May be called inside jit and vmap. Raises ValueError for a tol that is not positive or
-    an init of other shapes and, with `throw` outside of a trace, RuntimeError where the certificate did not
-    meet `tol`; with throw=False read `status`.
+    scale of the data. May be called inside jit and vmap. Raises TypeError where the arguments are not a
+    problem and a penalty, ValueError for a tol that is not positive or an init of other shapes and, with
+    `throw` outside of a trace, RuntimeError where the certificate did not meet `tol`; with throw=False read
+    `status`.
 
     >>> from jaxreg.losses import SquaredError
     >>> from jaxreg.penalties import L1
@@ -150,6 +151,7 @@ def solve(
     >>> [round(x, 3) for x in fit.coef.tolist()]
     [0.0, 0.0, 0.0, 0.5]
     """
+    require_problem(problem, "jaxreg.solve(jaxreg.Problem(loss, X, y), penalty)")
     tol_array = tolerance(problem, tol)
     working = problem.working_penalty(penalty)
     if init is not None:

@@ -40,9 +40,9 @@ def test_every_design_is_the_same_matrix():
         np.testing.assert_allclose(one.dense(), matrix, atol=1e-12)
         gram = (matrix.T * weight) @ matrix
         np.testing.assert_allclose(one.weighted_gram(jnp.asarray(weight)), gram, atol=1e-12)
-        mean_, deviation, _ = one.moments(jnp.asarray(weight))
-        np.testing.assert_allclose(mean_, matrix.T @ weight, atol=1e-12)
-        np.testing.assert_allclose(deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
+        found = one.moments(jnp.asarray(weight))
+        np.testing.assert_allclose(found.mean, matrix.T @ weight, atol=1e-12)
+        np.testing.assert_allclose(found.deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
 
 
 def test_standardised_without_a_copy():

@@ -1,9 +1,18 @@
 """Designs: what a matrix of features is to the solvers. `base` says what they may ask of it."""
 
-from jaxreg.linear.design.base import Design
+from jaxreg.linear.design.base import Design, Moments
 from jaxreg.linear.design.choose import as_array, design
 from jaxreg.linear.design.dense import Columns, DenseDesign
 from jaxreg.linear.design.sparse import SparseDesign
 from jaxreg.linear.design.standardized import Standardized
 
-__all__ = ["Columns", "DenseDesign", "Design", "SparseDesign", "Standardized", "as_array", "design"]
+__all__ = [
+    "Columns",
+    "DenseDesign",
+    "Design",
+    "Moments",
+    "SparseDesign",
+    "Standardized",
+    "as_array",
+    "design",
+]

@@ -5,9 +5,10 @@ module of its own, write its abstract methods, and choose it in `choose`, where 
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -15,7 +16,53 @@ from jaxtyping import Array
 if TYPE_CHECKING:
     from jaxreg.linear.design.dense import Columns
 
-__all__ = ["Design"]
+__all__ = ["Design", "Moments"]
+
+
+class Moments(NamedTuple):
+    """Moments of columns (p,) under sample weights that sum to 1, over the samples of positive weight.
+
+    The mean is `anchor` + `rest`, two numbers: `anchor`, half way between the smallest and the largest value,
+    can be taken off a column with hardly any rounding, and `rest` is exact to the digits of the column's own
+    range, where the sum of the two is not. `half_range` is half the distance from the smallest to the largest
+    value, `deviation` the 1/n standard deviation, `top` the largest absolute value.
+    """
+
+    anchor: Array
+    rest: Array
+    half_range: Array
+    deviation: Array
+    top: Array
+
+    @property
+    def mean(self) -> Array:
+        """The weighted mean."""
+        return self.anchor + self.rest
+
+    @property
+    def constant(self) -> Array:
+        """Columns whose values are equal up to one rounding of the dtype in either direction."""
+        return self.half_range <= jnp.finfo(self.top.dtype).eps * self.top
+
+    @classmethod
+    def of(cls, low: Array, high: Array, centred_mean: Any, variance: Any) -> "Moments":
+        """Return moments from the smallest and largest values, in units of which nothing over- or underflows.
+
+        Args:
+            low: smallest values (p,).
+            high: largest values (p,).
+            centred_mean: (anchor, unit) to the weighted mean of (x − anchor)/unit.
+            variance: (anchor, unit, centred mean) to the weighted mean of ((x − anchor)/unit − mean)².
+        """
+        # The mean does not depend on the anchor, the deviation on neither: no derivative flows through them.
+        low, high = jax.lax.stop_gradient((low, high))
+        anchor, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+        unit = jnp.where(half > 0, half, 1.0)
+        rest = centred_mean(anchor, unit)
+        square = variance(anchor, unit, rest)
+        root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), jnp.abs(square))
+        top = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return cls(anchor, unit * rest, half, unit * root, top)
 
 
 class Design(eqx.Module):
@@ -44,8 +91,8 @@ class Design(eqx.Module):
         """Σ_i u_i x_ij² for u (n,): (p,)."""
 
     @abstractmethod
-    def moments(self, weight: Array) -> tuple[Array, Array, Array]:
-        """Mean, 1/n standard deviation (weights sum to 1) and largest |x| of each column."""
+    def moments(self, weight: Array) -> Moments:
+        """Moments of each column under sample weights (n,) that sum to 1."""
 
     @abstractmethod
     def magnitudes(self, u: Array) -> Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg.linear.design.base import Design
+from jaxreg.linear.design.base import Design, Moments
 
 __all__ = ["Columns", "DenseDesign", "gram_of_rows"]
 
@@ -45,11 +45,20 @@ class DenseDesign(Design):
         """uᵀ X²."""
         return _over_rows(u, self.X, jnp.square)
 
-    def moments(self, weight: Array) -> tuple[Array, Array, Array]:
-        """In two passes: no difference of large numbers."""
-        mean = weight @ self.X
-        variance = _over_rows(weight, self.X, lambda X: (X - mean) ** 2)
-        return mean, jnp.sqrt(variance), jnp.max(jnp.abs(self.X), axis=0)
+    def moments(self, weight: Array) -> Moments:
+        """Moments in three passes: range, mean, deviation."""
+        X, counts = self.X, (weight > 0)[:, None]
+        low = jnp.min(jnp.where(counts, X, jnp.inf), axis=0)
+        high = jnp.max(jnp.where(counts, X, -jnp.inf), axis=0)
+
+        def centred_mean(anchor: Array, unit: Array) -> Array:
+            return _over_rows(weight, X, lambda X: (X - anchor) / unit)
+
+        def variance(anchor: Array, unit: Array, mean: Array) -> Array:
+            # A sample of weight 0 may be so far off that its square is infinite.
+            return _over_rows(weight, X, lambda X: jnp.where(counts, (X - anchor) / unit - mean, 0.0) ** 2)
+
+        return Moments.of(low, high, centred_mean, variance)
 
     def magnitudes(self, u: Array) -> Array:
         """|u|ᵀ |X|."""
@@ -97,7 +106,7 @@ class Columns(Design):
         """(X²)ᵀ u."""
         return self.XT**2 @ u
 
-    def moments(self, weight: Array) -> tuple[Array, Array, Array]:
+    def moments(self, weight: Array) -> Moments:
         """As of any dense matrix."""
         return DenseDesign(self.XT.T).moments(weight)
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
-from jaxreg.linear.design.base import Design
+from jaxreg.linear.design.base import Design, Moments
 from jaxreg.linear.design.dense import Columns
 
 __all__ = ["SparseDesign", "sparse"]
@@ -41,10 +41,9 @@ class Pieces(eqx.Module):
         total = sum(value[k].reshape(by_entry) * x[self.other[k]] for k in range(_WIDTH))
         return jax.ops.segment_sum(total, self.own, self.count, indices_are_sorted=True)
 
-    def top(self, value: Array) -> Array:
-        """The largest of the numbers ≥ 0 in each row."""
-        found = jax.ops.segment_max(jnp.max(value, axis=0), self.own, self.count, indices_are_sorted=True)
-        return jnp.maximum(found, 0.0)
+    def largest(self, value: Array) -> Array:
+        """Return the largest of the numbers in each row, −inf in a row of none."""
+        return jax.ops.segment_max(jnp.max(value, axis=0), self.own, self.count, indices_are_sorted=True)
 
 
 class SparseDesign(Design):
@@ -80,15 +79,36 @@ class SparseDesign(Design):
         """(X²)ᵀ u."""
         return self.by_column.sums(self.by_column.value**2, u)
 
-    def moments(self, weight: Array) -> tuple[Array, Array, Array]:
-        """The zeros of a column count as one entry with their weight: no difference of large numbers."""
+    def moments(self, weight: Array) -> Moments:
+        """Moments of the entries; the zeros of a column count as one entry with their weight.
+
+        The zeros of positive weight are counted: of a column without any, no rounding of the weights' sum may
+        stand for one.
+        """
         part = self.by_column
-        mean = self.rmatmul(weight)
-        filled = part.value != 0
-        there = part.sums(filled.astype(self.dtype), weight)
-        around = part.sums(jnp.where(filled, (part.value - mean[part.own]) ** 2, 0.0), weight)
-        variance = around + jnp.maximum(1 - there, 0.0) * mean**2
-        return mean, jnp.sqrt(variance), part.top(jnp.abs(part.value))
+        filled, counts = part.value != 0, weight > 0
+        entry = filled & counts[part.other]
+        zeros = jnp.sum(counts, dtype=jnp.int32) - part.sums(
+            filled.astype(jnp.int32), counts.astype(jnp.int32)
+        )
+        left = 1 - part.sums(filled.astype(self.dtype), weight)
+        left = jnp.where(zeros > 0, jnp.maximum(left, 0.0), 0.0)
+        low = -part.largest(jnp.where(entry, -part.value, -jnp.inf))
+        high = part.largest(jnp.where(entry, part.value, -jnp.inf))
+        low = jnp.where(zeros > 0, jnp.minimum(low, 0.0), low)
+        high = jnp.where(zeros > 0, jnp.maximum(high, 0.0), high)
+
+        def centred(anchor: Array, unit: Array) -> Array:
+            return jnp.where(filled, (part.value - anchor[part.own]) / unit[part.own], 0.0)
+
+        def centred_mean(anchor: Array, unit: Array) -> Array:
+            return part.sums(centred(anchor, unit), weight) - left * anchor / unit
+
+        def variance(anchor: Array, unit: Array, mean: Array) -> Array:
+            around = jnp.where(entry, centred(anchor, unit) - mean[part.own], 0.0)
+            return part.sums(around**2, weight) + left * (anchor / unit + mean) ** 2
+
+        return Moments.of(low, high, centred_mean, variance)
 
     def magnitudes(self, u: Array) -> Array:
         """|X|ᵀ |u|."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg.linear.design.base import Design
+from jaxreg.linear.design.base import Design, Moments
 from jaxreg.linear.design.dense import Columns, DenseDesign, gram_of_rows
 
 __all__ = ["Standardized"]
@@ -51,12 +51,12 @@ class Standardized(Design):
         total = self.inner.squares(u) - self.mean * (2 * self.inner.rmatmul(u) - self.mean * jnp.sum(u))
         return jnp.maximum(self.factor**2 * total, 0.0)
 
-    def moments(self, weight: Array) -> tuple[Array, Array, Array]:
-        """Those of X, moved and scaled."""
-        mean, deviation, top = self.inner.moments(weight)
-        return (
-            self.factor * (mean - self.mean),
-            self.factor * deviation,
+    def moments(self, weight: Array) -> Moments:
+        """Moments of X, moved and scaled; `top` is a bound."""
+        anchor, *rest, top = self.inner.moments(weight)
+        return Moments(
+            self.factor * (anchor - self.mean),
+            *(self.factor * x for x in rest),
             self.factor * (top + jnp.abs(self.mean)),
         )
 
