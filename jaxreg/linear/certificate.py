@@ -186,8 +186,10 @@ def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
     cost = 2 * eps * jnp.linalg.norm(weight * v * size)
     if problem.intercept:
         coef = jnp.abs(problem.to_original(at.coef, at.intercept)[0])
-        shift = eps * (jnp.abs(at.intercept) + jnp.abs(problem.mean) @ coef)
-        cost += 0.5 * _mean_curvature(problem, at.z) * jnp.sum(shift**2)
+        shift = jnp.abs(at.intercept) + (jnp.abs(problem.target_mean) + jnp.abs(problem.mean) @ coef) / (
+            problem.target_scale
+        )
+        cost += 0.5 * _mean_curvature(problem, at.z) * jnp.sum((eps * shift) ** 2)
     return cost
 
 
