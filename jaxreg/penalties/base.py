@@ -20,6 +20,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
 from jaxreg._tree import along, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
@@ -51,6 +52,14 @@ class Penalty(Module):
     >>> jax.jit(lambda penalty, w: penalty.prox(w, 1.0))(L1(0.5), jnp.array([2.0, 0.1])).tolist()
     [1.5, 0.0]
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the methods of every penalty, also of a user's own, take arrays on meshes with explicit axes."""
+        super().__init_subclass__(**kwargs)
+        for name in ("value", "prox", "conjugate", "dual_scale", "free"):
+            method = cls.__dict__.get(name)
+            if method is not None and not getattr(method, "__isabstractmethod__", False):
+                setattr(cls, name, on_auto_axes(like_first)(method))
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
