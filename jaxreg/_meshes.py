@@ -85,10 +85,19 @@ def _moved(function: Callable[..., Any], mesh: Any, layout: Layout, args: tuple,
     with jax.sharding.use_abstract_mesh(auto):
         args, kwargs = eqx.combine(jax.sharding.reshard(arrays, PartitionSpec()), rest)
         out, rest = eqx.partition(function(*args, **kwargs), _is_array)
+    # Outside of a trace and of a context, an array on one device needs the devices themselves.
+    found = (_concrete_mesh(leaf) for leaf in jax.tree.leaves(arrays))
+    devices = next((own for own in found if own is not None and own.abstract_mesh == mesh), mesh)
     shardings = jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs(out), is_leaf=lambda x: isinstance(x, PartitionSpec)
+        lambda spec: NamedSharding(devices, spec), specs(out), is_leaf=lambda x: isinstance(x, PartitionSpec)
     )
     return eqx.combine(jax.sharding.reshard(out, shardings), rest)
+
+
+def _concrete_mesh(x: Any) -> jax.sharding.Mesh | None:
+    """Return the mesh of devices on which a concrete array lives, None where there is none."""
+    concrete = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    return x.sharding.mesh if concrete and isinstance(x.sharding, NamedSharding) else None
 
 
 def _form(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.null_fit import Reference, fit_free, reference
 from jaxreg.linear.problem import Problem
@@ -76,6 +77,7 @@ def _feasible(problem: Problem, at: Point) -> Array:
     return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: ArrayLike) -> Certificate:
     """How near the optimum any point is: coefficients (p,) or (p, K) and intercept on the scale of the data.

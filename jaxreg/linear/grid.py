@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import curvature, kkt_residual, look
 from jaxreg.linear.null_fit import Reference, reference
@@ -83,6 +84,7 @@ def _moves(problem: Problem, grid: PenaltyGrid, base: Reference, coef: Array, gr
     return jax.vmap(moved)(grid.carried)
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def lambda_max(problem: Problem, family: Family) -> Scalar:
     """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.

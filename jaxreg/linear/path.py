@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxreg import metrics
 from jaxreg._lanes import lanes
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature
@@ -66,6 +67,7 @@ class Path(Module):
             out[np.asarray(self.status == item)] = name
         return out.tolist()
 
+    @on_auto_axes(replicated)
     @jax.default_matmul_precision("highest")
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
         """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
@@ -91,6 +93,7 @@ class Path(Module):
         found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in _FIELDS}
         return Solution(**found, loss=self.loss)
 
+    @on_auto_axes(replicated)
     @jax.default_matmul_precision("highest")
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`.
@@ -175,6 +178,7 @@ def _degrees(problem: Any, grid: PenaltyGrid, base: Any, coef: Array, intercept:
     return jax.lax.map(one, (grid.carried, coef, intercept))
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def path(
     problem: Problem,

@@ -5,17 +5,20 @@ user sees the original ones; `to_original` goes from the first to the second.
 """
 
 import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, spec_of
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import DenseDesign, Design, Standardized, as_array, design
 from jaxreg.losses import Loss
@@ -65,41 +68,11 @@ class Problem(eqx.Module):
         standardize: bool = False,
     ) -> None:
         _warn_precision(X)
-        X = X if scipy.sparse.issparse(X) else as_array(X)
-        _check_shapes(X, y)
-        raw = design(X)
-        dtype = raw.dtype
-        self.loss = jax.tree.map(lambda x: x.astype(dtype), loss)
-        if not isinstance(y, jax.core.Tracer):
-            loss.check(np.asarray(y))
-        self.outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
-        self.y = loss.encode(y, dtype)
-        n = X.shape[0]
-        weight = np.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
-        require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
-        require(
-            holds(lambda w: w >= 0, weight),
-            "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries",
-        )
-        require(
-            holds(lambda w: np.sum(w) > 0, weight),
-            "sample_weight sums to zero: at least one sample must count",
-        )
-        require(holds(np.isfinite, weight), "sample_weight holds infinite entries")
-        shape = (n, *self.outputs)
-        offset = jnp.asarray(np.zeros(shape, dtype) if offset is None else offset, dtype)
-        require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
-        require(holds(np.isfinite, offset), "offset holds NaN or infinite entries")
-        self.offset = offset
-        self.intercept = bool(intercept)
-        found = _moments(raw, weight, self.intercept, bool(standardize))
-        self.weight, mean, deviation, self.mean, self.scale, self.constant = found
-        _check_finite(X, mean)
-        self.design = raw
-        if intercept or standardize:
-            seen = Standardized(raw, self.mean, self.scale, self.constant)
-            copied = isinstance(raw, DenseDesign) and not _harmless(seen, deviation)
-            self.design = DenseDesign(_standardized(seen)) if copied else seen
+        options = {"sample_weight": sample_weight, "offset": offset}
+        parts = _parts(loss, X, y, **options, intercept=bool(intercept), standardize=bool(standardize))
+        self.loss, self.design, self.y, self.outputs = parts.loss, parts.design, parts.y, parts.outputs
+        self.weight, self.offset, self.intercept = parts.weight, parts.offset, bool(intercept)
+        self.mean, self.scale, self.constant = parts.mean, parts.scale, parts.constant
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -192,6 +165,84 @@ class Problem(eqx.Module):
         names = lambda p: (p.design, p.mean, p.scale, p.constant)  # noqa: E731
         rest = (self.mean[index], self.scale[index], self.constant[index])
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
+
+
+class _Parts(NamedTuple):
+    """The fields of a problem that follow from its data."""
+
+    loss: Loss
+    design: Design
+    y: Array
+    weight: Array
+    offset: Array
+    mean: Array
+    scale: Array
+    constant: Array
+    outputs: tuple[int, ...]
+
+
+def _by_rows(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
+    """Lay out the parts of a problem as its data: what has one entry per row is spread as the rows are."""
+    _, X, y = args
+    spec = spec_of(X) if isinstance(X, jax.Array) else PartitionSpec()
+    rows = next((s[0] for s in (spec, spec_of(y) if isinstance(y, jax.Array) else ()) if len(s)), None)
+
+    def one(x: Array) -> PartitionSpec:
+        if x.shape == np.shape(X):
+            return spec
+        return PartitionSpec(rows if x.shape[:1] == np.shape(y)[:1] else None) if x.ndim else PartitionSpec()
+
+    return lambda out: jax.tree.map(one, out)
+
+
+@on_auto_axes(_by_rows)
+def _parts(
+    loss: Loss,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None,
+    offset: ArrayLike | None,
+    intercept: bool,
+    standardize: bool,
+) -> _Parts:
+    """Check the data and derive what a problem keeps of them."""
+    X = X if scipy.sparse.issparse(X) else as_array(X)
+    _check_shapes(X, y)
+    raw = design(X)
+    dtype = raw.dtype
+    if not isinstance(y, jax.core.Tracer):
+        loss.check(np.asarray(y))
+    outputs = loss.outputs(y if isinstance(y, jax.core.Tracer) else np.asarray(y))
+    n = X.shape[0]
+    weight = np.ones(n) if sample_weight is None else jnp.asarray(sample_weight)
+    _check_weight(weight, n)
+    shape = (n, *outputs)
+    offset = jnp.asarray(np.zeros(shape, dtype) if offset is None else offset, dtype)
+    require(offset.shape == shape, f"offset has shape {offset.shape}, wanted {shape}")
+    require(holds(np.isfinite, offset), "offset holds NaN or infinite entries")
+    weight, *moments, mean, scale, constant = _moments(raw, weight, intercept, standardize)
+    _check_finite(X, moments[0])
+    seen = raw
+    if intercept or standardize:
+        seen = Standardized(raw, mean, scale, constant)
+        if isinstance(raw, DenseDesign) and not _harmless(seen, moments[1]):
+            seen = DenseDesign(_standardized(seen))
+    loss_here = jax.tree.map(lambda x: x.astype(dtype), loss)
+    return _Parts(loss_here, seen, loss.encode(y, dtype), weight, offset, mean, scale, constant, outputs)
+
+
+def _check_weight(weight: ArrayLike, n: int) -> None:
+    require(weight.shape == (n,), f"sample_weight has shape {weight.shape}, wanted ({n},)")
+    require(
+        holds(lambda w: w >= 0, weight),
+        "sample_weight must be ≥ 0 and finite: it holds negative or NaN entries",
+    )
+    require(
+        holds(lambda w: np.sum(w) > 0, weight),
+        "sample_weight sums to zero: at least one sample must count",
+    )
+    require(holds(np.isfinite, weight), "sample_weight holds infinite entries")
 
 
 @partial(jax.jit, static_argnums=(2, 3))

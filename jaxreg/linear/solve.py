@@ -9,6 +9,7 @@ import scipy.sparse
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.design import design
@@ -63,6 +64,7 @@ class Solution(Module):
         )
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
     X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
@@ -123,6 +125,7 @@ def _solve(
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def solve(
     problem: Problem,
@@ -178,6 +181,7 @@ def _free_fit(problem: Problem, base: Reference) -> tuple[Array, Array, Array]:
     return *problem.to_original(coef, intercept), full & (top <= 1e-5) & ~runs_off
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.
