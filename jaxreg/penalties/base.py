@@ -38,12 +38,40 @@ class Blocks(NamedTuple):
     size: int
 
 
+def refuse_complex(penalty: "Penalty", params: Params) -> None:
+    """Raise TypeError for a complex leaf that the penalty does not leave out: no penalty is defined on it."""
+    leaves = jax.tree.leaves(params)
+    if not any(map(is_complex, leaves)):
+        return
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    for path, leaf, selected in zip(paths, leaves, penalty.selects(params), strict=True):
+        if selected and is_complex(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+            raise TypeError(
+                f"{type(penalty).__name__} got complex weights at {name} ({leaf.dtype}): penalise real and"
+                f" imaginary parts as a real array of shape {(*leaf.shape, 2)}, or leave them out with Masked"
+                " or Partition"
+            )
+
+
+def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a method whose first argument is a tree of weights: refuse complex ones, take any mesh."""
+    on_meshes = on_auto_axes(like_first)(method)
+
+    @wraps(method)
+    def call(self: "Penalty", *args: Any, **kwargs: Any) -> Any:
+        refuse_complex(self, args[0] if args else next(iter(kwargs.values()), None))
+        return on_meshes(self, *args, **kwargs)
+
+    return call
+
+
 class Penalty(Module):
     """Base of all penalties. Methods take and return pytrees shaped like the params.
 
-    Every leaf that is an array of floats is a weight; complex arrays raise TypeError unless a mask leaves them
-    out; other leaves pass through. A field that may hold one
-    number per coordinate is declared with `per_coordinate()`.
+    Every leaf that is an array of floats is a weight. Complex arrays raise TypeError unless a mask leaves
+    them out; other leaves pass through. A field that may hold one number per coordinate is declared with
+    `per_coordinate()`.
 
     Compile a method with `equinox.filter_jit(penalty.prox)`, or pass the penalty as an argument of a jitted
     function: either way another λ compiles nothing. `jax.jit(penalty.prox)` makes constants of its numbers.
@@ -64,7 +92,7 @@ class Penalty(Module):
         for name in ("value", "prox", "conjugate", "dual_scale", "free"):
             method = cls.__dict__.get(name)
             if method is not None and not getattr(method, "__isabstractmethod__", False):
-                setattr(cls, name, _real_only(on_auto_axes(like_first)(method)))
+                setattr(cls, name, _of_params(method))
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
@@ -128,6 +156,7 @@ class Penalty(Module):
         """The largest s ≤ 1 for which s·dual lies in the conjugate's domain; TypeError without one."""
         raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
+    @_of_params
     def free(self, direction: Params, at: Params | None = None) -> Params:
         """The part of a direction that the penalty does not see (its orthogonal projection): none.
 
@@ -202,33 +231,6 @@ class Penalty(Module):
             return self
         where = lambda p: [getattr(p, name) for name in names]  # noqa: E731
         return eqx.tree_at(where, self, [change(x) for x in where(self)])
-
-
-def refuse_complex(penalty: Penalty, params: Params) -> None:
-    """Raise TypeError for a complex leaf that the penalty does not leave out: no penalty is defined on it."""
-    leaves = jax.tree.leaves(params)
-    if not any(map(is_complex, leaves)):
-        return
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    for path, leaf, selected in zip(paths, leaves, penalty.selects(params), strict=True):
-        if selected and is_complex(leaf):
-            name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
-            raise TypeError(
-                f"{type(penalty).__name__} got complex weights at {name} ({leaf.dtype}): penalise real and"
-                f" imaginary parts as a real array of shape {(*leaf.shape, 2)}, or leave them out with Masked"
-                " or Partition"
-            )
-
-
-def _real_only(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a method of a penalty whose first argument is a tree of weights."""
-
-    @wraps(method)
-    def call(self: Penalty, *args: Any, **kwargs: Any) -> Any:
-        refuse_complex(self, args[0] if args else next(iter(kwargs.values()), None))
-        return method(self, *args, **kwargs)
-
-    return call
 
 
 class SeparablePenalty(Penalty):
