@@ -55,6 +55,7 @@ class Problem(eqx.Module):
     constant: Array
     intercept: bool = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
+    with_offset: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Problem(eqx.Module):
         self.loss, self.design, self.y, self.outputs = parts.loss, parts.design, parts.y, parts.outputs
         self.weight, self.offset, self.intercept = parts.weight, parts.offset, bool(intercept)
         self.mean, self.scale, self.constant = parts.mean, parts.scale, parts.constant
+        self.with_offset = offset is not None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
@@ -29,8 +30,9 @@ class Solution(Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped. `jax.jit(solution.predict)` compiles the
-    coefficients into the program as constants; `equinox.filter_jit(solution.predict)` traces them.
+    `steps` counts solver steps; `status` says why they stopped; `with_offset` says whether the problem had an
+    offset. `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
+    `equinox.filter_jit(solution.predict)` traces them.
     """
 
     coef: Array
@@ -41,6 +43,7 @@ class Solution(Module):
     steps: Array
     status: Status
     loss: Loss
+    with_offset: bool = eqx.field(static=True, default=False)
 
     @property
     def converged(self) -> Array:
@@ -48,11 +51,14 @@ class Solution(Module):
         return self.status == Status.converged
 
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The predictor z (n,) or (n, K) of new rows."""
-        return _linear(self.coef, self.intercept, X, offset)
+        """The predictor z (n,) or (n, K) of new rows, with their offset: one number or shaped like z.
+
+        ValueError where the fit had an offset and none is given; 0.0 predicts without one.
+        """
+        return add_offset(_linear(self.coef, self.intercept, X), offset, self.with_offset)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The expected target of new rows: (n,), or (n, K) probabilities."""
+        """The expected target of new rows: (n,), or (n, K) probabilities; `offset` as in `linear`."""
         return self.loss.mean(self.linear(X, offset))
 
     def __str__(self) -> str:
@@ -66,12 +72,27 @@ class Solution(Module):
 
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
-def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
+def _linear(coef: Array, intercept: Array, X: ArrayLike) -> Array:
     X = X if scipy.sparse.issparse(X) else jnp.asarray(X)
     if X.ndim != 2 or X.shape[1] != coef.shape[0]:
         raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
-    z = design(X, coef.dtype).matmul(coef)
-    return z + intercept + (0.0 if offset is None else jnp.asarray(offset, coef.dtype))
+    return design(X, coef.dtype).matmul(coef) + intercept
+
+
+@on_auto_axes(replicated)
+def add_offset(z: Array, offset: ArrayLike | None, needed: bool, batch: int = 0) -> Array:
+    """Add the offset of its rows to a predictor; the first `batch` dimensions of z are not rows."""
+    if offset is None:
+        if needed:
+            raise ValueError(
+                "the fit had an offset, so predictions need that of the new rows: pass offset=, or offset=0.0"
+                " to predict without one"
+            )
+        return z
+    shape = z.shape[batch:]
+    if np.shape(offset) not in ((), shape):
+        raise ValueError(f"offset has shape {np.shape(offset)}, wanted one number or {shape}")
+    return z + jnp.asarray(offset, z.dtype)
 
 
 def run(
@@ -96,6 +117,7 @@ def run(
         found.steps,
         found.status,
         problem.loss,
+        problem.with_offset,
     )
     return point, solution, found.rounds
 
