@@ -1,7 +1,7 @@
 """Pytrees of parameters: which leaves are weights, and arithmetic over them.
 
 A leaf is a weight where it is an array of floats. Everything else in a model (integers, static fields,
-functions, None) passes through untouched.
+functions, None) passes through untouched; complex arrays only where a mask leaves them out.
 
 `two_sum` is the arithmetic of single arrays whose sums must lose nothing.
 """
@@ -16,13 +16,18 @@ from jaxtyping import Array
 
 from jaxreg._types import Params, Scalar
 
-__all__ = ["along", "is_weight", "ravel", "tree_sum", "two_sum", "weights_of"]
+__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "two_sum", "weights_of"]
 
 
 def is_weight(leaf: Any) -> bool:
     """Whether a leaf is an array of floats, concrete or traced, that holds anything."""
     array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
     return array and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size > 0
+
+
+def is_complex(leaf: Any) -> bool:
+    """Return whether a leaf is an array of complex numbers, which penalties refuse."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating) and leaf.size > 0
 
 
 def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:

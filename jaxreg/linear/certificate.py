@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.null_fit import UNSETTLED, Reference, reference
 from jaxreg.linear.problem import Problem, require_problem
@@ -78,6 +79,7 @@ def _feasible(problem: Problem, at: Point) -> Array:
     return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: ArrayLike) -> Certificate:
     """How near the optimum any point is: coefficients (p,) or (p, K) and intercept on the scale of the data.
@@ -175,22 +177,14 @@ def _gap(
 
 
 def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
-    """Return what the rounding of the predictor does to the loss.
+    """Return what the rounding of each sample's predictor does to the loss, which has the slope v there.
 
-    Each sample's own has the slope v there. That of the intercept on the scale of the data shifts all samples
-    alike, where the slopes cancel and the curvature counts.
+    In working coordinates: the intercept on the scale of the data is rounded once more, where features or
+    targets have large means.
     """
-    eps = jnp.finfo(problem.dtype).eps
     size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
     weight = problem.weight if v.ndim == 1 else problem.weight[:, None]
-    cost = 2 * eps * jnp.linalg.norm(weight * v * size)
-    if problem.intercept:
-        coef = jnp.abs(problem.to_original(at.coef, at.intercept)[0])
-        shift = jnp.abs(at.intercept) + (jnp.abs(problem.target_mean) + jnp.abs(problem.mean) @ coef) / (
-            problem.target_scale
-        )
-        cost += 0.5 * _mean_curvature(problem, at.z) * jnp.sum((eps * shift) ** 2)
-    return cost
+    return 2 * jnp.finfo(problem.dtype).eps * jnp.linalg.norm(weight * v * size)
 
 
 def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:

@@ -1,5 +1,7 @@
 """Where a path starts: λ_max and grids of λ."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.certificate import curvature, kkt_residual, look
 from jaxreg.linear.null_fit import Reference, reference
@@ -16,6 +19,12 @@ from jaxreg.penalties import Family, Penalty, PenaltyGrid
 from jaxreg.penalties.family import checked
 
 __all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
+
+
+#: Multiples of a rounding error below which a gradient counts as 0.
+_ROUNDING = 16
+#: The part of its terms that the gradient of a null fit may keep where it should be 0: three digits of λ_max.
+_UNFITTED = 1e-3
 
 
 def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> Array:
@@ -49,21 +58,43 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
     return grid
 
 
+class _NullGradient(NamedTuple):
+    """The gradient that the penalty sees at a null fit, its rounding error, and the kkt residual there.
+
+    `unfitted`: the gradient along the intercept and the unpenalised directions, which a null fit makes 0, as
+    a part of the sum of its terms' magnitudes; rounding is not counted.
+    """
+
+    gradient: Array
+    noise: Array
+    kkt: Array
+    unfitted: Array
+
+
 @eqx.filter_jit
 def _gradient(
     problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
-) -> tuple[Array, Array, Array]:
-    """The gradient that the penalty sees at a null fit, its rounding error, and the kkt residual there."""
+) -> _NullGradient:
     at = look(problem, coef, intercept)
-    gradient = at.gradient
+    gradient, unseen = at.gradient, jnp.zeros_like(at.gradient)
     if penalty.has_conjugate:
         unseen = penalty.free(gradient)
         gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
     # The gradient of a sample is a difference of its mean and its target, each of them rounded.
     weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]
     terms = weight * jnp.abs(problem.loss.mean(at.z)) + jnp.abs(at.residual)
-    noise = jnp.finfo(problem.dtype).eps * jnp.max(problem.design.magnitudes(terms))
-    return gradient, noise, kkt_residual(problem, penalty, base, at)
+    eps, tiny = jnp.finfo(problem.dtype).eps, jnp.finfo(problem.dtype).tiny
+    noise = eps * jnp.max(problem.design.magnitudes(terms))
+
+    def part(left: Array, rounding: Array, size: Array) -> Array:
+        return (jnp.max(jnp.abs(left)) - _ROUNDING * rounding) / jnp.maximum(size, tiny)
+
+    unfitted = part(unseen, noise, jnp.max(problem.design.magnitudes(at.residual)))
+    if problem.intercept:
+        tilt, rounding = jnp.sum(at.residual, axis=0), eps * jnp.max(jnp.sum(terms, axis=0))
+        size = jnp.max(jnp.sum(jnp.abs(at.residual), axis=0))
+        unfitted = jnp.maximum(unfitted, part(tilt, rounding, size))
+    return _NullGradient(gradient, noise, kkt_residual(problem, penalty, base, at), unfitted)
 
 
 @eqx.filter_jit
@@ -83,6 +114,7 @@ def _moves(problem: Problem, grid: PenaltyGrid, base: Reference, coef: Array, gr
     return jax.vmap(moved)(grid.carried)
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def lambda_max(problem: Problem, family: Family) -> Scalar:
     """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.
@@ -90,7 +122,8 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     The prox step of length 1/curvature from the null fit stays put there; found by repeated subdivision to
     machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞ / sd(y), glmnet's floor of
     α = 1e-3 with y scaled as glmnet scales it, so that the units of y do not matter (sd(y) is 1 for losses of
-    classes and counts). Raises ValueError where λ_max is 0: nothing in X explains y. Concrete problems only.
+    classes and counts). Raises ValueError where λ_max is 0 (nothing in X explains y) or
+    the null fit did not converge. Concrete problems only.
     """
     require_problem(problem, "jaxreg.lambda_max(jaxreg.Problem(loss, X, y), jaxreg.L1)")
     checked(family)
@@ -98,15 +131,22 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     huge = 1e12 * max(float(base.gradient), float(base.spectrum))
     penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))
     coef, intercept = base.coef, base.intercept
-    gradient, noise, kkt = _gradient(problem, penalty, base, coef, intercept)
-    if kkt > 1e-9:
+    null = _gradient(problem, penalty, base, coef, intercept)
+    if null.kkt > 1e-9:
         # Bounds or a reference point hold the null fit elsewhere: it takes a solver to find it.
         tol, limit = jnp.asarray(1e-12, problem.dtype), jnp.asarray(2000)
         found = _constrained(problem, penalty, base, tol, limit)
         coef, intercept = found.coef, found.intercept
-        gradient, noise, _ = _gradient(problem, penalty, base, coef, intercept)
-    top, eps = float(jnp.max(jnp.abs(gradient))), float(jnp.finfo(problem.dtype).eps)
-    if not top > 16 * float(noise):
+        null = _gradient(problem, penalty, base, coef, intercept)
+    gradient, eps = null.gradient, float(np.finfo(problem.dtype).eps)
+    top = float(np.max(np.abs(gradient)))
+    if not float(null.unfitted) <= _UNFITTED:
+        raise ValueError(
+            "the null fit did not converge, so there is no λ_max: the gradient along the intercept or an"
+            f" unpenalised column is still {float(null.unfitted):.1%} of its terms. Rescale extreme offsets"
+            " or features, penalise columns that separate the classes, or give lambdas"
+        )
+    if not top > _ROUNDING * float(null.noise):
         raise ValueError(
             "λ_max is 0: the null fit explains y as well as X can (a constant target, no column left, or"
             " a family that does not depend on λ)"

@@ -140,9 +140,13 @@ def _with_spectrum(
         spectrum = _spectrum(design, weight, gram)
         # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
         largest = jnp.sqrt(fit.square * spectrum)
-        gradient = jnp.where(fit.gradient > 1e3 * jnp.finfo(largest.dtype).eps * largest, fit.gradient, largest)
+        gradient = jnp.where(
+            fit.gradient > 1e3 * jnp.finfo(largest.dtype).eps * largest, fit.gradient, largest
+        )
         positive = lambda x: jnp.where(x > 0, x, 1.0).astype(largest.dtype)  # noqa: E731
-        return Reference(fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum, size)
+        return Reference(
+            fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum, size
+        )
 
 
 #: Lanczos steps: more than enough for the largest eigenvalue to a percent.

@@ -10,15 +10,16 @@ from jaxtyping import Array
 
 from jaxreg import metrics
 from jaxreg._lanes import lanes
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature
-from jaxreg.linear.data import array, features
+from jaxreg.linear.data import features
 from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.null_fit import reference
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.solve import MAX_STEPS, Solution, run, tolerance
+from jaxreg.linear.solve import MAX_STEPS, Solution, add_offset, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.unpenalised import capacity
@@ -37,7 +38,7 @@ class Path(Module):
     lambdas (L,); coef (L, p) or (L, p, K); intercept (L,) or (L, K); objective, gap, kkt, steps, status (L,).
     `rounds` (L,) are the steps that were run: where all λ are one batch also those in which a place waited
     for others, so that their sum is all the work, of which steps.sum() served. `mode` says how the solutions
-    were computed, `reason` by what and why.
+    were computed, `reason` by what and why. `with_offset`: the problem had an offset.
     """
 
     lambdas: Array
@@ -52,6 +53,7 @@ class Path(Module):
     rounds: Array
     mode: str = eqx.field(static=True)
     reason: str = eqx.field(static=True)
+    with_offset: bool = eqx.field(static=True, default=False)
 
     @property
     def converged(self) -> Array:
@@ -67,17 +69,24 @@ class Path(Module):
             out[np.asarray(self.status == item)] = name
         return out.tolist()
 
+    @on_auto_axes(replicated)
     @jax.default_matmul_precision("highest")
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The predictor of new rows under every λ: (L, n) or (L, n, K)."""
+        """The predictor of new rows under every λ: (L, n) or (L, n, K), with the rows' offset.
+
+        `offset` is one number or (n,) or (n, K). ValueError where the fit had one and none is given; 0.0
+        predicts without one.
+        """
         X = features(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise ValueError(f"X has shape {X.shape}, wanted (rows, {self.coef.shape[1]}) as in the fit")
         z = jax.vmap(design(X, self.coef.dtype).matmul)(self.coef) + self.intercept[:, None]
-        return z if offset is None else z + jnp.asarray(array("offset", offset), z.dtype)
+        return add_offset(z, offset, self.with_offset, batch=1)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The expected targets of new rows under every λ: (L, n), or (L, n, K) probabilities."""
+        """The expected targets of new rows under every λ: (L, n), or (L, n, K) probabilities; `offset` as in
+        `linear`.
+        """
         return jax.vmap(self.loss.mean)(self.linear(X, offset))
 
     def at(self, lam: float) -> Solution:
@@ -90,8 +99,9 @@ class Path(Module):
         tiny = np.finfo(float).tiny
         k = int(np.argmin(np.abs(np.log(np.maximum(grid, tiny)) - np.log(max(lam, tiny)))))
         found = {name: jax.tree.map(lambda x: x[k], getattr(self, name)) for name in _FIELDS}
-        return Solution(**found, loss=self.loss)
+        return Solution(**found, loss=self.loss, with_offset=self.with_offset)
 
+    @on_auto_axes(replicated)
     @jax.default_matmul_precision("highest")
     def degrees_of_freedom(self, problem: Problem, family: Family) -> Array:
         """Effective degrees of freedom (L,), see `jaxreg.metrics.degrees_of_freedom`.
@@ -176,6 +186,7 @@ def _degrees(problem: Any, grid: PenaltyGrid, base: Any, coef: Array, intercept:
     return jax.lax.map(one, (grid.carried, coef, intercept))
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def path(
     problem: Problem,
@@ -223,11 +234,12 @@ def path(
         raise ValueError('mode "warm" goes from λ to λ on one device: take "batched" to use a mesh')
     grid = problem.working_grid(family, lambdas)
     limit = MAX_STEPS if max_steps is None else max_steps
+    same = {"loss": problem.original_loss, "mode": mode, "with_offset": problem.with_offset}
     screened, reason = _screened((problem, grid), mode, solver)
     if screened:
         newton = solver if isinstance(solver, Newton) else Newton()
         fields, reason = _followed(problem, grid, lambdas, newton, tol_array, limit, reason)
-        return Path(lambdas, **fields, loss=problem.original_loss, mode=mode, reason=reason)
+        return Path(lambdas, **fields, **same, reason=reason)
     base = reference(problem, grid.at(0), size=capacity(problem, grid))
     call = (solver or ProximalGradient(), (base.coef, base.intercept), tol_array, jnp.asarray(limit))
     if mode == "warm":
@@ -236,7 +248,7 @@ def path(
     else:
         found, rounds = _batched(problem, grid, base, call[0], *call[2:], mesh)
     fields = {name: getattr(found, name) for name in _FIELDS}
-    return Path(lambdas, **fields, rounds=rounds, loss=problem.original_loss, mode=mode, reason=reason)
+    return Path(lambdas, **fields, rounds=rounds, **same, reason=reason)
 
 
 _FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")

@@ -5,14 +5,18 @@ targets that have a unit centred (with an intercept) and divided by `target_scal
 ones; `to_original` goes from the first to the second.
 """
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, spec_of
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear import data
 from jaxreg.linear.design import Design
@@ -71,6 +75,7 @@ class Problem(eqx.Module):
     intercept: bool = eqx.field(static=True)
     scales_target: bool = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
+    with_offset: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -84,27 +89,13 @@ class Problem(eqx.Module):
         standardize: bool = False,
         scale_target: bool = False,
     ) -> None:
-        data.require_loss(loss)
-        X, y = data.features(X), data.targets(y)
-        data.require_shapes(X, y)
-        n, dtype = X.shape[0], jax.dtypes.canonicalize_dtype(X.dtype)
-        weight = data.normalised(sample_weight, n, dtype)
-        if not isinstance(y, jax.core.Tracer):
-            loss.check(y, None if isinstance(weight, jax.core.Tracer) else weight)
-        self.outputs = loss.outputs(y)
-        given = data.offsets(offset, (n, *self.outputs))
-        targets = working_targets(loss, y, given, weight, centre=bool(intercept), scale=bool(scale_target))
-        require_squares(loss, targets, dtype)
-        self.target_mean, self.target_scale = (jnp.asarray(x, dtype) for x in targets[2:])
-        loss = loss.in_units(targets.scale) if scale_target else loss
-        self.loss = jax.tree.map(lambda x: jnp.asarray(x, dtype), loss)
-        self.y = loss.encode(targets.y, dtype)
-        self.offset, self.weight = jnp.asarray(targets.offset, dtype), jnp.asarray(weight, dtype)
+        options = {"sample_weight": sample_weight, "offset": offset, "intercept": bool(intercept)}
+        scaling = {"standardize": bool(standardize), "scale_target": bool(scale_target)}
+        parts = _parts(loss, X, y, **options, **scaling)
+        for name, value in parts._asdict().items():
+            setattr(self, name, value)
         self.intercept, self.scales_target = bool(intercept), bool(scale_target)
-        columns = working_columns(X, weight, intercept=self.intercept, standardize=bool(standardize))
-        self.design, self.mean, self.scale, self.constant = columns
-        if scale_target:
-            self.scale = self.scale / self.target_scale
+        self.with_offset = offset is not None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -207,6 +198,71 @@ class Problem(eqx.Module):
         names = lambda p: (p.design, p.mean, p.scale, p.constant)  # noqa: E731
         rest = (self.mean[index], self.scale[index], self.constant[index])
         return eqx.tree_at(names, self, (self.design.columns(index), *rest))
+
+
+class _Parts(NamedTuple):
+    """The fields of a problem that follow from its data."""
+
+    loss: Loss
+    design: Design
+    y: Array
+    weight: Array
+    offset: Array
+    mean: Array
+    scale: Array
+    constant: Array
+    target_mean: Array
+    target_scale: Array
+    outputs: tuple[int, ...]
+
+
+def _by_rows(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
+    """Lay out the parts of a problem as its data: what has one entry per row is spread as the rows are."""
+    _, X, y = args
+    spec = spec_of(X) if isinstance(X, jax.Array) else PartitionSpec()
+    rows = next((s[0] for s in (spec, spec_of(y) if isinstance(y, jax.Array) else ()) if len(s)), None)
+
+    def one(x: Array) -> PartitionSpec:
+        if x.shape == np.shape(X):
+            return spec
+        return PartitionSpec(rows if x.shape[:1] == np.shape(y)[:1] else None) if x.ndim else PartitionSpec()
+
+    return lambda out: jax.tree.map(one, out)
+
+
+@on_auto_axes(_by_rows)
+def _parts(
+    loss: Loss, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None, offset: ArrayLike | None,
+    intercept: bool, standardize: bool, scale_target: bool,
+) -> _Parts:  # fmt: skip
+    """Check the data and derive what a problem keeps of them."""
+    data.require_loss(loss)
+    X, y = data.features(X), data.targets(y)
+    data.require_shapes(X, y)
+    n, dtype = X.shape[0], jax.dtypes.canonicalize_dtype(X.dtype)
+    weight = data.normalised(sample_weight, n, dtype)
+    if not isinstance(y, jax.core.Tracer):
+        loss.check(y, None if isinstance(weight, jax.core.Tracer) else weight)
+    outputs = loss.outputs(y)
+    given = data.offsets(offset, (n, *outputs))
+    targets = working_targets(loss, y, given, weight, centre=intercept, scale=scale_target)
+    require_squares(loss, targets, dtype)
+    target_mean, target_scale = (jnp.asarray(x, dtype) for x in targets[2:])
+    loss = loss.in_units(targets.scale) if scale_target else loss
+    design, mean, scale, constant = working_columns(X, weight, intercept=intercept, standardize=standardize)
+    return _Parts(
+        loss=jax.tree.map(lambda x: jnp.asarray(x, dtype), loss),
+        design=design,
+        y=loss.encode(targets.y, dtype),
+        weight=jnp.asarray(weight, dtype),
+        offset=jnp.asarray(targets.offset, dtype),
+        mean=mean,
+        scale=scale / target_scale if scale_target else scale,
+        constant=constant,
+        target_mean=target_mean,
+        target_scale=target_scale,
+        outputs=outputs,
+    )
 
 
 def require_problem(problem: Any, call: str) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear.data import array, features
@@ -15,7 +17,7 @@ from jaxreg.linear.design import design
 from jaxreg.linear.null_fit import Reference, reference, start_of_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import ProximalGradient, Solver, Status, iterate
-from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
+from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1, Penalty
 
@@ -29,8 +31,9 @@ class Solution(Module):
     """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
 
     `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped. `jax.jit(solution.predict)` compiles the
-    coefficients into the program as constants; `equinox.filter_jit(solution.predict)` traces them.
+    `steps` counts solver steps; `status` says why they stopped; `with_offset` says whether the problem had an
+    offset. `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
+    `equinox.filter_jit(solution.predict)` traces them.
     """
 
     coef: Array
@@ -41,6 +44,7 @@ class Solution(Module):
     steps: Array
     status: Status
     loss: Loss
+    with_offset: bool = eqx.field(static=True, default=False)
 
     @property
     def converged(self) -> Array:
@@ -48,11 +52,14 @@ class Solution(Module):
         return self.status == Status.converged
 
     def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The predictor z (n,) or (n, K) of new rows."""
-        return _linear(self.coef, self.intercept, X, offset)
+        """The predictor z (n,) or (n, K) of new rows, with their offset: one number or shaped like z.
+
+        ValueError where the fit had an offset and none is given; 0.0 predicts without one.
+        """
+        return add_offset(_linear(self.coef, self.intercept, X), offset, self.with_offset)
 
     def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The expected target of new rows: (n,), or (n, K) probabilities."""
+        """The expected target of new rows: (n,), or (n, K) probabilities; `offset` as in `linear`."""
         return self.loss.mean(self.linear(X, offset))
 
     def __str__(self) -> str:
@@ -64,13 +71,29 @@ class Solution(Module):
         )
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
-def _linear(coef: Array, intercept: Array, X: ArrayLike, offset: ArrayLike | None) -> Array:
+def _linear(coef: Array, intercept: Array, X: ArrayLike) -> Array:
     X = features(X)
     if X.ndim != 2 or X.shape[1] != coef.shape[0]:
         raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
-    z = design(X, coef.dtype).matmul(coef)
-    return z + intercept + (0.0 if offset is None else jnp.asarray(array("offset", offset), z.dtype))
+    return design(X, coef.dtype).matmul(coef) + intercept
+
+
+@on_auto_axes(replicated)
+def add_offset(z: Array, offset: ArrayLike | None, needed: bool, batch: int = 0) -> Array:
+    """Add the offset of its rows to a predictor; the first `batch` dimensions of z are not rows."""
+    if offset is None:
+        if needed:
+            raise ValueError(
+                "the fit had an offset, so predictions need that of the new rows: pass offset=, or offset=0.0"
+                " to predict without one"
+            )
+        return z
+    offset, shape = array("offset", offset), z.shape[batch:]
+    if np.shape(offset) not in ((), shape):
+        raise ValueError(f"offset has shape {np.shape(offset)}, wanted one number or {shape}")
+    return z + jnp.asarray(offset, z.dtype)
 
 
 def run(
@@ -95,6 +118,7 @@ def run(
         found.steps,
         found.status,
         problem.original_loss,
+        problem.with_offset,
     )
     return point, solution, found.rounds
 
@@ -124,6 +148,7 @@ def _solve(
     return run(problem, penalty, base, solver, start, tol, max_steps)[1]
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def solve(
     problem: Problem,
@@ -177,6 +202,7 @@ def _unpenalised_fit(problem: Problem, nothing: Penalty) -> tuple[Array, Array, 
     return *problem.to_original(change[0], intercept + change[1]), full & settled
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.

@@ -164,7 +164,9 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: 
     rows = [jnp.ones((outputs, int(problem.intercept), problem.shape[0]), problem.dtype)]
     rows.append(jnp.where(seen.T[..., None], problem.design.columns(columns).XT, 0.0))
     rows += [jax.vmap(problem.design.matmul)(others).transpose(2, 0, 1)] if size.others else []
-    q, mixing, error = jax.vmap(lambda rows: _orthonormal(rows, problem.weight))(jnp.concatenate(rows, axis=1))
+    q, mixing, error = jax.vmap(lambda rows: _orthonormal(rows, problem.weight))(
+        jnp.concatenate(rows, axis=1)
+    )
     return Basis(q, mixing, error, columns, others)
 
 
@@ -203,7 +205,7 @@ def gradient_noise(problem: Problem, z: Array) -> Scalar:
 
 
 class _Iterate(NamedTuple):
-    """Predictor, position, gradient and Newton step in the basis, loss, and rounding error of the gradient."""
+    """Predictor, position, gradient and Newton step in the basis, loss, rounding error of the gradient."""
 
     z: Array
     u: Array

@@ -190,9 +190,7 @@ class _Checks:
     def __call__(
         self, lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray, outside: np.ndarray
     ) -> Checked:
-        return Checked(
-            *map(np.asarray, _check(*self.fixed, lanes, coef, intercept, outside, *self.more))
-        )
+        return Checked(*map(np.asarray, _check(*self.fixed, lanes, coef, intercept, outside, *self.more)))
 
 
 def _begun(

@@ -14,14 +14,17 @@ What a combination such as `2.0 * p` or `p + q` can do depends on its parts, so 
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
-from jaxreg._tree import along, tree_sum, weights_of
+from jaxreg._tree import along, is_complex, is_weight, tree_sum, weights_of
 from jaxreg._types import ArrayLike, Params, Scalar
 
 __all__ = ["ConvexSeparablePenalty", "Penalty", "SeparablePenalty"]
@@ -35,11 +38,40 @@ class Blocks(NamedTuple):
     size: int
 
 
+def refuse_complex(penalty: "Penalty", params: Params) -> None:
+    """Raise TypeError for a complex leaf that the penalty does not leave out: no penalty is defined on it."""
+    leaves = jax.tree.leaves(params)
+    if not any(map(is_complex, leaves)):
+        return
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    for path, leaf, selected in zip(paths, leaves, penalty.selects(params), strict=True):
+        if selected and is_complex(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+            raise TypeError(
+                f"{type(penalty).__name__} got complex weights at {name} ({leaf.dtype}): penalise real and"
+                f" imaginary parts as a real array of shape {(*leaf.shape, 2)}, or leave them out with Masked"
+                " or Partition"
+            )
+
+
+def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a method whose first argument is a tree of weights: refuse complex ones, take any mesh."""
+    on_meshes = on_auto_axes(like_first)(method)
+
+    @wraps(method)
+    def call(self: "Penalty", *args: Any, **kwargs: Any) -> Any:
+        refuse_complex(self, args[0] if args else next(iter(kwargs.values()), None))
+        return on_meshes(self, *args, **kwargs)
+
+    return call
+
+
 class Penalty(Module):
     """Base of all penalties. Methods take and return pytrees shaped like the params.
 
-    Every leaf that is an array of floats is a weight; other leaves pass through. A field that may hold one
-    number per coordinate is declared with `per_coordinate()`.
+    Every leaf that is an array of floats is a weight. Complex arrays raise TypeError unless a mask leaves
+    them out; other leaves pass through. A field that may hold one number per coordinate is declared with
+    `per_coordinate()`.
 
     Compile a method with `equinox.filter_jit(penalty.prox)`, or pass the penalty as an argument of a jitted
     function: either way another λ compiles nothing. `jax.jit(penalty.prox)` makes constants of its numbers.
@@ -51,6 +83,16 @@ class Penalty(Module):
     >>> jax.jit(lambda penalty, w: penalty.prox(w, 1.0))(L1(0.5), jnp.array([2.0, 0.1])).tolist()
     [1.5, 0.0]
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the methods of every penalty, also of a user's own, refuse complex weights and take arrays on
+        meshes with explicit axes.
+        """
+        super().__init_subclass__(**kwargs)
+        for name in ("value", "prox", "conjugate", "dual_scale", "free"):
+            method = cls.__dict__.get(name)
+            if method is not None and not getattr(method, "__isabstractmethod__", False):
+                setattr(cls, name, _of_params(method))
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
@@ -114,6 +156,7 @@ class Penalty(Module):
         """The largest s ≤ 1 for which s·dual lies in the conjugate's domain; TypeError without one."""
         raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
+    @_of_params
     def free(self, direction: Params, at: Params | None = None) -> Params:
         """The part of a direction that the penalty does not see (its orthogonal projection): none.
 
@@ -132,7 +175,12 @@ class Penalty(Module):
 
     def covers(self, params: Params) -> list[bool]:
         """Per weight leaf, whether the penalty may depend on it."""
-        return [True] * len(weights_of(params)[0])
+        pairs = zip(self.selects(params), jax.tree.leaves(params), strict=True)
+        return [selected for selected, leaf in pairs if is_weight(leaf)]
+
+    def selects(self, params: Params) -> list[bool]:
+        """Per leaf of the params, weight or not, whether no mask of the penalty leaves it out."""
+        return [True] * len(jax.tree.leaves(params))
 
     def rows(self, params: Params) -> "list[SeparablePenalty] | None":
         """Per weight leaf, the separable penalty whose numbers line up with it; None where not separable."""

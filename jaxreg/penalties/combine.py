@@ -152,9 +152,9 @@ class Scaled(Combined):
         rows = self.penalty.rows(params)
         return rows and _same([rows], lambda column: _rows.scale(column[0], self.factor))
 
-    def covers(self, params: Params) -> list[bool]:
+    def selects(self, params: Params) -> list[bool]:
         """As the inner penalty."""
-        return self.penalty.covers(params)
+        return self.penalty.selects(params)
 
     def take(self, index: Array) -> Self:
         """Of the inner penalty."""
@@ -222,9 +222,9 @@ class Sum(Combined):
         """The rows of the parts, added leaf by leaf."""
         return _added(self.parts, params) if self.separable else None
 
-    def covers(self, params: Params) -> list[bool]:
-        """What any part covers."""
-        return [any(column) for column in zip(*(part.covers(params) for part in self.parts), strict=True)]
+    def selects(self, params: Params) -> list[bool]:
+        """What any part selects."""
+        return [any(column) for column in zip(*(part.selects(params) for part in self.parts), strict=True)]
 
     def take(self, index: Array) -> Self:
         """Of every part."""
@@ -328,9 +328,9 @@ class Named(Penalty):
         """As composed."""
         return self.made_of().blocks(params)
 
-    def covers(self, params: Params) -> list[bool]:
+    def selects(self, params: Params) -> list[bool]:
         """As composed."""
-        return self.made_of().covers(params)
+        return self.made_of().selects(params)
 
     def rows(self, params: Params) -> list[SeparablePenalty] | None:
         """As composed."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._tree import along, is_weight, weights_of
+from jaxreg._tree import along, is_complex, is_weight, weights_of
 from jaxreg._types import Params, Scalar
 from jaxreg.penalties import _rows
 from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
@@ -55,6 +55,11 @@ class Masked(Combined):
 
     def mask(self, params: Params) -> list[Any]:
         """Per weight leaf of the params a bool, or a boolean array of its shape or one per row."""
+        pairs = zip(self._full(params), jax.tree.leaves(params), strict=True)
+        return [_fitted(m, leaf) for m, leaf in pairs if is_weight(leaf)]
+
+    def _full(self, params: Params) -> list[Any]:
+        """Per leaf of the params, weight or not, what the mask holds there."""
         if self.form is not None:
             own = iter(self.arrays)
             structure, flags = self.form
@@ -75,8 +80,7 @@ class Masked(Combined):
                 f"the mask's structure {jax.tree.structure(tree)} is not a prefix of the params'"
                 f" {jax.tree.structure(params)}: give one boolean per leaf or subtree"
             ) from error
-        pairs = zip(jax.tree.leaves(full), jax.tree.leaves(params), strict=True)
-        return [_fitted(m, leaf) for m, leaf in pairs if is_weight(leaf)]
+        return jax.tree.leaves(full)
 
     def value(self, params: Params) -> Scalar:
         """The value of the selected coordinates."""
@@ -93,9 +97,9 @@ class Masked(Combined):
         pairs = zip(rows, self.mask(params), strict=True)
         return [(r if m else Elementary()) if isinstance(m, bool) else _rows.select(r, m) for r, m in pairs]
 
-    def covers(self, params: Params) -> list[bool]:
+    def selects(self, params: Params) -> list[bool]:
         """The leaves whose mask is not false."""
-        return [m is not False for m in self.mask(params)]
+        return [not (isinstance(m, bool | np.bool_) and not m) for m in self._full(params)]
 
     def take(self, index: Array) -> Self:
         """Of the inner penalty and of a mask with one entry per coordinate."""
@@ -109,14 +113,14 @@ class Masked(Combined):
 
     def _kept(self, params: Params) -> Params:
         """The params with None for the leaves that are not selected."""
-        leaves, put = weights_of(params)
-        mask = self.mask(params)
-        if not all(isinstance(m, bool) for m in mask):
+        leaves, structure = jax.tree.flatten(params)
+        if not all(isinstance(m, bool) for m in self.mask(params)):
             raise TypeError(
                 f"{type(self.penalty).__name__} is not separable: mask whole leaves by booleans, not parts of"
                 " them by arrays"
             )
-        return put([leaf if m else None for leaf, m in zip(leaves, mask, strict=True)])
+        pairs = zip(leaves, self.selects(params), strict=True)
+        return structure.unflatten([w if m or not _is_number(w) else None for w, m in pairs])
 
     def _merged(self, params: Params, new: Params, blank: Callable[[Array], Array]) -> Params:
         leaves, put = weights_of(params)
@@ -207,6 +211,10 @@ class Partition(Named):
                 f"Partition: no penalty for the label {unknown[0]!r}, there are"
                 f" {', '.join(map(repr, self.penalties))}: add it, or label the leaf None"
             )
+
+
+def _is_number(leaf: Any) -> bool:
+    return is_weight(leaf) or is_complex(leaf)
 
 
 class _Labelled:

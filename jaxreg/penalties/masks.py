@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxreg._tree import is_weight
+from jaxreg._tree import is_complex, is_weight
 from jaxreg._types import Params
 
 __all__ = ["by_path", "weights_only"]
@@ -15,10 +15,12 @@ __all__ = ["by_path", "weights_only"]
 def weights_only(params: Params) -> Params:
     """True for the leaves with two dimensions or more: weights are penalised, biases and scales are not.
 
+    Also true for complex ones, so that a penalty refuses them instead of leaving them out in silence.
+
     >>> weights_only({"w": jnp.ones((2, 2)), "b": jnp.ones(2)})
     {'b': False, 'w': True}
     """
-    return jax.tree.map(lambda leaf: is_weight(leaf) and leaf.ndim >= 2, params)
+    return jax.tree.map(lambda leaf: (is_weight(leaf) or is_complex(leaf)) and leaf.ndim >= 2, params)
 
 
 def by_path(pattern: str) -> Callable[[Params], Params]:

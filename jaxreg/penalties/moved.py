@@ -68,9 +68,9 @@ class Toward(Penalty):
         """Of the inner penalty."""
         return self.penalty.free(direction, None if at is None else self._shifted(at, -1))
 
-    def covers(self, params: Params) -> list[bool]:
+    def selects(self, params: Params) -> list[bool]:
         """As the inner penalty."""
-        return self.penalty.covers(params)
+        return self.penalty.selects(params)
 
     def rows(self, params: Params) -> list[SeparablePenalty] | None:
         """The inner rows, shifted."""

@@ -1,14 +1,18 @@
 """Designs: the same matrix, however it is kept."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxreg as jr
 from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized, as_array, design
 from jaxreg.linear.design import dense as dense_module
+from tests.members import devices
 
 
 def test_every_design_is_the_same_matrix():
@@ -124,6 +128,59 @@ def test_arrays_of_numpy_within_a_trace():
 
     np.testing.assert_allclose(jax.jit(fit)(0.1), fit(0.1), atol=1e-12)
     assert jax.vmap(fit)(jnp.array([0.1, 0.2])).shape == (2, 5)
+
+
+# ---------------------------------------------------------------- rows spread over devices
+
+
+def spread(kind):
+    """Data of 40 rows on a mesh of two devices: X, y, sample weights, offset."""
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(kind,), devices=devices(2).devices.ravel())
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    data = X, X[:, 0] + 0.1 * rng.normal(size=40), rng.random(40), 0.1 * rng.normal(size=40)
+    place = NamedSharding(mesh, PartitionSpec("rows"))
+    return mesh, data, [jax.device_put(x, place) for x in data]
+
+
+def problem(X, y, weight, offset, **options):
+    return jr.Problem(jr.losses.SquaredError(), X, y, sample_weight=weight, offset=offset, **options)
+
+
+def solved(*data):
+    """All that is asked of a problem, and a result that meets arrays of the user."""
+    here = problem(*data, standardize=True)
+    fit = jr.solve(here, jr.L1(0.1), throw=False)
+    path = jr.path(here, jr.L1, [0.2, 0.1], mode="batched")
+    certificate = jr.certify(here, jr.L1(0.1), fit.coef, fit.intercept)
+    rest = path.predict(data[0], data[3]), certificate, here.value(here.predictor(fit.coef, fit.intercept))
+    return fit.coef, fit.predict(data[0], data[3]) - data[1], rest
+
+
+@pytest.mark.parametrize("context", [False, True], ids=["no context", "set_mesh"])
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+def test_results_meet_the_arrays_of_the_user(kind, context):
+    """Traced, not compiled: on explicit axes tracing finds whatever has no rule for its sharding."""
+    mesh, _, data = spread(kind)
+    with jax.set_mesh(mesh) if context else contextlib.nullcontext():
+        coef, residual, _ = jax.eval_shape(solved, *data)
+    assert coef.shape == (3,) and residual.shape == (40,)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+def test_a_problem_whose_rows_are_spread(kind):
+    mesh, data, placed = spread(kind)
+    here = problem(*placed)
+    X = here.design.inner.X
+    for x in (X, here.y, here.weight, here.offset):
+        assert {shard.data.shape[0] for shard in x.addressable_shards} == {20}
+    fit = jr.solve(here, jr.SquaredL2(0.5), tol=1e-12)
+    centred = data[0] - np.average(data[0], axis=0, weights=data[2])
+    weight, target = data[2] / data[2].sum(), data[1] - data[3]
+    gram = (centred.T * weight) @ centred + 0.5 * np.eye(3)
+    np.testing.assert_allclose(fit.coef, np.linalg.solve(gram, (centred.T * weight) @ target), atol=1e-5)
+    with jax.set_mesh(mesh):
+        assert (fit.coef + 0 * jnp.ones(3)).shape == (3,) and bool(fit.converged)
 
 
 # ---------------------------------------------------------------- sparse

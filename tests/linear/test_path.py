@@ -1,5 +1,6 @@
 """Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from sklearn.datasets import load_diabetes, load_wine
 
 import jaxreg as jr
-from tests.members import devices
+from jaxreg.linear import grid
+from jaxreg.linear.null_fit import reference
+from tests.members import LOSSES, devices
 
 rng = np.random.default_rng(5)
 X = rng.normal(size=(50, 8))
@@ -98,6 +101,40 @@ def test_lambda_max_with_offsets_of_a_population():
     null = population * deaths.sum() / population.sum()
     expected = np.abs((features.astype(float) - features.mean(0)).T @ (deaths - null) / 100).max()
     np.testing.assert_allclose(jr.lambda_max(here, jr.L1), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6])
+@pytest.mark.parametrize("name", ["Huber", "Logistic"])
+def test_lambda_max_with_extreme_offsets_is_right_or_refused(name, size):
+    """The intercept of the null fit is the root of a monotone function, found here by bisection."""
+    rng = np.random.default_rng(0)
+    offset, y = size * rng.normal(size=50), (X[:, 0] > 0).astype(float)
+    here = jr.Problem(LOSSES[name], X, y, offset=offset)
+    mean = np.tanh if name == "Logistic" else lambda z: np.clip(z, -1.0, 1.0)
+    residual = (lambda z: (1 + mean(z / 2)) / 2 - y) if name == "Logistic" else (lambda z: mean(z - y))
+    low, high = -10 * size - 10, 10 * size + 10
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if residual(offset + middle).sum() < 0 else (low, middle)
+    expected = np.abs((X - X.mean(axis=0)).T @ residual(offset + high)).max() / 50
+    try:
+        found = float(jr.lambda_max(here, jr.L1))
+    except ValueError as error:
+        assert "null fit did not converge" in str(error)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
+def test_a_null_fit_that_did_not_converge_is_refused(monkeypatch):
+    """Whatever the solvers leave: the check is of the gradient, not of their word."""
+    here, penalty = PROBLEMS["logistic"], jr.L1(1e6)
+    base = reference(here, here.working_penalty(penalty))
+    wrong = eqx.tree_at(lambda base: base.intercept, base, base.intercept + 1.0)
+    monkeypatch.setattr(grid, "reference", lambda *_: wrong)
+    monkeypatch.setattr(grid, "_constrained", lambda *_: wrong)
+    with pytest.raises(ValueError, match=r"null fit did not converge.*give lambdas") as caught:
+        jr.path(here, jr.L1, num=3)
+    assert "\n" not in str(caught.value)
 
 
 def null(problem):

@@ -1,6 +1,7 @@
 """Solutions: agreement with peers and published numbers, certificates on random problems, bad input."""
 
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,9 @@ from sklearn import linear_model
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import jaxreg as jr
+from jaxreg.linear.path import Path
+from jaxreg.linear.solve import Solution
+from jaxreg.linear.solvers import Status
 from tests.members import LOSSES, targets
 
 KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
@@ -237,3 +241,32 @@ def test_not_a_penalty():
         jr.path(problem, lambda lam: lam, [0.1])
     with pytest.raises(RuntimeError, match="did not reach"):
         jr.solve(problem, jr.L1(1e-3), tol=1e-14, max_steps=1)
+
+
+@pytest.mark.parametrize("outputs", [(), (3,)])
+def test_a_fit_with_offset_does_not_predict_without_one(outputs):
+    """Tracing alone tells what a solution carries; predictions are checked on one made by hand."""
+    rng = np.random.default_rng(0)
+    X, coef, offset = rng.normal(size=(5, 2)), rng.normal(size=(2, *outputs)), rng.normal(size=(5, *outputs))
+    zero = np.zeros(())
+    one = Solution(coef, np.ones(outputs), *[zero] * 4, Status.converged, SQUARED, with_offset=True)
+    more = [np.stack([x, x]) for x in (zero, coef, np.ones(outputs), *[zero] * 4)]
+    both = Path(*more, jax.vmap(lambda _: Status.converged)(np.zeros(2)), SQUARED, more[0], "", "", True)
+    for fit in (one, both):
+        for call in (fit.linear, fit.predict):
+            with pytest.raises(ValueError, match=r"pass offset=, or offset=0\.0") as caught:
+                call(X)
+            assert "\n" not in str(caught.value)
+        z = np.broadcast_to(X @ coef + 1.0, fit.linear(X, offset=0.0).shape)
+        np.testing.assert_allclose(fit.predict(X, 0.0), z)
+        np.testing.assert_allclose(fit.predict(X, offset), z + offset)
+        with pytest.raises(ValueError, match="offset has shape"):
+            fit.predict(X, offset[:, None])
+
+    def fits(given):
+        here = jr.Problem(SQUARED, X, np.zeros((5, *outputs)), offset=given)
+        return jr.solve(here, jr.L1(0.1)), jr.path(here, jr.L1, [0.2, 0.1])
+
+    for fit in eqx.filter_eval_shape(fits, jnp.asarray(offset)):
+        assert fit.with_offset
+    assert not any(fit.with_offset for fit in eqx.filter_eval_shape(fits, None))

@@ -1,4 +1,4 @@
-"""Directions without a penalty: their basis, the fit along them, and certificates that charge what is left."""
+"""Directions without a penalty: their basis, the fit along them, certificates that charge what is left."""
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,7 @@ def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
     problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=kind != "scales")
     nothing = problem.working_penalty(jr.L1(0.0))
     assert capacity(problem, nothing) == Capacity(5, 0)
-    basis = jax.jit(orthonormal_basis, static_argnums=2)(
-        problem, nothing, Capacity(5, 0), problem.zeros()[0]
-    )
+    basis = jax.jit(orthonormal_basis, static_argnums=2)(problem, nothing, Capacity(5, 0), problem.zeros()[0])
     q, weight = np.asarray(basis.q[0], float), np.asarray(problem.weight, float)
     there = np.asarray(basis.error[0]) > 0
     assert there.sum() == (5 if kind == "dependent" else 6)

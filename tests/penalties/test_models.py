@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from tests.members import P
+from tests.members import COMBINED, MEMBERS, P
 
 masks = P.masks
 
@@ -175,3 +175,54 @@ def test_no_weights_at_all_is_an_error():
     for tree in ({}, {"n": jnp.arange(3)}, [1.0, 2], None):
         with pytest.raises(TypeError, match="no array of floats"):
             jr.L1(1.0).value(tree)
+
+
+COMPLEX = {"a": jnp.ones((3, 2)), "c": {"z": jnp.ones((2, 2), complex)}}
+REAL_ONLY = {"a": True, "c": False}
+
+
+def refusing(penalty, params):
+    """The methods of a penalty, each to be called on params."""
+    methods = [penalty.value, lambda w: penalty.prox(w, 1.0)]
+    if penalty.has_conjugate:
+        methods += [penalty.conjugate, penalty.dual_scale, penalty.free]
+    return [lambda method=method: method(params) for method in methods]
+
+
+@pytest.mark.parametrize("name", [n for n in MEMBERS if n not in COMBINED])
+def test_complex_weights_are_refused(name):
+    penalty = MEMBERS[name].example((3, 2))
+    mixed = (penalty + P.SquaredL2(0.1), 2.0 * penalty, P.Masked(penalty, P.masks.by_path("z")))
+    everywhere = P.Partition({"x": penalty, "y": P.L1(1.0)}, {"a": "x", "c": "y"})
+    for whole in (penalty, *mixed, everywhere):
+        for call in refusing(whole, COMPLEX):
+            with pytest.raises(TypeError, match=r"complex weights at c/z .* \(2, 2, 2\).* Masked") as caught:
+                call()
+            assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match="complex weights at params"):
+        penalty.prox(jnp.ones((3, 2), "complex64"), 1.0)
+
+
+@pytest.mark.parametrize("name", [n for n in MEMBERS if n not in (*COMBINED, "Toward")])
+def test_a_mask_may_leave_complex_weights_out(name):
+    penalty = MEMBERS[name].example((3, 2))
+    masked = P.Masked(penalty, REAL_ONLY)
+    for whole in (masked, 1.0 * masked, P.Partition({"x": penalty}, {"a": "x", "c": None})):
+
+        def untouched(w, whole=whole):
+            out = whole.prox(w, 1.0)
+            assert out["c"]["z"] is w["c"]["z"] and out["a"] is not w["a"]
+            return whole.value(w)
+
+        assert jax.eval_shape(untouched, COMPLEX).shape == ()
+
+
+def test_the_values_beside_complex_weights():
+    for whole in (P.Masked(P.L1(0.5), REAL_ONLY), P.Partition({"x": P.L1(0.5)}, {"a": "x", "c": None})):
+        assert float(whole.value(COMPLEX)) == 3.0
+        np.testing.assert_array_equal(whole.prox(COMPLEX, 1.0)["a"], np.full((3, 2), 0.5))
+
+
+def test_ready_masks_do_not_hide_complex_weights():
+    with pytest.raises(TypeError, match="complex weights at c/z"):
+        P.Masked(P.L1(1.0), masks.weights_only).value(COMPLEX)

@@ -92,6 +92,15 @@ class Model:
         penalty = (self.slope[:, None] * np.abs(w)).sum() + (self.curve[:, None] * w**2).sum() / 2
         return loss + penalty + (self.group * self.norms(w)).sum()
 
+    def recentred(self, w: np.ndarray, b: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """The intercept moved towards its best by at most its own rounding, for terms as large as `size`."""
+        with np.errstate(all="ignore"):
+            first, second = self.slopes(self.predictor(w, b))
+            bend = self.weight @ np.abs(np.trace(second, axis1=1, axis2=2))
+            shift = self.weight @ first / (bend if bend > 0 else 1)
+        bound = 4 * Real(self.eps) * size
+        return b - np.clip(np.where(np.isfinite(shift), shift, 0), -bound, bound)
+
     def polish(self, w: np.ndarray, b: np.ndarray, allowed: np.ndarray, rounds: int = 60) -> Real:
         """The lowest objective found from a point, among coordinates that are `allowed` to move."""
         w, b = w.astype(Real), b.astype(Real)
@@ -197,16 +206,20 @@ def model(case: Case, lam: float) -> Model:
     )  # fmt: skip
 
 
-def working(case: Case, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients and intercept on the scale of the data, as those of the model."""
+def working(case: Case, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Coefficients and intercept on the scale of the data, as those of the model.
+
+    The third is the size of the terms whose sum is the intercept on the scale of the data.
+    """
     X, weight = case.X.astype(Real), case.weight.astype(Real)
     weight = weight / weight.sum()
     mean = weight @ X
     scale = np.sqrt(weight @ (X - mean) ** 2) if case.standardize else np.ones(X.shape[1], Real)
     w = np.asarray(coef).astype(Real).reshape(X.shape[1], -1)
-    b = np.asarray(intercept).astype(Real).reshape(-1) + mean @ w
-    w = w * np.where(scale > 0, scale, 1)[:, None]
-    return (np.diff(w, axis=0, prepend=0) if case.kind == "chain" else w), b
+    b = np.asarray(intercept).astype(Real).reshape(-1)
+    size = np.abs(b) + np.abs(mean) @ np.abs(w)
+    b, w = b + mean @ w, w * np.where(scale > 0, scale, 1)[:, None]
+    return (np.diff(w, axis=0, prepend=0) if case.kind == "chain" else w), b, size
 
 
 def _solve(A: np.ndarray, b: np.ndarray, eps: float) -> np.ndarray:

@@ -149,7 +149,9 @@ def _targets(rng: np.random.Generator, loss: str, z: np.ndarray) -> np.ndarray:
         y[:3] = 0, 1, 2
         return y
     if loss == "Poisson":
-        y = rng.poisson(10 ** rng.choice([0.0, 1.0, 3.0, 6.0]) * np.exp(0.5 * np.clip(z, -3, 3))).astype(float)
+        y = rng.poisson(10 ** rng.choice([0.0, 1.0, 3.0, 6.0]) * np.exp(0.5 * np.clip(z, -3, 3))).astype(
+            float
+        )
         y[0] += 1
         return y
     return z + rng.choice([0.0, 0.1, 1.0]) * rng.normal(size=n)

@@ -190,8 +190,8 @@ def _begin(
 ) -> tuple[Array, Array]:
     """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
 
-    A constant column feels no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions
-    may be as good as dependent, which first-order steps take forever to tell.
+    A constant column feels no gradient: it stays unless the penalty wants it elsewhere. Unpenalised
+    directions may be nearly dependent, where first-order steps take forever.
     """
     coef, intercept = start
     still = problem.constant if coef.ndim == 1 else problem.constant[:, None]

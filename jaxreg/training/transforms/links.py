@@ -14,9 +14,9 @@ import optax
 from jaxtyping import Array
 
 from jaxreg._fields import number, require_scalar
-from jaxreg._tree import is_weight, weights_of
+from jaxreg._tree import is_complex, is_weight, weights_of
 from jaxreg._types import ArrayLike, Params
-from jaxreg.penalties.base import Penalty
+from jaxreg.penalties.base import Penalty, refuse_complex
 from jaxreg.penalties.masked import Masked
 from jaxreg.penalties.separable import SquaredL2
 
@@ -93,12 +93,14 @@ def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationEx
     if not callable(lam):
         require_scalar("lam", number(lam))
     masked = None if mask is None else Masked(SquaredL2(1.0), mask)
+    penalty = SquaredL2(1.0) if masked is None else masked
 
     def init(params: Params) -> DecayState:
         return DecayState(jnp.zeros((), jnp.int32))
 
     def update(updates: Any, state: DecayState, params: Any = None, **extra: Any) -> tuple[Any, DecayState]:
         _needs(params, "decay")
+        refuse_complex(penalty, params)
         scale = at(factor, state.count) * at(lam, state.count)
         kept = iter(masked.mask(params) if masked is not None else [])
 
@@ -168,7 +170,13 @@ def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Par
     """
     checked(penalty)
     new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
-    return jax.tree.map(lambda w, n: n.astype(w.dtype) if is_weight(w) else w, params, new)
+
+    def assigned(w: Any, u: Any, n: Any) -> Any:
+        if is_complex(w):  # left out by the penalty's mask
+            return w if u is None else (w + u).astype(w.dtype)
+        return n.astype(w.dtype) if is_weight(w) else w
+
+    return jax.tree.map(assigned, params, updates, new, is_leaf=_is_none)
 
 
 def require_last(state: Any) -> None:
@@ -247,6 +255,7 @@ def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = 
     like = updates if like is None else like
     _needs(params, "proximal step")
     moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
+    refuse_complex(penalty, moved)
     if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
         # The part of a partition that no leaf belongs to.
         return jax.tree.map(lambda u, as_: u.astype(as_.dtype), updates, like)

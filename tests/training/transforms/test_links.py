@@ -231,3 +231,42 @@ def test_a_leaf_without_an_update():
     updates, _ = link.update(moves, link.init(params), params)
     assert updates["b"] is None
     np.testing.assert_array_equal(updates["a"], -1.0)
+
+
+COMPLEX = {"a": jnp.ones(3), "z": jnp.full(2, 1.0 + 1.0j)}
+REAL_ONLY = {"a": True, "z": False}
+TAKES = {
+    name: lambda p, name=name: getattr(T, name)(0.5, p) for name in T.__all__ if name.startswith("proximal_")
+}
+TAKES["link"] = lambda p: T.proximal(p, 0.5)
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_complex_weights(name):
+    """Refused where the penalty sees them; where its mask leaves them out they move by their own update."""
+    optimizer = TAKES[name](jr.L1(0.1))
+    with pytest.raises(TypeError, match="complex weights at z"):
+        jax.eval_shape(optimizer.update, COMPLEX, optimizer.init(COMPLEX), COMPLEX)
+    optimizer = TAKES[name](jr.Masked(jr.L1(0.1), REAL_ONLY))
+
+    def moved(w):
+        return optimizer.update(w, optimizer.init(w), w)[0]
+
+    updates = jax.eval_shape(moved, COMPLEX)
+    assert updates["z"].dtype == COMPLEX["z"].dtype and updates["a"].dtype == COMPLEX["a"].dtype
+
+
+@pytest.mark.parametrize("make", [T.l2_decay, lambda lam, mask=None: T.decoupled_l2_decay(lam, 0.5, mask)])
+def test_complex_weights_are_not_left_undecayed(make):
+    with pytest.raises(TypeError, match="complex weights at z"):
+        make(0.5).update(COMPLEX, make(0.5).init(COMPLEX), COMPLEX)
+    link = make(0.5, REAL_ONLY)
+    updates, _ = link.update(COMPLEX, link.init(COMPLEX), COMPLEX)
+    np.testing.assert_array_equal(updates["z"], COMPLEX["z"])
+
+
+def test_apply_prox_moves_what_a_mask_leaves_out():
+    penalty = jr.Masked(jr.L1(1.0), REAL_ONLY)
+    out = T.apply_prox(COMPLEX, jax.tree.map(lambda w: -0.5 * w, COMPLEX), penalty, 0.25)
+    np.testing.assert_array_equal(out["a"], np.full(3, 0.25))
+    np.testing.assert_array_equal(out["z"], 0.5 * np.asarray(COMPLEX["z"]))
