@@ -52,11 +52,13 @@ class DenseDesign(Design):
         high = jnp.max(jnp.where(counts, X, -jnp.inf), axis=0)
 
         def centred_mean(anchor: Array, unit: Array) -> Array:
-            return _over_rows(weight, X, lambda X: (X - anchor) / unit)
+            return _over_rows(weight, X, lambda X: (X - anchor) * (1 / unit))
 
         def variance(anchor: Array, unit: Array, mean: Array) -> Array:
             # A sample of weight 0 may be so far off that its square is infinite.
-            return _over_rows(weight, X, lambda X: jnp.where(counts, (X - anchor) / unit - mean, 0.0) ** 2)
+            return _over_rows(
+                weight, X, lambda X: jnp.where(counts, (X - anchor) * (1 / unit) - mean, 0.0) ** 2
+            )
 
         return Moments.of(low, high, centred_mean, variance)
 
