@@ -30,9 +30,10 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
         return batch(shared, each)
     count = jax.tree.leaves(each)[0].shape[0]
     rows = np.minimum(np.arange(count + -count % mesh.size), count - 1)
-    flat = Mesh(mesh.devices.ravel(), ("lanes",))
-    split, same = PartitionSpec("lanes"), PartitionSpec()
-    run = jax.shard_map(batch, mesh=flat, in_specs=(same, split), out_specs=split, check_vma=False)
+    # The names of the mesh are kept: it may be the one in context, on automatic axes.
+    auto = Mesh(mesh.devices, mesh.axis_names)
+    split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
+    run = jax.shard_map(batch, mesh=auto, in_specs=(same, split), out_specs=split, check_vma=False)
     out = run(shared, jax.tree.map(lambda x: jnp.asarray(x)[rows], each))
     return jax.tree.map(lambda x: x[:count], out)
 

@@ -10,7 +10,7 @@ import jaxreg as jr
 from jaxreg.linear.path import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
-from tests.members import LOSSES, MEMBERS, PENALTIES
+from tests.members import LOSSES, MEMBERS, PENALTIES, problem
 
 NAMES = [n for n in PENALTIES if n.split(" ")[0] in MEMBERS and "+" not in n] + ["2 L1", "GroupL2 + L1"]
 W = jnp.array([3.0, -0.5, 0.0])
@@ -31,6 +31,14 @@ def test_methods_of_losses_under_jit(name):
     for method in (LOSSES[name].value, LOSSES[name].gradient, LOSSES[name].mean):
         arguments = (z,) if method.__name__ == "mean" else (z, y)
         assert jax.eval_shape(jax.jit(method), *arguments).shape[0] == 4
+
+
+def test_methods_of_problems_under_jit():
+    here = problem("Logistic")
+    coef, intercept = here.zeros()
+    z = jax.eval_shape(jax.jit(here.predictor), coef, intercept)
+    assert z.shape == (60,) and jax.eval_shape(jax.jit(here.value), z).shape == ()
+    assert jax.eval_shape(jax.jit(here.residual), z).shape == z.shape
 
 
 def test_the_values_are_those_of_the_method():

@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from jaxreg._fields import holds, require
 from jaxreg._meshes import on_auto_axes, spec_of
+from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
 from jaxreg.linear import data
 from jaxreg.linear.design import Design
@@ -29,7 +30,7 @@ from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenal
 __all__ = ["Problem", "require_problem"]
 
 
-class Problem(eqx.Module):
+class Problem(Module):
     """Loss, features X (n, p), targets y, sample weights and offset.
 
     Data are arrays, nested lists, pandas, polars or pyarrow tables; X may also be a `scipy.sparse` matrix or
@@ -219,8 +220,9 @@ class _Parts(NamedTuple):
 def _by_rows(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
     """Lay out the parts of a problem as its data: what has one entry per row is spread as the rows are."""
     _, X, y = args
-    spec = spec_of(X) if isinstance(X, jax.Array) else PartitionSpec()
-    rows = next((s[0] for s in (spec, spec_of(y) if isinstance(y, jax.Array) else ()) if len(s)), None)
+    spec, of_y = (spec_of(x) if isinstance(x, jax.Array) else PartitionSpec() for x in (X, y))
+    first = spec or of_y
+    rows = first[0] if len(first) else None
 
     def one(x: Array) -> PartitionSpec:
         if x.shape == np.shape(X):

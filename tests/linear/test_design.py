@@ -168,6 +168,17 @@ def test_results_meet_the_arrays_of_the_user(kind, context):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+def test_a_batch_over_the_mesh_in_context(kind):
+    mesh, _, data = spread(kind)
+
+    def coef(*data):
+        return jr.path(problem(*data), jr.L1, [0.2, 0.1], mesh=mesh).coef
+
+    with jax.set_mesh(mesh):
+        assert jax.eval_shape(coef, *data).shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
 def test_a_problem_whose_rows_are_spread(kind):
     mesh, data, placed = spread(kind)
     here = problem(*placed)
