@@ -83,15 +83,16 @@ def _solve(case: Any, lambdas: np.ndarray, jr: Any) -> tuple[np.ndarray, np.ndar
     return np.asarray(last.coef), np.asarray(last.intercept), float(last.gap), bool(last.converged)
 
 
-def run(dtype: str, first: int, count: int) -> list[dict[str, Any]]:
-    """Judge `count` problems; programs are dropped now and then, since each keeps memory."""
+def run(dtype: str, first: int, count: int) -> None:
+    """Judge `count` problems, one line of JSON each; programs are dropped now and then, for their memory."""
     import jax
 
-    rows, start = [], time.monotonic()
+    start = time.monotonic()
     for k, seed in enumerate(range(first, first + count)):
-        rows.append(judge(seed, dtype))
-        if rows[-1]["verdict"] == "false":
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        row = judge(seed, dtype)
+        print(json.dumps(row), flush=True)
+        if row["verdict"] == "false":
+            print(json.dumps(row), file=sys.stderr, flush=True)
         if k % 100 == 99:
             print(
                 f"{dtype}: {k + 1} of {count}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True
@@ -99,7 +100,6 @@ def run(dtype: str, first: int, count: int) -> list[dict[str, Any]]:
         maps = Path("/proc/self/maps")
         if k % 20 == 19 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
             jax.clear_caches()
-    return rows
 
 
 def table(rows: list[dict[str, Any]], key: str) -> list[str]:
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=DTYPES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(run(options.worker, options.first, options.count)))
+        run(options.worker, options.first, options.count)
         return
     command = [sys.executable, "-m", __spec__.name.removesuffix(".__main__"), "--count", str(options.count)]
     command += ["--first", str(options.first)]
@@ -136,7 +136,7 @@ def main() -> None:
             )
         )
     outputs = [worker.communicate()[0] for worker in workers]
-    rows = [row for output in outputs for row in json.loads(output)]
+    rows = [json.loads(line) for output in outputs for line in output.splitlines()]
     tables = {key: table(rows, key) for key in ("loss", "design", "penalty", "solver", "lam")}
     for lines in tables.values():
         print("\n".join(lines), end="\n\n")
