@@ -19,7 +19,7 @@ from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.null_fit import reference
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.solve import MAX_STEPS, Solution, add_offset, run, tolerance
+from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, add_offset, run, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.unpenalised import capacity
@@ -252,9 +252,6 @@ def path(
 
 
 _FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
-#: More outputs times features than this, and the matrices of Newton's method are too large for several
-#: outputs.
-_UNKNOWNS = 1000
 
 
 def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | None) -> tuple[bool, str]:
@@ -271,7 +268,7 @@ def _screened(here: tuple[Problem, PenaltyGrid], mode: str, solver: Solver | Non
         return False, f"{name} on all columns: under a trace there is one compiled shape"
     if not accepts(grid.at(0), coef):
         return False, f"{name} on all columns: the penalty couples all coordinates"
-    if coef.ndim == 2 and coef.size > _UNKNOWNS and solver is None:
+    if coef.ndim == 2 and coef.size > MAX_UNKNOWNS and solver is None:
         return False, f"{name} on all columns: {coef.size} unknowns for {coef.shape[1]} outputs"
     return True, "Newton on working sets: a warm path of a penalty on coordinates, groups or rows"
 

@@ -270,3 +270,19 @@ def test_a_fit_with_offset_does_not_predict_without_one(outputs):
     for fit in eqx.filter_eval_shape(fits, jnp.asarray(offset)):
         assert fit.with_offset
     assert not any(fit.with_offset for fit in eqx.filter_eval_shape(fits, None))
+
+
+def test_newton_takes_over_where_proximal_gradient_is_slow():
+    """By default and on concrete data alone; a solver that is asked for stays, and so does the step limit."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 8)) * 10.0 ** np.linspace(-1, 2, 8)
+    y = rng.poisson(np.exp(X[:, 0] * 5 + X[:, 7] / 200)).astype(float)
+    problem, penalty = jr.Problem(jr.losses.Poisson(), X, y), elementary(8, 1e-3)
+    slow = jr.solve(problem, penalty, solver=jr.ProximalGradient(), max_steps=1500, throw=False)
+    assert not bool(slow.converged)
+    fit = jr.solve(problem, penalty)
+    assert bool(fit.converged) and 1000 < int(fit.steps) < 1100
+    short = jr.solve(problem, penalty, max_steps=900, throw=False)
+    assert not bool(short.converged) and int(short.steps) == 900
+    under_trace = jax.jit(lambda penalty: jr.solve(problem, penalty, max_steps=1500, throw=False).steps)
+    assert int(under_trace(penalty)) == 1500
