@@ -51,10 +51,11 @@ class Case:
 
     def problem(self) -> jr.Problem:
         """The problem as a user states it."""
-        options: dict[str, Any] = {"sample_weight": self.weight, "standardize": self.standardize}
-        if self.offset.any():
-            options["offset"] = self.offset
-        return jr.Problem(LOSSES[self.loss](), self.X, self.y, **options)
+        loss = LOSSES[self.loss]()
+        offset = np.repeat(self.offset[:, None], 3, axis=1) if self.loss == "Multinomial" else self.offset
+        return jr.Problem(
+            loss, self.X, self.y, sample_weight=self.weight, offset=offset, standardize=self.standardize
+        )
 
     def family(self, lam: Any) -> jr.penalties.Penalty:
         """The penalty at a strength λ."""
@@ -83,7 +84,7 @@ def draw(seed: int, dtype: str) -> Case:
     weight = np.ones(n) if rng.random() < 0.6 else rng.exponential(size=n) * (rng.random(n) < 0.9)
     weight[:4] = 1.0
     offset = np.zeros(n)
-    if loss not in ("Multinomial",) and rng.random() < 0.2:
+    if rng.random() < 0.2:
         offset = rng.normal(size=n)
     count = p // _GROUP if kind == "group" else p
     factors = np.ones(count)
