@@ -6,10 +6,11 @@ point of a certificate minimise the loss over that span. In the columns themselv
 as they are (age, age², age³; two features correlated at 0.999999), so it is done in an orthonormal basis Q of
 the span under the sample weights, where a Newton system has the condition of the loss's curvatures alone.
 
-Q comes from the Gram matrix of the columns, scaled to norm 1, and its eigenvectors, applied twice: the first
-pass resolves singular values σ down to √eps, the second, on the result of the first, down to about eps
-(the idea of CholeskyQR2, Yamamoto et al. 2015, with eigenvectors because columns may be dependent). It takes
-matrix products only, of one shape, on any device and under vmap.
+Q comes from the Gram matrix of the columns, scaled to norm 1, and its eigenvectors, applied three times: the
+first pass resolves singular values σ down to √eps, the second, on the result of the first, down to about eps,
+and the third tells which of the smallest are rounding (the idea of CholeskyQR2, Yamamoto et al. 2015, with
+eigenvectors because columns may be dependent). It takes matrix products of one shape, on any device and under
+vmap. Columns that differ from dependent ones by the rounding of the dtype count as dependent.
 """
 
 from typing import NamedTuple
@@ -32,8 +33,8 @@ __all__ = ["Basis", "Capacity", "Refit", "capacity", "gradient_noise", "orthonor
 _KNOWN, _TRACED = 1024, 64
 #: Directions other than columns that a basis has room for.
 _OTHERS = 4
-#: Singular values below this many eps·√m belong to directions that are dependent up to rounding.
-_DEPENDENT = 12.0
+#: Squared length after two passes below which a direction is dependent: its σ is below 2·√m·eps.
+_DEPENDENT = 0.25
 #: Rounding errors in a residual: of the predictor, the mean, the difference, the product, the sum.
 _ROUNDINGS = 4.0
 
@@ -180,18 +181,23 @@ def _orthonormal(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tuple
     unit = unit / jnp.where(norm > 0, norm, 1.0)
     rows = unit[:, None] * rows
 
-    def eigen(rows: Array) -> tuple[Array, Array]:
-        return jnp.linalg.eigh((rows * weight) @ rows.T)
-
-    least = 8 * m * eps
-    squared, vectors = eigen(rows)
-    first = vectors.T / jnp.sqrt(jnp.maximum(squared, least))[:, None]
-    squared, vectors = eigen(first @ rows)
-    # The second pass sees σ² in units of the least of the first, with an error of a few eps.
-    kept = squared > _DEPENDENT**2 * m * eps**2 / least
-    scale = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, squared, 1.0)), 0.0)
-    mixing = scale[:, None] * (vectors.T @ first)
+    mixing = jnp.eye(m, dtype=rows.dtype)
+    for least in (8 * m * eps, 2 * eps):
+        # Below `least` an eigenvalue is rounding; the next pass measures these directions anew.
+        squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
+        mixing = (vectors.T @ mixing) / jnp.sqrt(jnp.maximum(squared, least))[:, None]
+    # Directions with σ below 4·√m·eps are still shorter than 1; half as short, they are rounding, which must
+    # not be mixed with the others.
+    there = jnp.sum(weight * (mixing @ rows) ** 2, axis=1) > _DEPENDENT
+    mixing = jnp.where(there[:, None], mixing, 0.0)
+    squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
+    scale = jnp.where(squared > 0.5 * _DEPENDENT, 1 / jnp.sqrt(jnp.maximum(squared, 0.5 * _DEPENDENT)), 0.0)
+    mixing = scale[:, None] * (vectors.T @ mixing)
     return mixing @ rows, mixing * unit, jnp.sqrt(jnp.sum(mixing**2, axis=1))
+
+
+def _gram(rows: Array, weight: Array) -> Array:
+    return (rows * weight) @ rows.T
 
 
 def gradient_noise(problem: Problem, z: Array) -> Scalar:

@@ -234,7 +234,7 @@ def _solve(A: np.ndarray, b: np.ndarray, eps: float) -> np.ndarray:
     L, used = np.zeros_like(A), np.zeros(size, bool)
     for j in range(size):
         pivot = A[j, j] - L[j, :j] @ L[j, :j]
-        if pivot > size * (12 * eps) ** 2:
+        if pivot > size * (6 * eps) ** 2:
             used[j] = True
             L[j, j] = np.sqrt(pivot)
             L[j + 1 :, j] = (A[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]
