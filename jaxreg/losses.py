@@ -2,7 +2,7 @@
 
 A loss is a function of the linear predictor z (with intercept and offset) and the target y, per sample.
 Gradients and curvature come from autodiff. To add one: subclass `Loss`, write `value`, `conjugate`,
-`smoothness`, `mean` and `check`, name it in `__all__`, and the laws in tests/test_losses.py find it.
+`smoothness` and `check`, with a link also `mean` and `link`, name it in `__all__`, and the laws find it.
 """
 
 from abc import abstractmethod
@@ -43,13 +43,13 @@ class Loss(Module):
     def smoothness(self) -> float | Array:
         """The supremum of the second derivative in z, inf where unbounded."""
 
-    @abstractmethod
     def mean(self, z: Array) -> Array:
-        """The inverse link: the expected target at the predictor z."""
+        """Return the expected target at the predictor z, the inverse link: z itself by default."""
+        return z
 
-    @abstractmethod
     def link(self, mean: Array) -> Array:
-        """The predictor whose mean this is: where a fit of the intercept starts."""
+        """Return the predictor whose mean this is: where a fit of the intercept starts."""
+        return mean
 
     @abstractmethod
     def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
@@ -150,14 +150,6 @@ class SquaredError(Loss):
         """1."""
         return 1.0
 
-    def mean(self, z: Array) -> Array:
-        """z itself."""
-        return z
-
-    def link(self, mean: Array) -> Array:
-        """The mean itself."""
-        return mean
-
     def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Require finite numbers."""
         _finite(y, "SquaredError")
@@ -197,14 +189,6 @@ class Huber(Loss):
     def smoothness(self) -> float:
         """1."""
         return 1.0
-
-    def mean(self, z: Array) -> Array:
-        """z itself."""
-        return z
-
-    def link(self, mean: Array) -> Array:
-        """The mean itself."""
-        return mean
 
     def check(self, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Require finite numbers."""
