@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-__all__ = ["explicit_mesh", "like_first", "on_auto_axes", "replicated", "spec_of"]
+__all__ = ["explicit_mesh", "like_first", "on_auto_axes", "replicated", "spec_of", "spread_like_rows"]
 
 #: From the (args, kwargs) of a call, the rule for the specs of its result: one per array of the result.
 Layout = Callable[[tuple, dict], Callable[[Any], Any]]
@@ -101,6 +101,14 @@ def _on_auto(x: Any) -> Any:
         return jax.sharding.reshard(x, PartitionSpec())
     auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
     return jax.device_put(x, NamedSharding(auto, x.sharding.spec))
+
+
+def spread_like_rows(x: Any, of: Any) -> Any:
+    """Return a concrete array with its first dimension spread over devices as the rows of another are."""
+    mesh = _concrete_mesh(of)
+    if mesh is None or isinstance(x, jax.core.Tracer) or not len(of.sharding.spec):
+        return x
+    return jax.device_put(x, NamedSharding(mesh, PartitionSpec(of.sharding.spec[0])))
 
 
 def _concrete_mesh(x: Any) -> jax.sharding.Mesh | None:

@@ -211,7 +211,7 @@ class Logistic(Loss):
 
         Where the signs differ the first term is twice the second: no digits cancel at large |z|.
         """
-        near = jnp.round(y)
+        near = jnp.where(y > 0.5, 1.0, 0.0).astype(z.dtype)
         return _rows(jax.nn.softplus((1 - 2 * near) * z) - (y - near) * z)
 
     def conjugate(self, v: Array, y: Array) -> Array:

@@ -181,7 +181,7 @@ def test_a_step_that_changes_a_dtype_is_refused():
 
 def test_what_all_share_is_never_copied():
     """Neither X nor a Gram matrix, which the solver carries, for a batch of λ."""
-    here = problem("SquaredError")
+    here = problem("SquaredError", p=24)
     fit = lambda lam: jr.solve(here, jr.L1(lam), solver=jr.ProximalGradient(gram=True), throw=False).coef  # noqa: E731
     text = jax.jit(jax.vmap(fit)).lower(jnp.linspace(0.01, 0.1, 100)).as_text()
     n, p = here.shape

@@ -19,6 +19,7 @@ from jaxreg.linear.null_fit import UNSETTLED, Reference, reference
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
+from jaxreg.penalties._vectors import norm
 
 __all__ = [
     "Certificate",
@@ -184,7 +185,7 @@ def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
     """
     size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
     weight = problem.weight if v.ndim == 1 else problem.weight[:, None]
-    return 2 * jnp.finfo(problem.dtype).eps * jnp.linalg.norm(weight * v * size)
+    return 2 * jnp.finfo(problem.dtype).eps * norm(weight * v * size)
 
 
 def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
@@ -242,9 +243,9 @@ def _refit_charge(problem: Problem, penalty: Penalty, basis: Basis, fitted: Refi
     cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / bend
     cost += jnp.sum(jnp.abs(fitted.u) * (jnp.abs(fitted.grad) + rounding))
     # Directions without room in the basis: the cost if their singular values are as small as √√eps.
-    norm = jnp.sqrt(problem.design.squares(problem.weight))
-    norm = jnp.where(norm > 0, norm, 1.0)
-    cost += 0.5 * jnp.sum((leak.T / norm) ** 2) / (jnp.sqrt(eps) * bend)
+    length = jnp.sqrt(problem.design.squares(problem.weight))
+    length = jnp.where(length > 0, length, 1.0)
+    cost += 0.5 * jnp.sum((leak.T / length) ** 2) / (jnp.sqrt(eps) * bend)
     settled = fitted.step <= UNSETTLED * problem.loss.target_scale(problem.y, problem.weight)
     return jnp.where(settled, cost, jnp.inf)
 

@@ -88,8 +88,9 @@ def reference(
     fit = _null_fit(problem, penalty, size)
     require(
         holds(lambda step, unit: step <= UNSETTLED * unit, fit.step, fit.unit),
-        "the model of intercept and unpenalised features alone has no finite fit: they separate the targets"
-        " (classes, or zero counts) exactly; penalise these features or drop them",
+        "the null fit did not converge: the model of intercept and unpenalised features alone has no finite"
+        " fit, since they separate the targets (classes, zero counts) exactly, or offsets are extreme."
+        " Penalise or drop these features, or rescale the offsets",
     )
     return _with_spectrum(problem.design, problem.weight, gram, fit, size)
 

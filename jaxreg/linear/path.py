@@ -14,7 +14,7 @@ from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike
 from jaxreg.linear.certificate import curvature
-from jaxreg.linear.data import features
+from jaxreg.linear.conversion import features
 from jaxreg.linear.design import design
 from jaxreg.linear.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.null_fit import reference

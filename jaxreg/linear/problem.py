@@ -16,10 +16,10 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from jaxreg._fields import holds, require
-from jaxreg._meshes import on_auto_axes, spec_of
+from jaxreg._meshes import on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear import data
+from jaxreg.linear import conversion
 from jaxreg.linear.design import Design
 from jaxreg.linear.standardization import require_squares, working_columns, working_targets
 from jaxreg.losses import Loss
@@ -238,15 +238,15 @@ def _parts(
     intercept: bool, standardize: bool, scale_target: bool,
 ) -> _Parts:  # fmt: skip
     """Check the data and derive what a problem keeps of them."""
-    data.require_loss(loss)
-    X, y = data.features(X), data.targets(y)
-    data.require_shapes(X, y)
+    conversion.require_loss(loss)
+    X, y = conversion.features(X), conversion.targets(y)
+    conversion.require_shapes(X, y)
     n, dtype = X.shape[0], jax.dtypes.canonicalize_dtype(X.dtype)
-    weight = data.normalised(sample_weight, n, dtype)
+    weight = conversion.normalised(sample_weight, n, dtype)
     if not isinstance(y, jax.core.Tracer):
         loss.check(y, None if isinstance(weight, jax.core.Tracer) else weight)
     outputs = loss.outputs(y)
-    given = data.offsets(offset, (n, *outputs))
+    given = conversion.offsets(offset, (n, *outputs))
     targets = working_targets(loss, y, given, weight, centre=intercept, scale=scale_target)
     require_squares(loss, targets, dtype)
     target_mean, target_scale = (jnp.asarray(x, dtype) for x in targets[2:])
@@ -255,9 +255,9 @@ def _parts(
     return _Parts(
         loss=jax.tree.map(lambda x: jnp.asarray(x, dtype), loss),
         design=design,
-        y=loss.encode(targets.y, dtype),
-        weight=jnp.asarray(weight, dtype),
-        offset=jnp.asarray(targets.offset, dtype),
+        y=spread_like_rows(loss.encode(targets.y, dtype), X),
+        weight=spread_like_rows(jnp.asarray(weight, dtype), X),
+        offset=spread_like_rows(jnp.asarray(targets.offset, dtype), X),
         mean=mean,
         scale=scale / target_scale if scale_target else scale,
         constant=constant,

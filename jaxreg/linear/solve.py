@@ -12,7 +12,7 @@ from jaxreg._fields import holds, require
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.data import array, features
+from jaxreg.linear.conversion import array, features
 from jaxreg.linear.design import design
 from jaxreg.linear.null_fit import Reference, reference, start_of_intercept
 from jaxreg.linear.problem import Problem, require_problem

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
-from jaxreg.linear.data import require_finite
+from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
 

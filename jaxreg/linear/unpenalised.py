@@ -25,12 +25,13 @@ from jaxtyping import Array, Float, Int
 from jaxreg._types import Scalar
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
+from jaxreg.penalties._vectors import norm
 from jaxreg.penalties.separable import Elementary
 
 __all__ = ["Basis", "Capacity", "Refit", "capacity", "gradient_noise", "orthonormal_basis", "refit"]
 
 #: Unpenalised columns that a basis has room for: known ones, and ones that a trace may hide.
-_KNOWN, _TRACED = 1024, 64
+_KNOWN, _TRACED = 1024, 16
 #: Directions other than columns that a basis has room for.
 _OTHERS = 4
 #: Squared length after two passes below which a direction is dependent: its σ is below 2·√m·eps.
@@ -161,9 +162,10 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: 
     columns = jnp.nonzero(jnp.any(own, axis=1), size=size.columns, fill_value=p)[0]
     others = jax.vmap(lambda d: penalty.free(d, coef))(_probes(coef, size.others))
     others = jnp.where(own, 0.0, others.reshape(size.others, p, outputs))
-    seen = jnp.take(own, columns, axis=0, mode="fill", fill_value=False)
     rows = [jnp.ones((outputs, int(problem.intercept), problem.shape[0]), problem.dtype)]
-    rows.append(jnp.where(seen.T[..., None], problem.design.columns(columns).XT, 0.0))
+    if size.columns:
+        seen = jnp.take(own, columns, axis=0, mode="fill", fill_value=False)
+        rows.append(jnp.where(seen.T[..., None], problem.design.columns(columns).XT, 0.0))
     rows += [jax.vmap(problem.design.matmul)(others).transpose(2, 0, 1)] if size.others else []
     q, mixing, error = jax.vmap(lambda rows: _orthonormal(rows, problem.weight))(
         jnp.concatenate(rows, axis=1)
@@ -207,7 +209,7 @@ def gradient_noise(problem: Problem, z: Array) -> Scalar:
     here, shifted = jax.jvp(gradient, (z,), (jnp.abs(z),))
     size = jnp.abs(here) + jnp.abs(problem.loss.mean(z)) + jnp.abs(shifted)
     weight = problem.weight if z.ndim == 1 else problem.weight[:, None]
-    return _ROUNDINGS * jnp.finfo(z.dtype).eps * jnp.linalg.norm(weight * size)
+    return _ROUNDINGS * jnp.finfo(z.dtype).eps * norm(weight * size)
 
 
 class _Iterate(NamedTuple):

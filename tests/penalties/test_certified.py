@@ -91,7 +91,8 @@ def test_path_has_small_gaps_and_starts_at_the_null_fit(name):
         return
     # A prox step from the null fit stays there at the first λ, and moves slightly below it.
     null, intercept, top = path.coef[0], path.intercept[0], path.lambdas[0]
-    slope = X.T @ np.asarray(jax.grad(lambda z: data.value(z))(X @ null + intercept))
+    z = data.predictor(*data.to_working(null, intercept))
+    slope = X.T @ np.asarray(jax.grad(lambda z: data.value(z))(z))
     step = 1 / np.linalg.eigvalsh(X.T @ X / 30).max()
     move = eqx.filter_jit(lambda p: p.prox(null - step * slope, step) - null)
     assert np.max(np.abs(move(family(top * (1 + 1e-6))))) <= 1e-9

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from jax.experimental.sparse import BCOO, BCSR
 
 import jaxreg as jr
-from jaxreg.linear import data
+from jaxreg.linear import conversion
 
 rng = np.random.default_rng(0)
 #: Small whole numbers, one column of 0 and 1: all forms of the table hold exactly these.
@@ -185,7 +185,7 @@ SINGLE = """
 import warnings
 import numpy as np, pandas as pd, scipy.sparse as sp
 import jaxreg as jr
-from jaxreg.linear import data
+from jaxreg.linear import conversion
 
 rng = np.random.default_rng(0)
 whole = np.c_[rng.integers(0, 10**12, 30), rng.integers(0, 100, 30)]
