@@ -68,12 +68,12 @@ def dense(found):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_features_is_the_same_matrix(form):
-    found = data.features(FORMS[form])
+    found = conversion.features(FORMS[form])
     np.testing.assert_array_equal(dense(found), X)
     assert found.dtype in (np.float64, np.float32) and found.dtype.isnative
 
 
-@pytest.mark.parametrize("convert", [data.targets, lambda v: data.offsets(v, (20,))])
+@pytest.mark.parametrize("convert", [conversion.targets, lambda v: conversion.offsets(v, (20,))])
 def test_every_form_of_a_column_is_the_same_vector(convert):
     forms = [
         y.tolist(), y.astype(">i2"), y.astype(object), y.astype(np.longdouble), jnp.asarray(y),
@@ -91,8 +91,8 @@ def test_float32_stays():
     for form in (single, sp.csc_matrix(single), pd.DataFrame(single), frame.astype("float32"), pa.table(
         {"a": single[:, 0]}
     )):  # fmt: skip
-        assert data.features(form).dtype == np.float32
-    assert data.features(single) is single
+        assert conversion.features(form).dtype == np.float32
+    assert conversion.features(single) is single
 
 
 BAD = {
@@ -118,10 +118,12 @@ def test_what_is_not_a_number_is_refused_by_one_sentence(bad):
     kind, message, make = BAD[bad]
     ones = np.arange(20.0) % 3
     calls = {
-        "X": lambda: data.features(make(X)),
-        "y": lambda: data.targets(make(ones)),
-        "sample_weight": lambda: data.normalised(make(ones), 20, float) if bad != "nothing" else make(0)[0],
-        "offset": lambda: data.offsets(make(ones), (20,)) if bad != "nothing" else make(0)[0],
+        "X": lambda: conversion.features(make(X)),
+        "y": lambda: conversion.targets(make(ones)),
+        "sample_weight": lambda: (
+            conversion.normalised(make(ones), 20, float) if bad != "nothing" else make(0)[0]
+        ),
+        "offset": lambda: conversion.offsets(make(ones), (20,)) if bad != "nothing" else make(0)[0],
     }
     for name in ("X", "y") if bad == "nothing" else calls:
         with pytest.raises(kind, match=message) as caught:
@@ -143,7 +145,7 @@ def test_what_is_not_a_number_is_refused_by_one_sentence(bad):
 )
 def test_columns_at_fault_are_named(make, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
-        data.features(make())
+        conversion.features(make())
     assert "\n" not in str(caught.value)
 
 
@@ -156,10 +158,10 @@ def test_weights_of_every_dtype_are_the_same():
         (shape * 2048).astype(np.float16), shape.astype(np.uint8), shape.astype(object), pd.Series(shape),
     ]  # fmt: skip
     for weight in forms:
-        found = data.normalised(weight, 30, np.float32)
+        found = conversion.normalised(weight, 30, np.float32)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, exact, rtol=1e-12)
-    traced = jax.jit(lambda w: data.normalised(w, 30, jnp.float32))
+    traced = jax.jit(lambda w: conversion.normalised(w, 30, jnp.float32))
     np.testing.assert_allclose(traced((shape * 2048).astype(np.float16)), exact, rtol=1e-6)
     np.testing.assert_allclose(traced((shape * 5e7).astype(np.int32)), exact, rtol=1e-6)
 
@@ -195,11 +197,11 @@ def design(X, **options):
     return np.asarray(jr.Problem(jr.losses.SquaredError(), X, y, standardize=True, **options).design.dense())
 
 def warned(X):
-    data._warned = False
+    conversion._warned = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data.features(X)
-        data.features(X)
+        conversion.features(X)
+        conversion.features(X)
     assert all(w.filename == __file__ for w in caught), [w.filename for w in caught]
     return len(caught)
 
@@ -245,7 +247,7 @@ def test_without_double_precision(tmp_path):
 def test_polars():
     pl = pytest.importorskip("polars")
     form = pl.DataFrame({"a": X[:, 0], "b": X[:, 1].astype(int), "c": X[:, 2] == 1})
-    np.testing.assert_array_equal(data.features(form), X)
-    np.testing.assert_array_equal(data.targets(pl.Series(y)), y)
+    np.testing.assert_array_equal(conversion.features(form), X)
+    np.testing.assert_array_equal(conversion.targets(pl.Series(y)), y)
     with pytest.raises(ValueError, match="missing values in the columns 'd'"):
-        data.features(form.with_columns(pl.Series("d", [None, *range(19)])))
+        conversion.features(form.with_columns(pl.Series("d", [None, *range(19)])))
