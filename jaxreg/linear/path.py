@@ -222,11 +222,7 @@ def path(
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
     tol_array = tolerance(problem, tol)
     if lambdas is None:
-        if isinstance(problem.y, jax.core.Tracer):
-            raise ValueError("path under a trace cannot look for λ_max: give lambdas")
-        n, p = problem.shape
-        ratio = (1e-4 if n > p else 1e-2) if ratio is None else ratio
-        lambdas = lambda_grid(lambda_max(problem, family), num, ratio)
+        lambdas = _default_lambdas(problem, family, num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     if mode == "auto":
         mode = "warm" if jax.default_backend() == "cpu" and mesh is None else "batched"
@@ -249,6 +245,15 @@ def path(
         found, rounds = _batched(problem, grid, base, call[0], *call[2:], mesh)
     fields = {name: getattr(found, name) for name in _FIELDS}
     return Path(lambdas, **fields, rounds=rounds, **same, reason=reason)
+
+
+def _default_lambdas(problem: Problem, family: Family, num: int, ratio: float | None) -> Array:
+    """Return the grid from λ_max down to ratio·λ_max; ValueError under a trace."""
+    if isinstance(problem.y, jax.core.Tracer):
+        raise ValueError("path under a trace cannot look for λ_max: give lambdas")
+    n, p = problem.shape
+    ratio = (1e-4 if n > p else 1e-2) if ratio is None else ratio
+    return lambda_grid(lambda_max(problem, family), num, ratio)
 
 
 _FIELDS = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")

@@ -31,6 +31,8 @@ MAX_UNKNOWNS = 1000
 #: Proximal gradient steps before Newton's method takes over: easy problems need far fewer, and its program is
 #: compiled for the others alone. Columns of dense data up to which it does: its matrices are of their size.
 _FIRST_STEPS, _DENSE_COLUMNS = 1000, 2048
+#: Newton steps before proximal gradient is resumed: a method that converges needs far fewer, as on a path.
+_NEWTON_STEPS = 100
 
 
 class Solution(Module):
@@ -175,7 +177,7 @@ def _solve_in_turns(
     if bool(first.converged) or int(first.steps) >= int(limit) or int(first.steps) < _FIRST_STEPS:
         return first
     left, start = np.asarray(limit) - int(first.steps), (first.coef, first.intercept)
-    found = _solve(*call, Newton(), start, tol, left)
+    found = _solve(*call, Newton(), start, tol, np.minimum(left, _NEWTON_STEPS))
     if not bool(found.converged):
         start = (found.coef, found.intercept) if found.objective < first.objective else start
         left = np.maximum(left - int(found.steps), 0)

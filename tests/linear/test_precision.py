@@ -66,9 +66,11 @@ def test_every_product_is_exact(loss):
     here = with_design(problem(loss, "float32"), Strict)
     coef, intercept = here.zeros()
     for solver in (jr.ProximalGradient(), jr.Newton()):
-        jax.eval_shape(lambda s=solver: jr.solve(here, jr.L1(0.1), solver=s, throw=False).coef)
-    jax.eval_shape(lambda: jr.certify(here, jr.L1(0.1), coef, intercept))
-    jax.eval_shape(lambda: jr.path(here, jr.L1, jnp.array([0.2, 0.1]), mode="batched").coef)
+        found = jax.eval_shape(lambda s=solver: jr.solve(here, jr.L1(0.1), solver=s, throw=False).coef)
+        assert (found.shape, found.dtype) == (coef.shape, coef.dtype)
+    assert jax.eval_shape(lambda: jr.certify(here, jr.L1(0.1), coef, intercept)).gap.dtype == coef.dtype
+    batch = jax.eval_shape(lambda: jr.path(here, jr.L1, jnp.array([0.2, 0.1]), mode="batched").coef)
+    assert batch.shape == (2, *coef.shape)
 
 
 @pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
