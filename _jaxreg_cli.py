@@ -16,7 +16,7 @@ def main() -> int:
     # A handler of one's own: an ignored interrupt, as under nohup, stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
-    from jaxreg.front import cli
+    from jaxreg.cli import main as cli
 
     return cli.main()
 
@@ -25,7 +25,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     """End the process without an exception.
 
     Several threads import modules, and an exception in the middle of an import can leave its lock held, for
-    which the others would wait for ever. Where files are written, Ctrl-C raises: see `jaxreg.front._output`.
+    which the others would wait for ever. Where files are written, Ctrl-C raises: see `jaxreg.cli.write`.
     """
     if os.isatty(2):
         os.write(2, b"\r\x1b[K\x1b[?25h")  # clear the progress bar and show the cursor that it hides

@@ -3,8 +3,8 @@
 from jaxreg import conventions, linear, losses, metrics, penalties, projections, sweeps, thresholds, training
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
-from jaxreg.linear.grid import lambda_grid, lambda_max
-from jaxreg.linear.path import Path, path
+from jaxreg.linear.path.grid import lambda_grid, lambda_max
+from jaxreg.linear.path.path import Path, path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -80,5 +80,5 @@ def __getattr__(name: str) -> object:
     if name == "plots":
         import importlib
 
-        return importlib.import_module("jaxreg.front.plots")
+        return importlib.import_module("jaxreg.plots")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

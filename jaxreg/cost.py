@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from jaxreg._types import Params
+from jaxreg._typing import Params
 from jaxreg.penalties import Penalty
 
 __all__ = ["cost"]

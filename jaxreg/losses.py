@@ -15,9 +15,9 @@ import numpy as np
 from jax.scipy.special import entr, xlogy
 from jaxtyping import Array
 
-from jaxreg._fields import holds, hyperparameter, require
 from jaxreg._module import Module
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
+from jaxreg._validation import holds, hyperparameter, require
 
 __all__ = ["Huber", "Logistic", "Loss", "Multinomial", "Poisson", "SquaredError"]
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 from jaxreg.losses import Logistic, Loss, Multinomial, Poisson
 
 __all__ = [

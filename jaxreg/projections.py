@@ -15,8 +15,8 @@ from jax.custom_batching import custom_vmap
 from jax.ops import segment_sum
 from jaxtyping import Array
 
-from jaxreg._tree import two_sum
-from jaxreg._types import ArrayLike
+from jaxreg._pytree import two_sum
+from jaxreg._typing import ArrayLike
 from jaxreg.thresholds import _lift, _unit
 
 __all__ = [

@@ -15,7 +15,7 @@ from jax import lax
 from jax.ops import segment_sum
 from jaxtyping import Array
 
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
 
 __all__ = [
     "asymmetric_soft",

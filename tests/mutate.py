@@ -59,13 +59,13 @@ SUBJECTS = {
     "solvers": Subject(9, ("linear/solvers/*.py",), ("tests/linear", "tests/penalties/test_certified.py")),
     "path": Subject(
         9,
-        ("linear/path.py", "linear/grid.py", "linear/block.py", "linear/buffer.py", "linear/working_set.py"),
+        ("linear/path/*.py",),
         ("tests/linear", "tests/penalties/test_certified.py", "jaxreg/linear"),
     ),
     "transforms": Subject(6, ("training/**/*.py",), ("tests/training", "jaxreg/training")),
     "sweep": Subject(4, ("sweeps/sweep.py", "sweeps/_*.py"), ("tests/sweeps", "jaxreg/sweeps")),
     "store": Subject(3, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps")),
-    "cli": Subject(6, ("front/*.py",), ("tests/front", "jaxreg/front")),
+    "cli": Subject(6, ("cli/*.py", "plots.py"), ("tests/cli", "jaxreg/cli")),
 }
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
-from jaxreg._types import ArrayLike, Scalar
-from jaxreg.linear.null_fit import UNSETTLED, Reference, reference
+from jaxreg._typing import ArrayLike, Scalar
+from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
@@ -23,13 +23,12 @@ from jaxreg.penalties._vectors import norm
 
 __all__ = [
     "Certificate",
-    "Point",
+    "Evaluation",
+    "certificate_at",
     "certify",
     "curvature",
-    "judge",
+    "evaluate",
     "kkt_residual",
-    "look",
-    "measure",
 ]
 
 
@@ -48,7 +47,7 @@ def curvature(problem: Problem, z: Array, spectrum: Scalar) -> Scalar:
     return spectrum * jnp.where(jnp.isinf(smoothness), local, smoothness)
 
 
-class Point(NamedTuple):
+class Evaluation(NamedTuple):
     """Working coefficients and intercept, with what follows from them by one product each way."""
 
     coef: Array
@@ -58,24 +57,24 @@ class Point(NamedTuple):
     gradient: Array
 
 
-def look(problem: Problem, coef: Array, intercept: Array) -> Point:
+def evaluate(problem: Problem, coef: Array, intercept: Array) -> Evaluation:
     """The predictor there, its residual, and the gradient in the coefficients."""
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
-    return Point(coef, intercept, z, residual, problem.design.rmatmul(residual))
+    return Evaluation(coef, intercept, z, residual, problem.design.rmatmul(residual))
 
 
-def kkt_residual(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> Scalar:
+def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> Scalar:
     """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
-    t = 1 / curvature(problem, at.z, base.spectrum)
+    t = 1 / curvature(problem, at.z, null_fit.max_eigenvalue)
     moved = penalty.prox(at.coef - t * at.gradient, t)
     top = jnp.max(jnp.abs(at.coef - moved)) / t
     if problem.intercept:
         top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(at.residual, axis=0))))
-    return jnp.where(_feasible(problem, at), top / base.gradient, jnp.inf)
+    return jnp.where(_feasible(problem, at), top / null_fit.max_grad, jnp.inf)
 
 
-def _feasible(problem: Problem, at: Point) -> Array:
+def _feasible(problem: Problem, at: Evaluation) -> Array:
     """Whether the intercept is 0 where the problem has none."""
     return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
 
@@ -97,39 +96,27 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     """
     require_problem(problem, "jaxreg.certify(jaxreg.Problem(loss, X, y), penalty, coef, intercept)")
     working = problem.working_penalty(penalty)
-    return _certify(problem, working, reference(problem, working), *problem.point(coef, intercept))
+    return _certify(problem, working, fit_null_model(problem, working), *problem.point(coef, intercept))
 
 
 @eqx.filter_jit
 def _certify(
-    problem: Problem, penalty: Penalty, base: Reference, coef: Array, intercept: Array
+    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
 ) -> Certificate:
-    return measure(problem, penalty, base, *problem.to_working(coef, intercept))
+    at = evaluate(problem, *problem.to_working(coef, intercept))
+    return certificate_at(problem, penalty, null_fit, at)
 
 
-def measure(
-    problem: Problem,
-    penalty: Penalty,
-    base: Reference,
-    coef: Array,
-    intercept: Array,
-    enough: ArrayLike = 0.0,
-) -> Certificate:
-    """Both numbers for working coefficients, in the highest matrix-product precision there is."""
-    with jax.default_matmul_precision("highest"):
-        return judge(problem, penalty, base, look(problem, coef, intercept), enough)
-
-
-def judge(
-    problem: Problem, penalty: Penalty, base: Reference, at: Point, enough: ArrayLike = 0.0
+def certificate_at(
+    problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation, enough: ArrayLike = 0.0
 ) -> Certificate:
     """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual."""
     with jax.default_matmul_precision("highest"):
-        kkt = kkt_residual(problem, penalty, base, at)
+        kkt = kkt_residual(problem, penalty, null_fit, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
-        dual = _dual_point(problem, penalty, base, at)
-        gap = _gap(problem, penalty, base, at, dual, enough) / base.loss_range
+        dual = _dual_point(problem, penalty, null_fit, at)
+        gap = _gap(problem, penalty, null_fit, at, dual, enough) / null_fit.loss_range
         sound = jnp.isfinite(gap) & _feasible(problem, at)
         return Certificate(jnp.where(sound, jnp.maximum(gap, 0.0), jnp.inf), kkt)
 
@@ -147,7 +134,12 @@ class _Dual(NamedTuple):
 
 
 def _gap(
-    problem: Problem, penalty: Penalty, base: Reference, at: Point, dual_point: _Dual, enough: ArrayLike
+    problem: Problem,
+    penalty: Penalty,
+    null_fit: NullFit,
+    at: Evaluation,
+    dual_point: _Dual,
+    enough: ArrayLike,
 ) -> Scalar:
     """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
     eps = jnp.finfo(problem.dtype).eps
@@ -172,12 +164,12 @@ def _gap(
         return moved, jnp.minimum(best, value(moved)), k + 1
 
     # Near the optimum s = top does, and looking for a better one is most of a certificate's time.
-    far = lambda c: (c[1] + primal > enough * base.loss_range) & (c[2] < 4)  # noqa: E731
+    far = lambda c: (c[1] + primal > enough * null_fit.loss_range) & (c[2] < 4)  # noqa: E731
     best = jax.lax.while_loop(far, refine, (top, value(top), jnp.array(0)))[1]
     return best + primal
 
 
-def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
+def _predictor_rounding(problem: Problem, at: Evaluation, v: Array) -> Scalar:
     """Return what the rounding of each sample's predictor does to the loss, which has the slope v there.
 
     In working coordinates: the intercept on the scale of the data is rounded once more, where features or
@@ -188,7 +180,7 @@ def _predictor_rounding(problem: Problem, at: Point, v: Array) -> Scalar:
     return 2 * jnp.finfo(problem.dtype).eps * norm(weight * v * size)
 
 
-def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) -> _Dual:
+def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _Dual:
     """Return the loss's gradient where it is orthogonal to the intercept and to unpenalised directions.
 
     Refitting the intercept takes no product with the design, a basis of unpenalised directions does.
@@ -198,12 +190,12 @@ def _dual_point(problem: Problem, penalty: Penalty, base: Reference, at: Point) 
     gradient = problem.design.rmatmul(residual) if problem.intercept else at.gradient
     charge = _intercept_charge(problem, z, residual) if problem.intercept else jnp.zeros((), z.dtype)
     first = _Dual(problem.loss.gradient(z, problem.y), -gradient, charge)
-    if not any(base.capacity):
+    if not any(null_fit.capacity):
         return first
 
     def again(carry: tuple[_Dual, Array, Array]) -> tuple[_Dual, Array, Array]:
         _, coef, _ = carry
-        basis = orthonormal_basis(problem, penalty, base.capacity, coef)
+        basis = orthonormal_basis(problem, penalty, null_fit.capacity, coef)
         fitted = refit(problem, basis, z, steps=10)
         residual = problem.residual(fitted.z)
         gradient = problem.design.rmatmul(residual)

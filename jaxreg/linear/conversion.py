@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from jaxreg._fields import require
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import require
 from jaxreg.losses import Loss
 
 __all__ = [

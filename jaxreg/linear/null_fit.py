@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._fields import holds, require
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
+from jaxreg._validation import holds, require
 from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
-__all__ = ["UNSETTLED", "Reference", "fit_unpenalised", "reference", "start_of_intercept"]
+__all__ = ["UNSETTLED", "NullFit", "fit_null_model", "fit_unpenalised", "start_of_intercept"]
 
 
 #: A fit whose next Newton step changes some predictor by more than this, in units of the targets, has no
@@ -25,19 +25,19 @@ __all__ = ["UNSETTLED", "Reference", "fit_unpenalised", "reference", "start_of_i
 UNSETTLED = 0.1
 
 
-class Reference(eqx.Module):
+class NullFit(eqx.Module):
     """What gaps and residuals are relative to, and the geometry of the design: once per problem.
 
-    `coef`, `intercept`: the null fit. `loss_range`: its loss − the saturated loss; `gradient`: its largest
-    gradient; both are 1 where they would be 0. `spectrum`: the largest eigenvalue of XᵀWX, within 2 %.
+    `coef`, `intercept`: the null fit. `loss_range`: its loss − the saturated loss; `max_grad`: its largest
+    gradient; both are 1 where they would be 0. `max_eigenvalue`: the largest of XᵀWX, within 2 %.
     `capacity`: how many unpenalised directions a certificate makes room for.
     """
 
     coef: Array
     intercept: Array
     loss_range: Scalar
-    gradient: Scalar
-    spectrum: Scalar
+    max_grad: Scalar
+    max_eigenvalue: Scalar
     capacity: Capacity = eqx.field(static=True)
 
 
@@ -74,9 +74,9 @@ def start_of_intercept(problem: Problem) -> Array:
     return near - problem.weight @ problem.offset
 
 
-def reference(
+def fit_null_model(
     problem: Problem, penalty: Penalty, gram: Array | None = None, size: Capacity | None = None
-) -> Reference:
+) -> NullFit:
     """Fit the null model (intercept, offset, unpenalised directions) and derive the units from it.
 
     Given the Gram matrix XᵀWX, the spectrum takes no pass over X. `size` is the capacity for unpenalised
@@ -95,7 +95,7 @@ def reference(
     return _with_spectrum(problem.design, problem.weight, gram, fit, size)
 
 
-class _NullFit(NamedTuple):
+class _NullModel(NamedTuple):
     """Null model: coefficients, intercept, loss over the saturated one, largest gradient, Σ residual²."""
 
     coef: Array
@@ -108,7 +108,7 @@ class _NullFit(NamedTuple):
 
 
 @eqx.filter_jit
-def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullFit:
+def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullModel:
     with jax.default_matmul_precision("highest"):
         eps = jnp.finfo(problem.dtype).eps
         start = problem.zeros()[0], start_of_intercept(problem)
@@ -122,7 +122,7 @@ def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullFit:
         # Where unpenalised features explain y exactly, the rounding errors that are left are no unit.
         floor = eps * (problem.value(problem.predictor(*start)) - saturated)
         residual = problem.residual(z)
-        return _NullFit(
+        return _NullModel(
             coef,
             intercept,
             jnp.maximum(problem.value(z) - saturated, floor),
@@ -135,8 +135,8 @@ def _null_fit(problem: Problem, penalty: Penalty, size: Capacity) -> _NullFit:
 
 @eqx.filter_jit
 def _with_spectrum(
-    design: Design, weight: Array, gram: Array | None, fit: _NullFit, size: Capacity
-) -> Reference:
+    design: Design, weight: Array, gram: Array | None, fit: _NullModel, size: Capacity
+) -> NullFit:
     with jax.default_matmul_precision("highest"):
         spectrum = _spectrum(design, weight, gram)
         # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
@@ -145,9 +145,7 @@ def _with_spectrum(
             fit.gradient > 1e3 * jnp.finfo(largest.dtype).eps * largest, fit.gradient, largest
         )
         positive = lambda x: jnp.where(x > 0, x, 1.0).astype(largest.dtype)  # noqa: E731
-        return Reference(
-            fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum, size
-        )
+        return NullFit(fit.coef, fit.intercept, positive(fit.loss_range), positive(gradient), spectrum, size)
 
 
 #: Lanczos steps: more than enough for the largest eigenvalue to a percent.

@@ -15,10 +15,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from jaxreg._fields import holds, require
 from jaxreg._meshes import on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
-from jaxreg._types import ArrayLike, Scalar
+from jaxreg._typing import ArrayLike, Scalar
+from jaxreg._validation import holds, require
 from jaxreg.linear import conversion
 from jaxreg.linear.design import Design
 from jaxreg.linear.standardization import require_squares, working_columns, working_targets

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._fields import holds, require
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
-from jaxreg._types import ArrayLike, Scalar
+from jaxreg._typing import ArrayLike, Scalar
+from jaxreg._validation import holds, require
 from jaxreg.linear.conversion import array, features
 from jaxreg.linear.design import design
-from jaxreg.linear.null_fit import Reference, reference, start_of_intercept
+from jaxreg.linear.null_fit import NullFit, fit_null_model, start_of_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
@@ -107,7 +107,7 @@ def add_offset(z: Array, offset: ArrayLike | None, needed: bool, batch: int = 0)
 def run(
     problem: Problem,
     penalty: Penalty,
-    base: Reference,
+    null_fit: NullFit,
     solver: Solver,
     start: tuple[Array, Array],
     tol: Any,
@@ -116,7 +116,7 @@ def run(
     """Solve in working coordinates: the working point (to start the next from), the solution, and the steps
     that were run in its place of a batch.
     """
-    found = iterate(solver, problem, penalty, base, start, tol, max_steps)
+    found = iterate(solver, problem, penalty, null_fit, start, tol, max_steps)
     point = (found.coef, found.intercept)
     objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
     solution = Solution(
@@ -150,10 +150,10 @@ def _start(problem: Problem, init: Any) -> tuple[Array, Array]:
 
 @eqx.filter_jit
 def _solve(
-    problem: Any, penalty: Any, base: Any, solver: Any, init: Any, tol: Any, max_steps: Any
+    problem: Any, penalty: Any, null_fit: Any, solver: Any, init: Any, tol: Any, max_steps: Any
 ) -> Solution:
-    start = (base.coef, base.intercept) if init is None else problem.to_working(*init)
-    return run(problem, penalty, base, solver, start, tol, max_steps)[1]
+    start = (null_fit.coef, null_fit.intercept) if init is None else problem.to_working(*init)
+    return run(problem, penalty, null_fit, solver, start, tol, max_steps)[1]
 
 
 def _newton_may_follow(problem: Problem, penalty: Penalty) -> bool:
@@ -166,13 +166,13 @@ def _newton_may_follow(problem: Problem, penalty: Penalty) -> bool:
 
 
 def _solve_in_turns(
-    problem: Problem, penalty: Penalty, base: Reference, init: Any, tol: Array, limit: Array
+    problem: Problem, penalty: Penalty, null_fit: NullFit, init: Any, tol: Array, limit: Array
 ) -> Solution:
     """Solve by proximal gradient, and where its first steps do not suffice by Newton's method from there.
 
     Where that fails too, proximal gradient takes what is left of the steps.
     """
-    call = (problem, penalty, base)
+    call = (problem, penalty, null_fit)
     first = _solve(*call, ProximalGradient(), init, tol, np.minimum(_FIRST_STEPS, limit))
     if bool(first.converged) or int(first.steps) >= int(limit) or int(first.steps) < _FIRST_STEPS:
         return first
@@ -224,11 +224,11 @@ def solve(
     if init is not None:
         init = _start(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    base = reference(problem, working)
+    null_fit = fit_null_model(problem, working)
     if solver is None and _newton_may_follow(problem, working):
-        solution = _solve_in_turns(problem, working, base, init, tol_array, limit)
+        solution = _solve_in_turns(problem, working, null_fit, init, tol_array, limit)
     else:
-        solution = _solve(problem, working, base, solver or ProximalGradient(), init, tol_array, limit)
+        solution = _solve(problem, working, null_fit, solver or ProximalGradient(), init, tol_array, limit)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution

@@ -22,7 +22,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties._vectors import norm

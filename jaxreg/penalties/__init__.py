@@ -41,7 +41,7 @@ a prox: a sum that has none in closed form is refused with a TypeError that name
 | Toward | penalty of w − reference | yes | yes | yes | yes |
 """  # noqa: E501
 
-from jaxreg._fields import hyperparameter, per_coordinate
+from jaxreg._validation import hyperparameter, per_coordinate
 from jaxreg.penalties import masks
 from jaxreg.penalties.adaptive import adaptive_weights
 from jaxreg.penalties.base import ConvexSeparablePenalty, Penalty, SeparablePenalty
@@ -50,7 +50,6 @@ from jaxreg.penalties.family import Family, PenaltyGrid, over
 from jaxreg.penalties.fused import FusedLasso, TotalVariation
 from jaxreg.penalties.group import GroupL2, GroupLInf, GroupMCP, SparseGroup
 from jaxreg.penalties.masked import Masked, Partition
-from jaxreg.penalties.moved import Orthogonal, Toward
 from jaxreg.penalties.nonconvex import L0, MCP, SCAD, CappedL1, LHalf, LogSum
 from jaxreg.penalties.norms import LInf, NuclearNorm, RowL2, SortedL1
 from jaxreg.penalties.separable import (
@@ -64,6 +63,7 @@ from jaxreg.penalties.separable import (
     SquaredL2,
 )
 from jaxreg.penalties.sets import L1Ball, L2Ball, Simplex
+from jaxreg.penalties.transformed import Orthogonal, Toward
 
 __all__ = [
     "L0",

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._fields import holds, require
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import holds, require
 from jaxreg.penalties.base import SeparablePenalty
 from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._tree import along, weights_of
-from jaxreg._types import Params, Scalar
+from jaxreg._pytree import along, weights_of
+from jaxreg._typing import Params, Scalar
 
 __all__ = ["flat_step", "indicator", "magnitude", "norm", "scalar_step", "smallest_ratio"]
 

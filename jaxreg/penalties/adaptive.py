@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._fields import holds, require
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import holds, require
 
 __all__ = ["adaptive_weights"]
 

@@ -24,8 +24,8 @@ from jaxtyping import Array
 
 from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
-from jaxreg._tree import along, is_complex, is_weight, tree_sum, weights_of
-from jaxreg._types import ArrayLike, Params, Scalar
+from jaxreg._pytree import along, is_complex, is_weight, tree_sum, weights_of
+from jaxreg._typing import ArrayLike, Params, Scalar
 
 __all__ = ["ConvexSeparablePenalty", "Penalty", "SeparablePenalty"]
 

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._fields import hyperparameter, require_scalar
-from jaxreg._tree import along, weights_of
-from jaxreg._types import Params, Scalar
+from jaxreg._pytree import along, weights_of
+from jaxreg._typing import Params, Scalar
+from jaxreg._validation import hyperparameter, require_scalar
 from jaxreg.penalties import _rows
-from jaxreg.penalties._beside import Beside
+from jaxreg.penalties._sum_prox import Beside
 from jaxreg.penalties.base import Blocks, Penalty, Rows, SeparablePenalty
 from jaxreg.penalties.separable import Elementary, ElementaryPenalty
 

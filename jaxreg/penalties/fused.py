@@ -11,9 +11,9 @@ from jax.ops import segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections
-from jaxreg._fields import holds, hyperparameter, number, require, require_scalar
-from jaxreg._tree import weights_of
-from jaxreg._types import ArrayLike, Params, Scalar
+from jaxreg._pytree import weights_of
+from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._validation import holds, hyperparameter, number, require, require_scalar
 from jaxreg.penalties._vectors import indicator, magnitude, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Penalty
 from jaxreg.penalties.combine import Named

@@ -15,9 +15,9 @@ from jax.ops import segment_max, segment_sum
 from jaxtyping import Array
 
 from jaxreg import projections, thresholds
-from jaxreg._fields import holds, number, require, require_scalar
-from jaxreg._tree import ravel, weights_of
-from jaxreg._types import ArrayLike, Params, Scalar
+from jaxreg._pytree import ravel, weights_of
+from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._validation import holds, number, require, require_scalar
 from jaxreg.penalties._vectors import flat_step, indicator, magnitude, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Blocks, Penalty
 from jaxreg.penalties.combine import Named, Scaled

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._tree import along, is_complex, is_weight, weights_of
-from jaxreg._types import Params, Scalar
+from jaxreg._pytree import along, is_complex, is_weight, weights_of
+from jaxreg._typing import Params, Scalar
 from jaxreg.penalties import _rows
 from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
 from jaxreg.penalties.combine import Combined, Named, Sum

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxreg._tree import is_complex, is_weight
-from jaxreg._types import Params
+from jaxreg._pytree import is_complex, is_weight
+from jaxreg._typing import Params
 
 __all__ = ["by_path", "weights_only"]
 

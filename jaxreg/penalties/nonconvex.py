@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import holds, hyperparameter, require, require_scalar
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import holds, hyperparameter, require, require_scalar
 from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import SeparablePenalty
 

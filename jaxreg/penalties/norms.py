@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg import projections, thresholds
-from jaxreg._fields import hyperparameter, number, require, require_scalar
-from jaxreg._tree import along, ravel, weights_of
-from jaxreg._types import ArrayLike, Params, Scalar
+from jaxreg._pytree import along, ravel, weights_of
+from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._validation import hyperparameter, number, require, require_scalar
 from jaxreg.penalties._vectors import indicator, magnitude, norm, scalar_step, smallest_ratio
 from jaxreg.penalties.base import Blocks, Penalty
 

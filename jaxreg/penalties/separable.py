@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg import thresholds
-from jaxreg._fields import holds, hyperparameter, per_coordinate, require, require_scalar
-from jaxreg._types import ArrayLike
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import holds, hyperparameter, per_coordinate, require, require_scalar
 from jaxreg.penalties._vectors import magnitude
 from jaxreg.penalties.base import ConvexSeparablePenalty, times
 

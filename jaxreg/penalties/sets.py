@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg import projections
-from jaxreg._fields import holds, hyperparameter, require
-from jaxreg._tree import ravel
-from jaxreg._types import Params, Scalar
+from jaxreg._pytree import ravel
+from jaxreg._typing import Params, Scalar
+from jaxreg._validation import holds, hyperparameter, require
 from jaxreg.penalties._vectors import indicator, norm, scalar_step
 from jaxreg.penalties.base import Penalty
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxreg._lanes import compile_lanes, free_bytes, needed_bytes
+from jaxreg._batching import compile_lanes, free_bytes, needed_bytes
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._program import Program, axis
 from jaxreg.sweeps._progress import bar

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from jaxreg._tree import weights_of
-from jaxreg._types import Params
+from jaxreg._pytree import weights_of
+from jaxreg._typing import Params
 from jaxreg.penalties.base import Penalty
 from jaxreg.training.transforms.links import require_last
 

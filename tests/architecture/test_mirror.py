@@ -4,7 +4,7 @@ from tests.architecture.sources import PACKAGE, ROOT, assert_no_faults
 
 # Modules whose tests stand in a file of another name, because one file covers several modules.
 TOGETHER = {
-    "jaxreg.penalties.adaptive": "tests/penalties/test_moved.py",
+    "jaxreg.penalties.adaptive": "tests/penalties/test_transformed.py",
     "jaxreg.penalties.base": "tests/penalties/test_laws.py",
     "jaxreg.penalties.combine": "tests/penalties/test_combine.py",
     "jaxreg.penalties.family": "tests/penalties/test_numbers.py",
@@ -16,21 +16,21 @@ TOGETHER = {
     "jaxreg.penalties.separable": "tests/penalties/test_laws.py",
     "jaxreg.penalties.sets": "tests/penalties/test_laws.py",
     "jaxreg.cost": "tests/penalties/test_models.py",
-    "jaxreg.linear.block": "tests/linear/test_working_set.py",
-    "jaxreg.linear.buffer": "tests/linear/test_working_set.py",
+    "jaxreg.linear.path.kernels": "tests/linear/path/test_working_set.py",
+    "jaxreg.linear.path.columns": "tests/linear/path/test_working_set.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design.base": "tests/linear/test_design.py",
     "jaxreg.linear.design.choose": "tests/linear/test_design.py",
     "jaxreg.linear.design.dense": "tests/linear/test_design.py",
     "jaxreg.linear.design.sparse": "tests/linear/test_design.py",
     "jaxreg.linear.design.standardized": "tests/linear/test_design.py",
-    "jaxreg.linear.null_fit": "tests/linear/test_path.py",
+    "jaxreg.linear.null_fit": "tests/linear/path/test_path.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",
-    "jaxreg.linear.grid": "tests/linear/test_path.py",
+    "jaxreg.linear.path.grid": "tests/linear/path/test_path.py",
     "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",
     "jaxreg.linear.solvers.newton": "tests/linear/test_newton.py",
     "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",
-    "jaxreg.metrics": "tests/linear/test_path.py",
+    "jaxreg.metrics": "tests/linear/path/test_path.py",
 }
 
 
@@ -55,12 +55,12 @@ def test_tests_mirror_the_package():
 
 
 def test_a_module_without_tests_is_seen():
-    modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path", "jaxreg._tree", "jaxreg.losses"}
-    tests = {"tests/linear/test_path.py", "tests/test_losses.py"}
+    modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path.path", "jaxreg._pytree", "jaxreg.losses"}
+    tests = {"tests/linear/path/test_path.py", "tests/test_losses.py"}
     assert_no_faults(mirror_faults(modules, tests, {}))
     assert len(mirror_faults(modules, {"tests/test_losses.py"}, {})) == 1
     assert_no_faults(
-        mirror_faults(modules, {"tests/test_losses.py"}, {"jaxreg.linear.path": "tests/test_losses.py"})
+        mirror_faults(modules, {"tests/test_losses.py"}, {"jaxreg.linear.path.path": "tests/test_losses.py"})
     )
     assert len(mirror_faults(modules, tests, {"jaxreg.gone": "tests/test_losses.py"})) == 1
     assert len(mirror_faults(modules, tests, {"jaxreg.losses": "tests/test_gone.py"})) == 1

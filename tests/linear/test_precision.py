@@ -12,7 +12,7 @@ import pytest
 
 import jaxreg as jr
 from jaxreg.linear.design import DenseDesign
-from jaxreg.linear.null_fit import reference
+from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.solvers import base
 from tests.members import problem
 
@@ -88,7 +88,7 @@ def hard():
     here = jr.Problem(jr.losses.SquaredError(), X.astype("float32"), y, intercept=False)
     here = with_design(here, Rounding)
     penalty = here.working_penalty(jr.L1(0.02 * jr.lambda_max(here, jr.L1)))
-    return here, penalty, reference(here, penalty)
+    return here, penalty, fit_null_model(here, penalty)
 
 
 def rough_steps(here, penalty, ref, tol):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 
 __all__ = ["conjugate_gradients"]
 

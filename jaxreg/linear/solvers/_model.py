@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import Factor, factor, no_factor, substitute
 from jaxreg.linear.solvers._krylov import conjugate_gradients
 from jaxreg.linear.solvers._smooth import Bent, Implied

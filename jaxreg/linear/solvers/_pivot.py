@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import inverse_factor
 from jaxreg.linear.solvers._krylov import conjugate_gradients
 from jaxreg.penalties import Penalty

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
+from jaxreg._typing import Scalar
 from jaxreg.linear.design import Columns
 from jaxreg.linear.problem import Problem
 from jaxreg.losses import SquaredError

@@ -17,23 +17,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._leaving import leaving_loop
-from jaxreg._types import Scalar
-from jaxreg.linear.certificate import Certificate, measure
-from jaxreg.linear.null_fit import Reference, fit_unpenalised
+from jaxreg._compacting_loop import compacting_loop
+from jaxreg._typing import Scalar
+from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
+from jaxreg.linear.null_fit import NullFit, fit_unpenalised
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers.status import Status
 from jaxreg.penalties import Penalty
 
-__all__ = ["Outcome", "Solver", "State", "Status", "iterate"]
-
-
-class Status(eqx.Enumeration):
-    """Why a solver stopped; the values are the messages."""
-
-    converged = "converged: the certificate is below the tolerance"
-    max_steps = "the step limit was reached before the tolerance: raise max_steps or loosen tol"
-    stalled = "no further progress in this dtype: the certificate is what its precision can reach"
-    nonfinite = "the iterates became NaN or infinite: the problem may have no solution"
+__all__ = ["Outcome", "Solver", "State", "iterate"]
 
 
 class State(eqx.Module):
@@ -55,11 +47,13 @@ class Solver(eqx.Module):
         return False
 
     @abstractmethod
-    def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
+    def init(
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+    ) -> State:
         """The state at working coefficients and intercept."""
 
     @abstractmethod
-    def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
+    def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
         """One step; never raises the objective by more than rounding."""
 
 
@@ -101,7 +95,7 @@ def iterate(
     solver: Solver,
     problem: Problem,
     penalty: Penalty,
-    base: Reference,
+    null_fit: NullFit,
     start: tuple[Array, Array],
     tol: Scalar,
     max_steps: Scalar,
@@ -111,12 +105,12 @@ def iterate(
     An infinite gap is not excused by a small kkt: weights that run off to infinity have that too. Pure.
     """
     never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
-    state = solver.init(problem, penalty, base, _begin(problem, penalty, base, start))
+    state = solver.init(problem, penalty, null_fit, _begin(problem, penalty, null_fit, start))
     last = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
-    call, rounds = (solver, problem, penalty, base, tol, max_steps), zero
+    call, rounds = (solver, problem, penalty, null_fit, tol, max_steps), zero
     if solver.rough and problem.dtype == jnp.float32:
         first, rounds = _run(last, *call, rough=True)
-        state = solver.init(problem, penalty, base, (first.state.coef, first.state.intercept))
+        state = solver.init(problem, penalty, null_fit, (first.state.coef, first.state.intercept))
         again = first._replace(state=state, best_objective=state.objective, ask=never, idle=zero, taken=zero)
         # Where rough steps ran off, exact ones begin where they did.
         last = jax.tree.map(lambda x, y: jnp.where(jnp.isfinite(state.objective), x, y), again, last)
@@ -134,7 +128,7 @@ def _run(
     solver: Solver,
     problem: Problem,
     penalty: Penalty,
-    base: Reference,
+    null_fit: NullFit,
     tol: Scalar,
     max_steps: Scalar,
     rough: bool,
@@ -150,12 +144,13 @@ def _run(
 
     def step(now: _Progress) -> _Progress:
         with jax.default_matmul_precision("tensorfloat32" if rough else "highest"):
-            return now._replace(state=solver.step(problem, penalty, base, now.state), taken=now.taken + 1)
+            return now._replace(state=solver.step(problem, penalty, null_fit, now.state), taken=now.taken + 1)
 
     def look(now: _Progress) -> _Progress:
         """One look at the certificate, and a smaller residual asked for where that is not enough."""
         state, ask = now.state, now.ask
-        found = measure(problem, penalty, base, state.coef, state.intercept, tol)
+        at = evaluate(problem, state.coef, state.intercept)
+        found = certificate_at(problem, penalty, null_fit, at, tol)
         reached = found.gap if penalty.has_conjugate else found.kkt
         less = state.objective < now.best_objective - 2 * eps * jnp.abs(now.best_objective)
         better = (reached < 0.9 * now.best) | less
@@ -182,11 +177,11 @@ def _run(
         sane = jnp.isfinite(now.state.objective) | (now.steps == 0)
         return (now.best > tol) & (now.steps < max_steps) & (now.idle < _PATIENCE) & sane
 
-    return leaving_loop(unfinished, stepping, step, look, begin)
+    return compacting_loop(unfinished, stepping, step, look, begin)
 
 
 def _begin(
-    problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]
+    problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
 
@@ -196,11 +191,11 @@ def _begin(
     coef, intercept = start
     still = problem.constant if coef.ndim == 1 else problem.constant[:, None]
     coef = jnp.where(still, 0.0, coef)
-    if not any(base.capacity):
+    if not any(null_fit.capacity):
         return coef, intercept
 
     def fit(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        best = fit_unpenalised(problem, penalty, base.capacity, carry[:2], steps=10)
+        best = fit_unpenalised(problem, penalty, null_fit.capacity, carry[:2], steps=10)
         return *best[:2], jnp.array(False)
 
     # A loop and not a branch: under vmap it is skipped where no lane needs it.

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._types import Scalar
-from jaxreg.linear.null_fit import Reference
+from jaxreg._typing import Scalar
+from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import _model
 from jaxreg.linear.solvers._factor import padded
@@ -81,7 +81,9 @@ class Newton(Solver):
 
     gram: bool | None = eqx.field(default=None, static=True)
 
-    def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
+    def init(
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+    ) -> State:
         """The state at `start`, projected on the penalty's domain."""
         coef, intercept = start
         if not accepts(penalty, coef):
@@ -92,14 +94,16 @@ class Newton(Solver):
         n, p = problem.shape
         pays = p <= n and problem.design.dense_like
         reduced = is_quadratic(problem) and (pays if self.gram is None else self.gram)
-        smooth = quadratic(problem, base.intercept) if reduced else None
-        intercept = base.intercept if reduced else intercept
+        smooth = quadratic(problem, null_fit.intercept) if reduced else None
+        intercept = null_fit.intercept if reduced else intercept
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
-        return begin(smooth or _data(problem), penalty, base.gradient, (coef, intercept), quadratic=smooth)
+        return begin(
+            smooth or _data(problem), penalty, null_fit.max_grad, (coef, intercept), quadratic=smooth
+        )
 
-    def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
+    def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
         """One damped step; the old point with more damping where the objective would rise."""
-        return advance(state.inner.quadratic or _data(problem), penalty, base.gradient, state)
+        return advance(state.inner.quadratic or _data(problem), penalty, null_fit.max_grad, state)
 
 
 def _data(problem: Problem) -> Data:

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._tree import two_sum
-from jaxreg._types import Scalar
+from jaxreg._pytree import two_sum
+from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature
-from jaxreg.linear.null_fit import Reference
+from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.losses import SquaredError
@@ -101,7 +101,9 @@ class ProximalGradient(Solver):
         """As asked for."""
         return self.coarse
 
-    def init(self, problem: Problem, penalty: Penalty, base: Reference, start: tuple[Array, Array]) -> State:
+    def init(
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+    ) -> State:
         """The state at `start`, projected on the penalty's domain."""
         coef, intercept = start
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
@@ -110,20 +112,20 @@ class ProximalGradient(Solver):
         wanted = pays if self.gram is None else self.gram
         gram = None
         if wanted and isinstance(problem.loss, SquaredError):
-            null = problem.predictor(jnp.zeros_like(coef), base.intercept)
+            null = problem.predictor(jnp.zeros_like(coef), null_fit.intercept)
             residual = problem.residual(null)
             matrix = problem.design.weighted_gram(problem.weight)
             gram = (matrix, problem.design.rmatmul(residual), problem.value(null))
-            intercept = base.intercept
+            intercept = null_fit.intercept
         low = jnp.zeros_like(coef) if problem.dtype == jnp.float32 else None
         point = _Point(coef, intercept, self._image(problem, gram, coef, intercept), low)
         z = point.image if gram is None else problem.predictor(coef, intercept)
-        step = 1 / curvature(problem, z, base.spectrum)
+        step = 1 / curvature(problem, z, null_fit.max_eigenvalue)
         inner = _Inner(point, point, jnp.ones((), problem.dtype), step, gram)
         objective = self._loss(problem, gram, point) + penalty.value(coef)
         return State(coef, intercept, objective, jnp.array(jnp.inf, problem.dtype), inner)
 
-    def step(self, problem: Problem, penalty: Penalty, base: Reference, state: State) -> State:
+    def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
         """One extrapolated step, taken where the curvature is bounded and the objective does not rise."""
         inner: _Inner = state.inner
         last, now, t = inner.previous, inner.current, inner.step
@@ -132,13 +134,13 @@ class ProximalGradient(Solver):
         ahead = _ahead(now, last, beta)
         slope, tilt = self._gradient(problem, inner.gram, ahead)
         coef, low = _prox(penalty, ahead, -t * slope, t)
-        intercept = ahead.intercept - t * base.spectrum * tilt
+        intercept = ahead.intercept - t * null_fit.max_eigenvalue * tilt
         new = _Point(coef, intercept, self._image(problem, inner.gram, coef, intercept), low)
         moved, shifted = _apart(new, ahead), intercept - ahead.intercept
         # Centred features make intercept and coefficients blocks of one bound: spectrum and 1.
-        size = (jnp.sum(moved**2) + jnp.sum(shifted**2) / base.spectrum) / t
+        size = (jnp.sum(moved**2) + jnp.sum(shifted**2) / null_fit.max_eigenvalue) / t
         bend = self._bend(problem, inner.gram, new, ahead)
-        bounded = bend <= 1.001 * (jnp.sqrt(size) + self._rough(problem, base, inner.gram, new, t)) ** 2
+        bounded = bend <= 1.001 * (jnp.sqrt(size) + self._rough(problem, null_fit, inner.gram, new, t)) ** 2
         objective = self._loss(problem, inner.gram, new) + penalty.value(coef)
         plain = inner.momentum <= 1
         # Rounding hides the last falls: a step that rises by less is taken, and turned back by `turned`.
@@ -150,14 +152,16 @@ class ProximalGradient(Solver):
         grown = 1.05 * t
         if isinstance(problem.loss, SquaredError):
             # Where rounding or a spectrum that was too small halved it, it comes back.
-            grown = jnp.minimum(grown, 1 / base.spectrum)
-        residual = jnp.maximum(jnp.max(jnp.abs(moved)) / t, jnp.max(jnp.abs(shifted)) / (t * base.spectrum))
+            grown = jnp.minimum(grown, 1 / null_fit.max_eigenvalue)
+        residual = jnp.maximum(
+            jnp.max(jnp.abs(moved)) / t, jnp.max(jnp.abs(shifted)) / (t * null_fit.max_eigenvalue)
+        )
         chosen = pick(new, now)
         return State(
             chosen.coef,
             chosen.intercept,
             jnp.where(taken, jnp.minimum(objective, state.objective), state.objective),
-            jnp.where(taken | (plain & bounded), residual / base.gradient, jnp.inf),
+            jnp.where(taken | (plain & bounded), residual / null_fit.max_grad, jnp.inf),
             _Inner(
                 jax.tree.map(lambda x, y: jnp.where(bounded, x, y), now, last),
                 chosen,
@@ -181,14 +185,14 @@ class ProximalGradient(Solver):
             return jnp.sum((a.coef - b.coef) * (a.image - b.image))
         return jnp.sum((problem.residual(a.image) - problem.residual(b.image)) * (a.image - b.image))
 
-    def _rough(self, problem: Problem, base: Reference, gram: object, at: _Point, t: Scalar) -> Scalar:
+    def _rough(self, problem: Problem, null_fit: NullFit, gram: object, at: _Point, t: Scalar) -> Scalar:
         """What rounding of coefficients and image may add to the root of `_bend`, at the largest curvature.
 
         Without it a step that is all rounding would be halved again and again.
         """
         total = jnp.sum(at.coef**2)
         if gram is None:
-            total += jnp.sum(problem.weight * at.image.T**2) / base.spectrum
+            total += jnp.sum(problem.weight * at.image.T**2) / null_fit.max_eigenvalue
         return 4 * jnp.finfo(at.coef.dtype).eps * jnp.sqrt(total / t)
 
     def _gradient(self, problem: Problem, gram: object, point: _Point) -> tuple[Array, Array]:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jaxreg._fields import number, require_scalar
-from jaxreg._tree import is_complex, is_weight, weights_of
-from jaxreg._types import ArrayLike, Params
+from jaxreg._pytree import is_complex, is_weight, weights_of
+from jaxreg._typing import ArrayLike, Params
+from jaxreg._validation import number, require_scalar
 from jaxreg.penalties.base import Penalty, refuse_complex
 from jaxreg.penalties.masked import Masked
 from jaxreg.penalties.separable import SquaredL2

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxreg._types import ArrayLike, Params
+from jaxreg._typing import ArrayLike, Params
 from jaxreg.training.transforms.links import (
     ProximalState,
     Rate,

@@ -1,0 +1,66 @@
+"""Fields of our modules, and the one way to refuse a bad number.
+
+Every number is an array: a Python float would be static under `eqx.filter_jit`, retrace for each λ and
+have no gradient.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxreg._typing import ArrayLike
+
+__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
+
+
+def require(condition: ArrayLike, message: str) -> None:
+    """Raise `ValueError(message)` where a concrete condition is false; traced ones pass unseen."""
+    if not isinstance(condition, jax.core.Tracer) and not bool(np.all(condition)):
+        raise ValueError(message)
+
+
+def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
+    """Whether values pass a test, which sees them as NumPy arrays; where one is traced it is not asked.
+
+    On the host, so that a check compiles nothing.
+    """
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        return True
+    return bool(np.all(test(*map(np.asarray, values))))
+
+
+def number(x: ArrayLike) -> Array:
+    """An array of floats, so that the number is traced, batched and differentiated, never static."""
+    # A Python number stays weakly typed, so that 1 and 0.2 share a compiled program.
+    x = jnp.asarray(float(x)) if isinstance(x, int | float) and not isinstance(x, bool) else jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def require_scalar(name: str, x: ArrayLike) -> None:
+    """Raise `ValueError` for a hyperparameter that is not one finite number ≥ 0."""
+    if jnp.ndim(x):
+        raise ValueError(
+            f"{name} must be one number, got shape {jnp.shape(x)}: factors per coordinate are `weights`, a"
+            " grid of λ is for jaxreg.path or jax.vmap"
+        )
+    require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{name} must be a finite number ≥ 0, got {x}")
+
+
+def hyperparameter(default: Any = dataclasses.MISSING) -> Any:
+    """A field for one number such as λ: always an array."""
+    return eqx.field(default=default, converter=number)
+
+
+def per_coordinate(default: Any = dataclasses.MISSING) -> Any:
+    """A field for a number, one number per coordinate, or None."""
+    return eqx.field(
+        default=default,
+        converter=lambda x: None if x is None else number(x),
+        metadata={"per_coordinate": True},
+    )

@@ -1,0 +1,218 @@
+"""Reading data: what is refused, and that every refusal is one line that says what to do."""
+
+import datetime
+import gzip
+import os
+import pathlib
+import sys
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from jaxreg.cli import _files
+from jaxreg.cli.load import load
+
+ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
+
+
+# The source.
+
+
+def test_source_not_found(write, tmp_path, assert_refused):
+    with assert_refused(
+        "no data set or file 'diabetis'", "'breast_cancer'", ".parquet", "did you mean 'diabetes'?"
+    ):
+        load("diabetis", target="y")
+    path = write(ROWS, "houses.csv")
+    with assert_refused("no data set or file", f"did you mean {path!r}?"):
+        load(path.replace("houses", "house"), target="y")
+    with assert_refused("no data set or file", "wanted one of", "correct"):
+        load(str(tmp_path / "no" / "where.csv"), target="y")
+    with assert_refused("no data set or file ''"):
+        load("", target="y")
+    with assert_refused("cannot read"):
+        load("x" * 300, target="y")
+
+
+def test_source_of_the_wrong_sort(write, tmp_path, assert_refused):
+    with assert_refused("is a directory", ".csv", "name a file"):
+        load(str(tmp_path), target="y")
+    with assert_refused("cannot tell", "t.xlsx", ".parquet", "convert"):
+        load(write(ROWS, "t.xlsx"), target="y")
+    for name in ("t.csv", "t.parquet", "t.csv.gz"):
+        with assert_refused("is empty", "header"):
+            load(write(b"", name), target="y")
+    for blank in ("\n \n\n", ",,\n , \n"):
+        with assert_refused("is empty"):
+            load(write(blank), target="y")
+    with assert_refused("is empty"):
+        load(write(gzip.compress(b""), "t.csv.gz"), target="y")
+    with assert_refused("cannot be read as Parquet", "ending"):
+        load(write(ROWS, "t.parquet"), target="y")
+    with assert_refused("cannot be unpacked", "gzip"):
+        load(write(ROWS, "t.csv.gz"), target="y")
+    with assert_refused("cannot be unpacked", "whole gzip file"):
+        load(write(gzip.compress(ROWS.encode() * 99)[:40], "t.csv.gz"), target="y")
+    with assert_refused("is binary", "UTF-8", "ending"):
+        load(write(bytes(range(256)) * 40), target="y")
+    with assert_refused("UTF-8"):
+        load(write(ROWS.encode("utf-16")), target="y")
+    with assert_refused("another encoding than UTF-8", "save it again"):
+        load(write("a,näme,y\n1,2,3\n".encode("latin-1")), target="y")
+    with assert_refused("UTF-8"):
+        load(write(ROWS.encode() * 3000 + b"\xe9,1,2\n"), target="y")
+
+
+def test_parquet_cut_short(parquet, assert_refused):
+    path = pathlib.Path(parquet({"a": range(1000), "y": range(1000)}))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + whole[900:])
+    with assert_refused("cannot be read as Parquet", "save it again"):
+        load(str(path), target="y")
+    path.write_bytes(whole[:-30])
+    with assert_refused("cannot be read as Parquet"):
+        load(str(path), target="y")
+
+
+def test_no_permission(write, monkeypatch, assert_refused):
+    path = write(ROWS)
+
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files, "open", denied, raising=False)
+        with assert_refused("cannot read", "Permission denied", "check its name and permissions"):
+            load(path, target="y")
+    if os.name == "posix" and os.geteuid():
+        os.chmod(path, 0)
+        with assert_refused("cannot read", "Permission denied"):
+            load(path, target="y")
+
+
+def test_missing_package(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pandas: pip install 'jaxreg\[cli\]'"):
+        load(write(ROWS), target="y")
+
+
+# The table.
+
+
+def test_rows_and_columns(write, parquet, assert_refused):
+    with assert_refused("header but no rows", "two rows"):
+        load(write("a,b,y\n"))
+    with assert_refused("has one row", "two rows"):
+        load(write("a,b,y\n1,2,3\n"), target="y")
+    with assert_refused("has one column", "at least one feature"):
+        load(write("y\n1\n2\n"), target="y")
+    with assert_refused("no columns", "at least one feature"):
+        load(parquet(pd.DataFrame(index=[0, 1])), target="y")
+    with assert_refused("single column 'a;b;y'", "replace ';' by ','"):
+        load(write("a;b;y\n1;2;3\n4;5;6\n"), target="y")
+    with assert_refused("the same name, 'a', 'b'", "rename"):
+        load(write("a,b,a,y,b\n1,2,3,4,5\n1,2,3,4,5\n"), target="y")
+    with assert_refused("'c=z'", "rename"):
+        load(write("c,c=z,y\nx,1,1\nz,2,2\n"), target="y")
+
+
+def test_duplicate_parquet_columns(tmp_path, assert_refused):
+    path = tmp_path / "t.parquet"
+    columns = pa.Table.from_arrays([pa.array([1, 2])] * 3, names=["a", "a", "y"])
+    pyarrow.parquet.write_table(columns, path)
+    with assert_refused("the same name, 'a'", "rename"):
+        load(str(path), target="y")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a,y\n1,2,3\n4,5,6\n", "too many values"),
+        ("a,y\n0,2,3\n1,5,6\n", "too many values"),
+        ('a,y\n"1,2\n3,4\n', "open quote"),
+        ("a,y\n1,2\n3,4,5\n", "line 3 has 3 values"),
+        ("\n\na,y\n1,2\n\n3,4,5,6\n", "line 6 has 4 values"),
+    ],
+)
+def test_rows_that_do_not_fit_the_header(write, text, where, assert_refused):
+    with assert_refused("has 2 columns", "do not fit", where, "a value for each column", "quotes"):
+        load(write(text), target="y")
+
+
+def test_target_names(write, assert_refused, rows):
+    columns = {f"c{i}": [1, 2, 3] for i in range(19)}
+    path = write(rows(**columns, price=[1, 2, 4]))
+    with assert_refused("no target was named", "'c0', 'c1'", "'c7' … and 12 more", "--target"):
+        load(path)
+    with assert_refused("no column 'Prise'", "… and 12 more", "did you mean 'price'?"):
+        load(path, target="Prise")
+    with assert_refused("no column 'zzz'", "correct the name"):
+        load(path, target="zzz")
+
+
+def test_missing_values(write, assert_refused, rows):
+    with assert_refused("3 of 4 rows", "'a', 'b', 'y'", "drop", "fill"):
+        load(write("a,b,y\n1,,3\n,,4\n5,6,7\n1,2,\n"), target="y")
+    many = {f"c{i}": [None, 1, 2] for i in range(20)}
+    with assert_refused("1 of 3 rows", "'c7' … and 12 more"):
+        load(write(rows(**many, y=[1, 2, 4])), target="y")
+    with assert_refused("1 of 2 rows", "'b', 'y'"):
+        load(write("a,b,y\n1,2,3\n4\n"), target="y")
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf"])
+def test_infinite_values(write, cell, assert_refused):
+    with assert_refused("2 of 3 rows", "infinite", "'b', 'y'", "finite numbers"):
+        load(write(f"a,b,y\n1,{cell},3\n2,1,{cell}\n1,1,1\n"), target="y")
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["2020-01-31", "2020-02-01", "2021-03-05"],
+        ["31/1/2020", "1/2/20", "5/3/2021"],
+        ["2020-01-31T10:00:00Z", "2020-02-01 11:30", "2021-03-05"],
+        ["3 Jan 2020", "14 February 2020", "1 May 2021"],
+        ["12:30", "13:45:10", "9:00"],
+    ],
+)
+def test_dates_in_text(write, dates, assert_refused, rows):
+    with assert_refused("dates or times", "'when'", "drop", "days since"):
+        load(write(rows(a=[1, 2, 3], when=dates, y=[1, 2, 4])), target="y")
+
+
+def test_dates_and_strange_values_in_parquet(parquet, assert_refused):
+    values = {
+        "stamp": pd.to_datetime(["2020-01-01", "2020-01-02"]),
+        "day": [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)],
+        "time": [datetime.time(1), datetime.time(2)],
+        "span": pd.to_timedelta([1, 2]),
+    }
+    with assert_refused("dates or times", "'stamp', 'day', 'time', 'span'", "days since"):
+        load(parquet({**values, "y": [1, 2]}), target="y")
+    strange = {"list": [[1], [2]], "bytes": [b"a", b"b"], "record": [{"a": 1}, {"a": 2}]}
+    with assert_refused("'list', 'bytes', 'record'", "wanted numbers", "convert"):
+        load(parquet({**strange, "y": [1, 2]}), target="y")
+
+
+def test_identifiers(write, assert_refused, rows):
+    names = [f"name{i}" for i in range(60)]
+    with assert_refused("'a' has 60 different values in 60 rows", "drop the column"):
+        load(write(rows(a=names, y=range(60))), target="y")
+    numbers = [*map(str, range(59)), "?"]
+    with assert_refused("60 different values", "wanted numbers", "such as '?'"):
+        load(write(rows(a=numbers, y=range(60))), target="y")
+    many = [f"n{i % 1001}" for i in range(2500)]
+    with assert_refused("1001 different values", "group"):
+        load(write(rows(a=many, y=range(2500))), target="y")
+
+
+def test_names_cannot_break_the_line(write, assert_refused):
+    with assert_refused(r"'a\nb'", "2 of 2 rows"):
+        load(write('"a\nb","c",y\n,1,2\n3,,5\n'), target="y")
+    with assert_refused("longlong", "…"):
+        load(write(f"{'long' * 500},y\n,1\n2,3\n"), target="y")
+    with assert_refused(r"'no\nfile.csv'"):
+        load("no\nfile.csv", target="y")

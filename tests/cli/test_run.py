@@ -1,0 +1,115 @@
+"""The numbers behind the command: one labelled dataset, read back as it was written."""
+
+import io
+
+import numpy as np
+import pytest
+import xarray
+from rich.console import Console
+
+import jaxreg as jr
+from jaxreg.cli import _screen
+from jaxreg.cli.load import load
+from jaxreg.cli.main import main
+from jaxreg.cli.run import family, run
+
+DEFAULT = ["l1", "l2", "elastic-net:0.5"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder that the default sweep writes, on a short grid."""
+    folder = tmp_path_factory.mktemp("sweep") / "out"
+    assert main(["sweep", "--lambdas", "8", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_families():
+    assert family("l1") == ("L1", jr.L1) and family("L2") == ("L2", jr.SquaredL2)
+    label, member = family("elastic-net:0.25")
+    assert label == "elastic net 0.25" and float(member(2.0).l1_ratio) == 0.25
+    assert family("elastic-net")[0] == "elastic net 0.5"
+    label, member = family("nonnegative-l1")
+    assert label == "nonnegative L1"
+    assert member(1.0).prox(np.array([-3.0, 3.0]), 1.0).tolist() == [0.0, 2.0]
+    with pytest.raises(ValueError, match="did you mean"):
+        family("lasso1")
+
+
+def test_default_numbers(written):
+    with xarray.open_dataset(written / "sweep.nc") as data:
+        assert data["coef"].dims == ("penalty", "step", "feature")
+        assert data["penalty"].values.tolist() == ["L1", "L2", "elastic net 0.5"]
+        assert data["feature"].values.tolist()[:3] == ["age", "sex", "bmi"]
+        assert float(data["gap"].max()) <= 1e-6
+        assert set(data["status"].values.ravel()) == {"converged"}
+        assert int(data["zeros"].sel(penalty="L1")[0]) == 10
+        assert int(data["zeros"].sel(penalty="L2").max()) == 0
+        assert float(data["shrinkage"].sel(penalty="L2")[0]) > 0.99
+        assert (np.diff(data["lam"].values, axis=1) < 0).all()
+        assert np.allclose(data["zeros"], (data["coef"] == 0).sum("feature"))
+
+
+def test_every_variable_has_a_meaning_and_a_unit(written):
+    with xarray.open_dataset(written / "sweep.nc") as data:
+        for name, variable in data.variables.items():
+            assert variable.attrs["units"] and variable.attrs["long_name"], name
+        assert data["error"].attrs["units"] == "(progression)²"
+        assert data["error"].attrs["long_name"] == "mean squared error on the held-out rows"
+        assert data["coef"].attrs["units"] == "progression per unit of the feature"
+        assert data["zeros"].attrs["units"] == "1"
+
+
+def test_settings_and_versions_are_kept(written):
+    with xarray.open_dataset(written / "sweep.nc") as data:
+        at = data.attrs
+    want = {"data": "diabetes", "target": "progression", "loss": "squared", "lambdas": 8, "holdout": 0.25}
+    want |= {"seed": 0, "tol": 1e-6, "dtype": "float64", "standardize": 1, "ratio": "default"}
+    want |= {"rows_train": 332, "rows_held_out": 110, "reference": "the unpenalised fit"}
+    assert {name: at[name] for name in want} == want
+    for package in ("jaxreg", "jax", "equinox", "numpy", "xarray", "scikit-learn"):
+        assert f"{package} " in at["versions"]
+    assert at["python"] and at["platform"] and at["device"] and at["penalties"] == ", ".join(DEFAULT)
+
+
+def test_numbers_are_those_of_the_library(written):
+    from jaxreg.cli.load import split
+
+    table = load("diabetes")
+    train, held = split(table, 0.25, 0)
+    problem = jr.Problem(jr.losses.SquaredError(), table.X[train], table.y[train], standardize=True)
+    with xarray.open_dataset(written / "sweep.nc") as data:
+        part = data.sel(penalty="L1").isel(step=4)
+        fit = jr.solve(problem, jr.L1(float(part["lam"])), tol=1e-9)
+        assert np.allclose(part["coef"], fit.coef, atol=1e-2)
+        z = table.X[held] @ part["coef"].values + float(part["intercept"])
+        assert np.isclose(part["error"], np.mean((z - table.y[held]) ** 2))
+        assert np.allclose(part["standardized_coef"], part["coef"] * table.X[train].std(axis=0))
+        free, _ = jr.unpenalized(problem)
+        assert np.allclose(part["reference_coef"], free * table.X[train].std(axis=0), rtol=1e-5)
+
+
+def test_several_classes_and_nothing_held_out():
+    labels = []
+    data = run(load("iris"), ["l1"], num=3, ratio=0.1, holdout=0, tol=1e-3, tick=labels.append)
+    assert data["coef"].dims == ("penalty", "step", "feature", "class")
+    assert data["class"].values.tolist() == ["setosa", "versicolor", "virginica"]
+    assert labels == ["preparing the problem", "solving L1"]
+    assert data.attrs["rows_held_out"] == 0 and data.attrs["error_rows"] == "training rows"
+    assert data.attrs["reference"] == "the fit at the smallest λ"
+    assert float(data["shrinkage"][0, -1]) == pytest.approx(0)
+
+
+def test_unknown_penalty_is_refused_before_the_work():
+    with pytest.raises(ValueError, match="no penalty 'l7'"):
+        run(load("iris"), ["l1", "l7"])
+
+
+def test_bar_of_steps(monkeypatch):
+    seen = io.StringIO()
+    monkeypatch.setattr(_screen, "Console", lambda **given: Console(file=seen, force_terminal=True, width=80))
+    with _screen.Steps(2) as tick:
+        tick("reading")
+        tick("solving")
+        tick.aside(lambda: None)
+    assert "reading" in seen.getvalue() and "1/2" in seen.getvalue()

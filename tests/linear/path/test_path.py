@@ -1,0 +1,204 @@
+"""Paths and grids: modes agree, λ_max is the edge, metrics fit their closed forms."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_wine
+
+import jaxreg as jr
+from jaxreg.linear.null_fit import fit_null_model
+from jaxreg.linear.path import grid
+from tests.members import LOSSES, devices
+
+rng = np.random.default_rng(5)
+X = rng.normal(size=(50, 8))
+Z = X[:, 0] - 0.5 * X[:, 1]
+PROBLEMS = {
+    "squared": jr.Problem(jr.losses.SquaredError(), X, Z + rng.normal(size=50), standardize=True),
+    "logistic": jr.Problem(jr.losses.Logistic(), X, (Z + rng.normal(size=50) > 0).astype(float)),
+    "poisson": jr.Problem(jr.losses.Poisson(), X, rng.poisson(np.exp(0.5 * Z)).astype(float)),
+    "multinomial": jr.Problem(jr.losses.Multinomial(3), X, np.digitize(Z + rng.normal(size=50), [-1, 1])),
+}
+w = np.array([0.0, 1, 2, np.inf, 0.5, 1, 1, 1])
+FAMILIES = {
+    "l1": jr.L1,
+    "elastic net": lambda lam: jr.ElasticNet(lam, 0.5),
+    "weights": lambda lam: jr.L1(lam, weights=w),
+    "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
+    "bounded and unpenalised": lambda lam: jr.L1(lam, weights=w) + jr.Box(-0.1, 0.1),
+}
+
+
+def slow_unless(fast):
+    return () if fast else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("problem", "family"),
+    [
+        pytest.param(p, f, marks=slow_unless(p == "squared" or f == "bounded and unpenalised"))
+        for p in PROBLEMS
+        for f in FAMILIES
+    ],
+)
+def test_lambda_max_is_the_edge(problem, family):
+    problem, family = PROBLEMS[problem], FAMILIES[family]
+    top = float(jr.lambda_max(problem, family))
+    above, below = (jr.solve(problem, family(top * f), tol=1e-10, throw=False) for f in (1.001, 0.99))
+    held = np.arange(8) if family is not FAMILIES["weights"] else np.arange(1, 8)
+    held = held if family is not FAMILIES["bounded and unpenalised"] else np.arange(1, 8)
+    assert not np.any(np.asarray(above.coef)[held])
+    assert np.any(np.asarray(below.coef)[held])
+
+
+@pytest.mark.parametrize(
+    "problem", [pytest.param(p, marks=slow_unless(p in ("squared", "multinomial"))) for p in PROBLEMS]
+)
+def test_modes_agree(problem):
+    problem = PROBLEMS[problem]
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 6, 1e-2)
+    warm, batched = (jr.path(problem, jr.L1, lams, tol=1e-10, mode=m) for m in ("warm", "batched"))
+    assert bool(jnp.all(warm.converged & batched.converged))
+    np.testing.assert_allclose(warm.coef, batched.coef, atol=1e-4)
+    np.testing.assert_allclose(warm.objective, batched.objective, rtol=1e-9)
+    assert warm.mode == "warm"
+    one = jr.solve(problem, jr.L1(lams[3]), tol=1e-10)
+    np.testing.assert_allclose(warm.at(float(lams[3])).coef, one.coef, atol=1e-4)
+    np.testing.assert_allclose(warm.predict(X)[3], warm.at(float(lams[3])).predict(X), atol=1e-12)
+
+
+def test_default_ratio_and_ridge():
+    path = jr.path(PROBLEMS["squared"], jr.L1, num=3)
+    np.testing.assert_allclose(path.lambdas[-1] / path.lambdas[0], 1e-4)
+    assert not np.any(path.coef[0])
+    problem = PROBLEMS["squared"]
+    gradient = np.abs(problem.design.rmatmul(problem.residual(problem.predictor(*null(problem)))))
+    expected = 1000 * np.max(gradient) / np.std(problem.y)
+    np.testing.assert_allclose(jr.lambda_max(problem, jr.SquaredL2), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [jr.losses.SquaredError(), jr.losses.Huber(2.0)])
+def test_the_grid_of_a_ridge_does_not_depend_on_the_units_of_y(loss):
+    y = np.asarray(PROBLEMS["squared"].y)
+
+    def top(c):
+        scaled = jax.tree.map(lambda delta: c * delta, loss)
+        return float(jr.lambda_max(jr.Problem(scaled, X, c * y, standardize=True), jr.SquaredL2))
+
+    np.testing.assert_allclose([top(c) for c in (1e-6, 1e6)], top(1.0), rtol=1e-9)
+
+
+def test_lambda_max_with_offsets_of_a_population():
+    """Expected counts of millions in single precision: deaths in counties of up to 4e7 people."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(100, 6)).astype("float32")
+    population = np.exp(rng.uniform(np.log(1e5), np.log(4e7), 100))
+    deaths = rng.poisson(population * 1e-6 * np.exp(0.6 * features[:, 0] - 0.3 * features[:, 1]))
+    offset = np.log(population).astype("float32")
+    here = jr.Problem(jr.losses.Poisson(), features, deaths, offset=offset)
+    null = population * deaths.sum() / population.sum()
+    expected = np.abs((features.astype(float) - features.mean(0)).T @ (deaths - null) / 100).max()
+    np.testing.assert_allclose(jr.lambda_max(here, jr.L1), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6])
+@pytest.mark.parametrize("name", ["Huber", "Logistic"])
+def test_lambda_max_with_extreme_offsets_is_right_or_refused(name, size):
+    """The intercept of the null fit is the root of a monotone function, found here by bisection."""
+    rng = np.random.default_rng(0)
+    offset, y = size * rng.normal(size=50), (X[:, 0] > 0).astype(float)
+    here = jr.Problem(LOSSES[name], X, y, offset=offset)
+    mean = np.tanh if name == "Logistic" else lambda z: np.clip(z, -1.0, 1.0)
+    residual = (lambda z: (1 + mean(z / 2)) / 2 - y) if name == "Logistic" else (lambda z: mean(z - y))
+    low, high = -10 * size - 10, 10 * size + 10
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if residual(offset + middle).sum() < 0 else (low, middle)
+    expected = np.abs((X - X.mean(axis=0)).T @ residual(offset + high)).max() / 50
+    try:
+        found = float(jr.lambda_max(here, jr.L1))
+    except ValueError as error:
+        assert "null fit did not converge" in str(error)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
+def test_a_null_fit_that_did_not_converge_is_refused(monkeypatch):
+    """Whatever the solvers leave: the check is of the gradient, not of their word."""
+    here, penalty = PROBLEMS["logistic"], jr.L1(1e6)
+    base = fit_null_model(here, here.working_penalty(penalty))
+    wrong = eqx.tree_at(lambda base: base.intercept, base, base.intercept + 1.0)
+    monkeypatch.setattr(grid, "fit_null_model", lambda *_: wrong)
+    monkeypatch.setattr(grid, "_constrained", lambda *_: wrong)
+    with pytest.raises(ValueError, match=r"null fit did not converge.*give lambdas") as caught:
+        jr.path(here, jr.L1, num=3)
+    assert "\n" not in str(caught.value)
+
+
+def null(problem):
+    """The null fit of squared error without offset."""
+    return problem.zeros()[0], jnp.sum(problem.weight * problem.y)
+
+
+def test_degrees_of_freedom_have_their_closed_forms():
+    problem = PROBLEMS["squared"]
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 5, 1e-2)
+    lasso = jr.path(problem, jr.L1, lams, tol=1e-10)
+    np.testing.assert_allclose(
+        lasso.degrees_of_freedom(problem, jr.L1), jnp.sum(lasso.coef != 0, 1), atol=1e-4
+    )
+    ridge = jr.path(problem, jr.SquaredL2, lams, tol=1e-10)
+    s2 = np.linalg.eigvalsh(np.asarray(problem.design.weighted_gram(problem.weight)))
+    expected = [(s2 / (s2 + lam)).sum() for lam in np.asarray(lams)]
+    np.testing.assert_allclose(ridge.degrees_of_freedom(problem, jr.SquaredL2), expected, atol=1e-5)
+    wide = jr.Problem(jr.losses.SquaredError(), X[:6], Z[:6])
+    found = jr.path(wide, jr.SquaredL2, lams, tol=1e-10)
+    s2 = np.linalg.eigvalsh(np.asarray(wide.design.weighted_gram(wide.weight)))
+    expected = [(s2 / (s2 + lam)).sum() for lam in np.asarray(lams)]
+    np.testing.assert_allclose(found.degrees_of_freedom(wide, jr.SquaredL2), expected, atol=1e-5)
+
+
+def test_str_and_xarray():
+    data = load_diabetes()
+    path = jr.path(jr.Problem(jr.losses.SquaredError(), data.data, data.target), jr.L1, num=4)
+    assert "4 of 4 converged" in str(path)
+    frame = path.to_xarray(data.feature_names)
+    assert frame.coef.sel(feature="bmi").shape == (4,)
+    assert "of 10 weights nonzero" in str(path.at(float(path.lambdas[1])))
+    with pytest.raises(ValueError, match="outside the grid"):
+        path.at(1e9)
+    with pytest.raises(ValueError, match="wanted"):
+        path.predict(np.ones((3, 4)))
+
+
+def test_float32_says_what_it_reached():
+    problem = jr.Problem(jr.losses.SquaredError(), X.astype("float32"), Z.astype("float32"))
+    path = jr.path(problem, jr.L1, num=5, ratio=1e-2, tol=1e-12)
+    assert path.coef.dtype == jnp.float32
+    assert set(path.messages()) <= {"stalled", "converged", "max_steps"}
+    assert bool(jnp.all(path.gap < 1e-4))
+
+
+def test_a_mesh_gives_the_same_path():
+    """Ten lanes on four devices: padded, run apart, cut; and only in a batch."""
+    problem, mesh = PROBLEMS["logistic"], devices(4)
+    lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), 10, 1e-2)
+    alone, spread = jr.path(problem, jr.L1, lams, mode="batched"), jr.path(problem, jr.L1, lams, mesh=mesh)
+    assert spread.mode == "batched"
+    assert spread.coef.shape == (10, 8)
+    assert bool(spread.converged.all())
+    np.testing.assert_array_equal(spread.coef == 0, alone.coef == 0)
+    np.testing.assert_allclose(spread.coef, alone.coef, atol=1e-6)
+    with pytest.raises(ValueError, match="batched"):
+        jr.path(problem, jr.L1, lams, mode="warm", mesh=mesh)
+
+
+def test_near_separable_classes_have_a_gap_everywhere():
+    """Curvatures near 0 make the refit of the intercepts singular; the dual point is closed all the same."""
+    data = load_wine()
+    problem = jr.Problem(jr.losses.Multinomial(3), data.data, data.target, standardize=True)
+    path = jr.path(problem, jr.L1)
+    assert bool(jnp.all(path.converged))
+    assert bool(jnp.all(path.gap <= 1e-6))

@@ -1,0 +1,224 @@
+"""Paths on working sets: the same as without, on every kind of design; what is certified is certified on
+all columns.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxreg as jr
+from jaxreg.linear.design import SparseDesign
+from jaxreg.linear.path import columns as buffer
+from jaxreg.linear.solvers import _pivot
+from tests.members import compilations
+
+P = jr.penalties
+#: On an accelerator "auto" is not warm.
+warm = functools.partial(jr.path, mode="warm")
+LABELS = np.arange(600) // 4
+FAMILIES = {
+    "L1": jr.L1,
+    "ElasticNet": lambda lam: jr.ElasticNet(lam, 0.5),
+    "factors": lambda lam: jr.L1(lam, weights=np.where(np.arange(600) < 2, 0.0, 1.0 + np.arange(600) % 3)),
+    "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
+    "GroupL2": lambda lam: jr.GroupL2(lam, LABELS),
+    "SparseGroup": lambda lam: jr.SparseGroup(lam, LABELS, 0.5),
+}
+
+
+def wide(loss, n=90, p=600, dtype=float, **options):
+    rng = np.random.default_rng(5)
+    X = np.sqrt(0.3) * rng.normal(size=(n, 1)) + np.sqrt(0.7) * rng.normal(size=(n, p)) + 0.5
+    z = X[:, :8] @ np.array([2.0, -1.5, 1.0, -1.0, 0.7, 0.7, -0.5, 0.4])
+    y = {
+        "SquaredError": z + rng.normal(size=n),
+        "Logistic": (z > np.median(z) + rng.normal(size=n)).astype(float),
+    }
+    return jr.Problem(getattr(jr.losses, loss)(), X.astype(dtype), y[loss], **options)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        ("SquaredError", "factors"),
+        ("SquaredError", "nonnegative"),
+        ("SquaredError", "SparseGroup"),
+        ("Logistic", "GroupL2"),
+        pytest.param("SquaredError", "L1", marks=pytest.mark.slow),
+        pytest.param("SquaredError", "ElasticNet", marks=pytest.mark.slow),
+        pytest.param("Logistic", "nonnegative", marks=pytest.mark.slow),
+    ],
+)
+def test_certified_on_all_columns(loss, name):
+    """A duality gap, recomputed from the data, leaves no room for a column that was left out."""
+    here, family = wide(loss, standardize=True), FAMILIES[name]
+    lams = jr.lambda_grid(jr.lambda_max(here, family), 25, 0.05)
+    found = warm(here, family, lams, tol=1e-8)
+    assert found.reason.startswith("Newton on working sets"), found.reason
+    assert bool(found.converged.all()), found
+    assert float(found.gap.max()) <= 1e-8
+    for k in (3, 12, 24):
+        again = jr.certify(here, family(lams[k]), found.coef[k], found.intercept[k])
+        assert again.gap <= 2e-8
+
+
+def test_as_without_working_sets():
+    here = wide("SquaredError", standardize=True)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 10, 0.1)
+    found = warm(here, jr.L1, lams, tol=1e-9)
+    plain = warm(here, jr.L1, lams, tol=1e-9, solver=jr.ProximalGradient())
+    np.testing.assert_allclose(found.coef, plain.coef, atol=1e-4)
+    np.testing.assert_allclose(found.objective, plain.objective, rtol=1e-8)
+
+
+def test_where_pivots_fail_newton_goes_on(monkeypatch):
+    """With no round to take, pivots solve no λ; the path is the same."""
+    fresh = wide("SquaredError", standardize=True, p=599)
+    monkeypatch.setattr(_pivot, "_ROUNDS", 0)  # read while tracing: a shape that no other test has
+    lams = jr.lambda_grid(jr.lambda_max(fresh, jr.L1), 10, 0.1)
+    found = warm(fresh, jr.L1, lams, tol=1e-9)
+    assert bool(found.converged.all()) and found.reason.startswith("Newton on working sets")
+    monkeypatch.undo()
+    again = jr.certify(fresh, jr.L1(lams[-1]), found.coef[-1], found.intercept[-1])
+    assert again.gap <= 2e-9
+
+
+def test_not_convex_in_few_columns():
+    here = wide("SquaredError")
+    found = warm(here, P.MCP, num=20, ratio=0.2)
+    assert bool(found.converged.all())
+    assert float(found.kkt.max()) <= 1e-6
+    assert 0 < int((found.coef[-1] != 0).sum()) < 90
+
+
+def test_single_precision():
+    here = wide("Logistic", dtype="float32")
+    found = warm(here, jr.L1, num=15, ratio=0.1)
+    assert found.coef.dtype == jnp.float32
+    assert bool(found.converged.all()), found
+
+
+def test_several_outputs():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 150))
+    here = jr.Problem(
+        jr.losses.Multinomial(3), X, np.argmax(X[:, :3] + 0.5 * rng.normal(size=(80, 3)), axis=1)
+    )
+    found = warm(here, P.RowL2, num=10, ratio=0.2, tol=1e-8)
+    assert found.reason.startswith("Newton on working sets")
+    assert bool(found.converged.all())
+    rows = np.any(np.asarray(found.coef[-1]) != 0, axis=1)
+    assert np.array_equal(rows, np.all(np.asarray(found.coef[-1]) != 0, axis=1))
+
+
+def test_the_null_fit_stays_exactly_null():
+    for loss in ("SquaredError", "Logistic"):
+        found = warm(wide(loss), jr.L1, num=5, ratio=0.5)
+        assert not np.any(found.coef[0]) and int(found.steps[0]) == 0
+
+
+def test_another_path_of_the_same_size_compiles_nothing():
+    first, second = wide("Logistic"), wide("Logistic", sample_weight=np.linspace(1.0, 2.0, 90))
+    warm(first, jr.L1, num=12, ratio=0.1)
+    assert compilations(lambda: warm(second, jr.L1, num=12, ratio=0.12)) == 0
+
+
+def test_few_shapes_are_compiled(monkeypatch):
+    """Working sets grow from 15 to over 600 columns in at most three buffers."""
+    made = []
+    solve = buffer.Working.solve
+    monkeypatch.setattr(
+        buffer.Working, "solve", lambda self, *args: (made.append(self.capacity), solve(self, *args))[1]
+    )
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(700, 1500))
+    y = X[:, :400] @ rng.normal(size=400) + rng.normal(size=700)
+    found = warm(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=30, ratio=0.02)
+    assert bool(found.converged.all())
+    assert 2 <= len(set(made)) <= 3, made
+
+
+def test_rounding_hides_no_step():
+    """The loss falls to a millionth: what is left of its fall is less than the rounding of its terms."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(100, 200))
+    y = X[:, :20] @ rng.normal(size=20) + 0.001 * rng.normal(size=100)
+    groups = np.arange(200) // 4
+    here = jr.Problem(jr.losses.SquaredError(), X, y)
+    found = warm(here, lambda lam: P.GroupL2(lam, groups), num=60, ratio=1e-3, tol=1e-10)
+    assert bool(found.converged.all())
+    assert int(found.steps.max()) <= 5
+
+
+def test_reasons():
+    here = wide("SquaredError", p=20)
+    short = {"num": 3, "ratio": 0.5}
+    assert "couples" in warm(here, P.TotalVariation, **short).reason
+    assert "as asked for" in warm(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
+    assert "one batch" in jr.path(here, jr.L1, mode="batched", **short).reason
+    lams = jnp.array([0.2, 0.1])
+    traced = jax.jit(
+        lambda y: warm(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams).kkt
+    )
+    assert traced(here.y).shape == (2,)
+
+
+# ---------------------------------------------------------------- designs
+
+
+@pytest.mark.parametrize(
+    ("loss", "standardize"),
+    [
+        ("SquaredError", True),
+        ("Logistic", False),
+        pytest.param("SquaredError", False, marks=pytest.mark.slow),
+        pytest.param("Logistic", True, marks=pytest.mark.slow),
+    ],
+)
+def test_sparse_is_dense(loss, standardize):
+    rng = np.random.default_rng(1)
+    X = scipy.sparse.random(120, 400, density=0.05, random_state=1, format="csc")
+    X.data += 1.0
+    y = np.asarray(X[:, :5].sum(axis=1)).ravel() + rng.normal(size=120)
+    y = y if loss == "SquaredError" else (y > np.median(y)).astype(float)
+    make = lambda X: jr.Problem(getattr(jr.losses, loss)(), X, y, standardize=standardize)  # noqa: E731
+    there, here = make(X), make(X.toarray())
+    assert isinstance(there.design.inner, SparseDesign)
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 12, 0.05)
+    sparse, dense = (warm(problem, jr.L1, lams, tol=1e-9) for problem in (there, here))
+    np.testing.assert_allclose(sparse.coef, dense.coef, atol=1e-6)
+    np.testing.assert_allclose(sparse.predict(X.tocsr()), dense.predict(X.toarray()), atol=1e-6)
+
+
+def test_rows_spread_over_devices():
+    mesh = Mesh(np.array(jax.devices()), ("rows",))
+    here = wide("SquaredError", n=96)
+    X = jax.device_put(here.design.inner.X, NamedSharding(mesh, PartitionSpec("rows")))
+    y = jax.device_put(here.y, NamedSharding(mesh, PartitionSpec("rows")))
+    lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 8, 0.2)
+    spread = warm(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, lams, tol=1e-9)
+    np.testing.assert_allclose(spread.coef, warm(here, jr.L1, lams, tol=1e-9).coef, atol=1e-7)
+
+
+def test_a_group_without_members_costs_nothing():
+    """`take` keeps the labels: some groups have no column left, and others only a part of theirs."""
+    w = jnp.array([1.0, -2.0, 0.5])
+    for penalty in (P.GroupL2, P.GroupLInf, P.GroupMCP, P.SparseGroup):
+        left = penalty(0.4, jnp.array([0, 1, 2, 2, 0, 3, 3]), weights=jnp.ones(4)).take(jnp.array([0, 4, 5]))
+        same = penalty(0.4, jnp.array([0, 0, 1]), weights=jnp.ones(2))
+        assert float(left.value(w)) == float(same.value(w))
+        np.testing.assert_allclose(left.prox(w, 0.7), same.prox(w, 0.7), rtol=1e-12)
+
+
+def test_groups_are_in_use_as_a_whole():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 600))
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, :20] @ rng.normal(size=20) + rng.normal(size=200))
+    found = warm(here, lambda lam: jr.GroupL2(lam, np.arange(600) // 10), num=20, ratio=0.1)
+    assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
+    assert int(found.steps.max()) <= 10

@@ -1,0 +1,101 @@
+"""Pictures: what is in them, by asking matplotlib; how they look was seen by eye."""
+
+import matplotlib.colors
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxreg as jr
+from jaxreg.plots import map, paths, prepare, save
+
+
+def texts(ax):
+    """The words of a legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_map(swept):
+    ax = map(swept())
+    assert texts(ax) == ["L1", "L2", "Smallest error"]
+    assert ax.get_title() == "Sparsity versus shrinkage: made.csv"
+    assert ax.get_xlabel() == "Shrinkage: norm of the weights below that of the unpenalised fit [%]"
+    assert "exactly 0 [%]" in ax.get_ylabel()
+    bar = ax.figure.axes[1]
+    assert bar.get_ylabel() == "Mean squared error, held-out rows [(price)²]"
+
+
+def test_map_without_held_out_rows_marks_nothing(swept):
+    ax = map(swept(held=0))
+    assert texts(ax) == ["L1", "L2"]
+    assert len(ax.collections) == 2
+    assert "training rows" in ax.figure.axes[1].get_ylabel()
+
+
+def test_map_tells_penalties_apart_without_colour(swept):
+    lines = [line for line in map(swept()).get_lines() if line.get_label() in ("L1", "L2")]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 2
+
+
+def test_map_keeps_its_markers_apart(swept):
+    points = map(swept(steps=2000)).collections[0].get_offsets()
+    gaps = np.hypot(*np.diff(np.asarray(points), axis=0).T)
+    assert 10 < len(points) < 200 and np.sum(gaps < 1.5) <= 3, "but for the best and the last"
+
+
+def test_map_shows_misclassified_rows_in_percent(swept):
+    label = map(swept(loss="logistic")).figure.axes[1].get_ylabel()
+    assert label == "Misclassified, held-out rows [%]"
+
+
+def test_paths(swept):
+    axes = paths(swept(features=[f"x{i}" for i in range(9)]))
+    assert [ax.get_title() for ax in axes] == ["L1", "L2"]
+    assert texts(axes[-1]) == ["Smallest error", "x0", "x1", "x2", "x3", "x4", "4 others"]
+    assert axes[0].get_ylabel() == "Coefficient\n[price per s.d. of the feature]"
+    for ax in axes:
+        left, right = ax.get_xlim()
+        assert left > right and ax.get_xscale() == "log"
+    styles = [line for line in axes[0].get_lines() if line.get_label().startswith("x")]
+    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in styles}) == 5
+    assert len({matplotlib.colors.to_hex(line.get_color()) for line in styles}) == 5
+
+
+def test_paths_of_several_classes_are_one_curve_a_feature(swept):
+    data = swept(classes=("u", "v", "w"), loss="multinomial")
+    axes = paths(data)
+    assert axes[0].get_ylabel().startswith("Norm over the 3 classes")
+    curve = next(line for line in axes[1].get_lines() if line.get_label() == "a")
+    assert np.allclose(curve.get_ydata(), np.linalg.norm(data["coef"][1, :, 0], axis=-1))
+
+
+def test_paths_without_held_out_rows_mark_nothing(swept):
+    assert "Smallest error" not in texts(paths(swept(held=0))[-1])
+
+
+def test_strange_names_do_not_break_a_picture(swept, tmp_path):
+    names = ["_hidden", "$x$ and $\\bad", "two\nlines", "long " * 30]
+    save(swept(features=names), tmp_path)
+    words = texts(paths(swept(features=names))[-1])[1:]
+    assert words[0] == " _hidden" and words[2] == "two lines" and all(len(word) <= 30 for word in words)
+
+
+def test_given_axes_are_used(swept):
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    assert map(swept(), ax) is ax
+    one = swept().isel(penalty=[0])
+    assert paths(one, ax)[0] is ax
+
+
+@pytest.mark.parametrize("count", [4, 300])
+def test_save(swept, tmp_path, count):
+    prepare()
+    save(swept(features=[f"x{i}" for i in range(count)]), tmp_path)
+    for name, least in (("map.png", 1000), ("paths.png", 1200)):
+        grey = np.asarray(Image.open(tmp_path / name).convert("L"))
+        assert grey.shape[1] >= least and grey.std() > 5
+
+
+def test_pictures_are_reached_from_the_package():
+    assert jr.plots.map is map
