@@ -157,11 +157,13 @@ def _probes(zeros: Array, number: int) -> Array:
 def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: Array) -> Basis:
     """Return the basis at working coefficients; columns beyond the capacity are left out."""
     p, outputs = problem.shape[1], (*problem.outputs, 1)[0]
-    probe = _probes(coef, 1)[0]
-    own = (penalty.free(probe, coef) == probe).reshape(p, outputs)
-    columns = jnp.nonzero(jnp.any(own, axis=1), size=size.columns, fill_value=p)[0]
-    others = jax.vmap(lambda d: penalty.free(d, coef))(_probes(coef, size.others))
-    others = jnp.where(own, 0.0, others.reshape(size.others, p, outputs))
+    columns, others = jnp.zeros(0, int), jnp.zeros((0, p, outputs), coef.dtype)
+    if any(size):  # a penalty without a conjugate has no projection to ask for
+        probe = _probes(coef, 1)[0]
+        own = (penalty.free(probe, coef) == probe).reshape(p, outputs)
+        columns = jnp.nonzero(jnp.any(own, axis=1), size=size.columns, fill_value=p)[0]
+        others = jax.vmap(lambda d: penalty.free(d, coef))(_probes(coef, size.others))
+        others = jnp.where(own, 0.0, others.reshape(size.others, p, outputs))
     rows = [jnp.ones((outputs, int(problem.intercept), problem.shape[0]), problem.dtype)]
     if size.columns:
         seen = jnp.take(own, columns, axis=0, mode="fill", fill_value=False)

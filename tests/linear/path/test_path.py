@@ -202,3 +202,17 @@ def test_near_separable_classes_have_a_gap_everywhere():
     path = jr.path(problem, jr.L1)
     assert bool(jnp.all(path.converged))
     assert bool(jnp.all(path.gap <= 1e-6))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_loss_has_a_null_fit_without_a_conjugate(problem):
+    here = PROBLEMS[problem]
+    wanted = fit_null_model(here, here.working_penalty(jr.L1(1.0)))
+    for penalty in (jr.MCP(1.0), jr.penalties.GroupMCP(1.0, np.arange(here.zeros()[0].size) // 2)):
+        found = fit_null_model(here, here.working_penalty(penalty))
+        np.testing.assert_allclose(found.intercept, wanted.intercept, rtol=1e-10, atol=1e-12)
+
+
+def test_a_logistic_path_without_a_conjugate():
+    found = jr.path(PROBLEMS["logistic"], jr.MCP, num=5, ratio=0.3)
+    assert bool(np.all(found.converged)) and np.any(np.asarray(found.coef[-1]))
