@@ -14,6 +14,7 @@ from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.conversion import array, features
 from jaxreg.linear.design import design
+from jaxreg.linear.implicit import differentiable, is_traced
 from jaxreg.linear.null_fit import NullFit, fit_null_model, start_of_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status, iterate
@@ -224,14 +225,30 @@ def solve(
     if init is not None:
         init = _start(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    null_fit = fit_null_model(problem, working)
+    # A solver is not differentiated: `differentiable` puts the derivatives of the solution in place.
+    fixed, fixed_penalty, init = (_constant(x) for x in (problem, working, init))
+    null_fit = fit_null_model(fixed, fixed_penalty)
     if solver is None and _newton_may_follow(problem, working):
-        solution = _solve_in_turns(problem, working, null_fit, init, tol_array, limit)
+        solution = _solve_in_turns(fixed, fixed_penalty, null_fit, init, tol_array, limit)
     else:
-        solution = _solve(problem, working, null_fit, solver or ProximalGradient(), init, tol_array, limit)
+        call = (null_fit, solver or ProximalGradient(), init, tol_array, limit)
+        solution = _solve(fixed, fixed_penalty, *call)
+    if is_traced(problem, working):
+        point = (solution.coef, solution.intercept, solution.objective)
+        point = differentiable(problem, working, null_fit.max_eigenvalue, *point)
+        solution = Solution(*point, *_rest(solution), problem.original_loss, problem.with_offset)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution
+
+
+def _constant(tree: Any) -> Any:
+    """Return a tree without derivatives; concrete arrays have none."""
+    return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
+
+
+def _rest(solution: Solution) -> tuple[Any, ...]:
+    return solution.gap, solution.kkt, solution.steps, solution.status
 
 
 @eqx.filter_jit

@@ -1,0 +1,225 @@
+"""The derivative of a solution with respect to the penalty and the data, by the implicit function theorem.
+
+A solution is a fixed point of the prox step, w = prox(v) with v = w − t∇f(w), and ∂f/∂b = 0 for the intercept
+b. Let J be the derivative of the prox at v (1 for the intercept), H the second derivative of the loss f in
+(w, b), and dots derivatives along a direction in penalty and data at fixed w and b. Differentiating both
+equations gives
+
+    ẇ = J v̇ + ṗ,    (J − J² + t·J H J) v̇ = J (ṗ − t(H ṗ + ∇ḟ)),
+
+a symmetric system, positive definite on the range of J where the solution is unique (Bolte et al. 2021,
+"Nonsmooth implicit differentiation"; Bertrand et al. 2022 for the lasso). Where J is 0, as at the zeros of a
+lasso, nothing moves but by ṗ: the system is that of the active set. J comes from `jax.jvp` of the prox, so
+that nothing is written per penalty. Where the system is singular (duplicated columns, more active columns than
+rows) v̇ is its least-norm solution in the scale of its diagonal.
+
+Nothing is unrolled: memory does not depend on the number of solver steps.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxreg._typing import Scalar
+from jaxreg.linear.certificate import curvature
+from jaxreg.linear.problem import Problem
+from jaxreg.penalties import Penalty
+
+__all__ = ["differentiable", "is_traced"]
+
+#: Unknowns up to which the system is solved by an eigendecomposition: 1,000 take as long as a solve.
+_DENSE = 512
+#: Relative residual of conjugate gradients in units of eps, and their iterations at most.
+_CG_RTOL = 64
+_CG_STEPS = 1000
+
+
+def is_traced(*trees: Any) -> bool:
+    """Return whether a leaf is traced, so that a derivative may be asked for."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+class _Unknowns(NamedTuple):
+    """A vector over working coefficients (p,) or (p, K) and the intercept () or (K,)."""
+
+    coef: Array
+    intercept: Array
+
+
+@eqx.filter_custom_jvp
+def differentiable(
+    problem: Problem,
+    penalty: Penalty,
+    max_eigenvalue: Scalar,
+    coef: Array,
+    intercept: Array,
+    objective: Scalar,
+) -> tuple[Array, Array, Scalar]:
+    """Return coefficients, intercept and objective as they are, with the derivatives of a solution.
+
+    Args:
+        problem: the problem, in which derivatives are taken.
+        penalty: its working penalty, likewise.
+        max_eigenvalue: the largest of XᵀWX, which sets the length of the prox step.
+        coef: solution on the scale of the data, as all that follow; a constant for JAX.
+        intercept: its intercept.
+        objective: its objective, whose derivative takes no linear solve (envelope theorem).
+    """
+    return coef, intercept, objective
+
+
+@differentiable.def_jvp
+def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    problem, penalty, max_eigenvalue, *_ = primals
+    problem_dot, penalty_dot, *_ = tangents
+    # The outputs depend on problem and penalty too, for derivatives of a higher order.
+    coef, intercept, objective = differentiable(*primals)
+    at = _Unknowns(*problem.to_working(coef, intercept))
+    system = _System(problem, penalty, max_eigenvalue, at)
+    moved = system.derivative(problem_dot, penalty_dot)
+
+    def original(problem: Problem, at: _Unknowns) -> tuple[Array, Array]:
+        return problem.to_original(*at)
+
+    def envelope(problem: Problem, penalty: Penalty) -> Scalar:
+        return problem.value(problem.predictor(*at)) + system.envelope(penalty)
+
+    def original_objective(problem: Problem, cost: Scalar) -> Scalar:
+        return problem.original_objective(cost)
+
+    coef_dot, intercept_dot = _jvp(original, (problem, at), (problem_dot, moved))
+    both = (problem, penalty), (problem_dot, penalty_dot)
+    cost, cost_dot = problem.value(system.z) + penalty.value(at.coef), _jvp(envelope, *both)
+    objective_dot = _jvp(original_objective, (problem, cost), (problem_dot, cost_dot))
+    return (coef, intercept, objective), (coef_dot, intercept_dot, objective_dot)
+
+
+def _jvp(function: Any, primals: tuple, tangents: tuple) -> Any:
+    """Return the derivative along tangents whose leaves may be None, for 0."""
+    out, dots = eqx.filter_jvp(function, primals, tangents)
+    fill = lambda x, dot: jnp.zeros_like(x) if dot is None else dot  # noqa: E731
+    return jax.tree.map(fill, out, dots, is_leaf=lambda x: x is None)
+
+
+class _System:
+    """The linear system of the derivative at a solution."""
+
+    def __init__(self, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar, at: _Unknowns) -> None:
+        self.problem, self.penalty, self.at = problem, penalty, at
+        self.z = problem.predictor(*at)
+        # The solution does not depend on the length of the prox step.
+        self.t = jax.lax.stop_gradient(1 / curvature(problem, self.z, max_eigenvalue))
+        self.v = at.coef - self.t * self.gradient(problem).coef
+
+    def gradient(self, problem: Problem) -> _Unknowns:
+        """Return ∇f at the solution."""
+        return self._back(problem, problem.residual(problem.predictor(*self.at)))
+
+    def _back(self, problem: Problem, residual: Array) -> _Unknowns:
+        """Return the products of a residual with features and intercept."""
+        total = jnp.sum(residual, axis=0)
+        return _Unknowns(problem.design.rmatmul(residual), total if problem.intercept else 0.0 * total)
+
+    def hessian(self, d: _Unknowns) -> _Unknowns:
+        """Return H d."""
+        along = self.problem.design.matmul(d.coef) + d.intercept
+        return self._back(self.problem, jax.jvp(self.problem.residual, (self.z,), (along,))[1])
+
+    def prox_derivative(self, d: Array) -> Array:
+        """Return J d for coefficients."""
+        return jax.jvp(lambda v: self.penalty.prox(v, self.t), (self.v,), (d,))[1]
+
+    def envelope(self, penalty: Penalty) -> Scalar:
+        """Return the Moreau envelope min_u ‖u − v‖²/2t + penalty(u) at v.
+
+        Its derivative in the penalty is that of the cost, also where the solution moves along with a bound or a
+        reference point and the penalty's value at a fixed solution has no derivative.
+        """
+        u = penalty.prox(self.v, self.t)
+        return jnp.sum((u - self.v) ** 2) / (2 * self.t) + penalty.value(u)
+
+    def matvec(self, x: _Unknowns) -> _Unknowns:
+        """Return (J − J² + t·J H J) x, with J = 1 for the intercept."""
+        first = self.prox_derivative(x.coef)
+        curved = self.hessian(_Unknowns(first, x.intercept))
+        second = self.prox_derivative(self.t * curved.coef - first)
+        return _Unknowns(first + second, self.t * curved.intercept)
+
+    def derivative(self, problem_dot: Any, penalty_dot: Any) -> _Unknowns:
+        """Return the derivative of working coefficients and intercept."""
+        grad_dot = _jvp(self.gradient, (self.problem,), (problem_dot,))
+        prox_dot = _jvp(lambda penalty: penalty.prox(self.v, self.t), (self.penalty,), (penalty_dot,))
+        curved = self.hessian(_Unknowns(prox_dot, jnp.zeros_like(self.at.intercept)))
+        pull = _Unknowns(
+            self.prox_derivative(prox_dot - self.t * (curved.coef + grad_dot.coef)),
+            -self.t * (curved.intercept + grad_dot.intercept),
+        )
+        x = jax.lax.custom_linear_solve(self.matvec, pull, self._solve, symmetric=True)
+        return _Unknowns(self.prox_derivative(x.coef) + prox_dot, x.intercept)
+
+    def _solve(self, matvec: Any, right: _Unknowns) -> _Unknowns:
+        """Solve the system: densely where it is small, else by conjugate gradients."""
+        size = self.at.coef.size
+        if self.penalty.separable and self.at.coef.ndim == 1:
+            slopes = self.prox_derivative(jnp.ones_like(self.v))
+            room = size if size <= _DENSE else min(size, _DENSE, -(-self.problem.shape[0] // 64) * 64)
+            fits = jnp.sum(slopes != 0) <= room
+            dense = self._solve_on_active_set(slopes, room, _scaled(right, fits))
+            if room == size:
+                return dense
+            diagonal = slopes - slopes**2 + self.t * slopes**2 * self._squares()
+            rest = _conjugate_gradients(matvec, _scaled(right, ~fits), diagonal)
+            return jax.tree.map(jnp.add, dense, rest)
+        if size <= _DENSE:
+            flat, back = jax.flatten_util.ravel_pytree(right)
+            product = lambda x: jax.flatten_util.ravel_pytree(matvec(back(x)))[0]  # noqa: E731
+            matrix = jax.vmap(product)(jnp.eye(flat.size, dtype=flat.dtype))
+            return back(_least_norm(matrix, flat))
+        return _conjugate_gradients(matvec, right, None)
+
+    def _squares(self) -> Array:
+        return self.problem.design.squares(self.problem.curvatures(self.z))
+
+    def _solve_on_active_set(self, slopes: Array, room: int, right: _Unknowns) -> _Unknowns:
+        """Solve on the coordinates where J is not 0, of which there are at most `room`."""
+        p = slopes.size
+        index = jnp.nonzero(slopes != 0, size=room, fill_value=p)[0]
+        some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
+        own, bend = some(slopes), self.problem.curvatures(self.z)
+        rows = own[:, None] * self.problem.design.columns(index).XT
+        rows = jnp.concatenate([rows, jnp.full((1, bend.size), float(self.problem.intercept), rows.dtype)])
+        matrix = self.t * (rows * bend) @ rows.T
+        every = jnp.arange(room)
+        matrix = matrix.at[every, every].add(own - own**2)
+        x = _least_norm(matrix, jnp.append(some(right.coef), right.intercept))
+        return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
+
+
+def _scaled(x: _Unknowns, factor: Array) -> _Unknowns:
+    return jax.tree.map(lambda leaf: jnp.where(factor, leaf, 0.0), x)
+
+
+def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
+    """Solve a symmetric system by an eigendecomposition, in the scale of its diagonal."""
+    diagonal = jnp.abs(jnp.diagonal(matrix))
+    scale = jnp.where(diagonal > 0, 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = jnp.linalg.eigh(scale[:, None] * matrix * scale)
+    least = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
+    inverse = jnp.where(jnp.abs(values) > least, 1 / jnp.where(values == 0, 1.0, values), 0.0)
+    return scale * (vectors @ (inverse * (vectors.T @ (scale * right))))
+
+
+def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) -> _Unknowns:
+    """Solve by conjugate gradients, preconditioned by the diagonal of the coefficients where it is known."""
+
+    def precondition(x: _Unknowns) -> _Unknowns:
+        if diagonal is None:
+            return x
+        return _Unknowns(x.coef / jnp.where(diagonal > 0, diagonal, 1.0), x.intercept)
+
+    rtol = _CG_RTOL * jnp.finfo(right.coef.dtype).eps
+    found, _ = jax.scipy.sparse.linalg.cg(matvec, right, tol=rtol, maxiter=_CG_STEPS, M=precondition)
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), found)

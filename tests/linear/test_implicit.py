@@ -1,0 +1,205 @@
+"""Derivatives of solutions equal central differences, forward and reverse, in every number of a problem."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxreg as jr
+from jaxreg import losses as L
+from jaxreg import penalties as P
+
+N, p, K = 40, 6, 3
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+rng = np.random.default_rng(3)
+COEF = np.array([1.0, -1.0, 0.6, 0.0, 0.0, 0.3])
+X = rng.normal(size=(N, p)) + 0.4 * rng.normal(size=(N, 1))
+OTHERS = {name: rng.normal(size=shape) for name, shape in (("coef", p), ("rows", (p, K)), ("levels", K))}
+OTHERS["levels"] -= OTHERS["levels"].mean()  # the classes of a multinomial model may be shifted together
+
+#: Losses by name: the loss and its targets.
+LOSSES = {
+    "squared": (L.SquaredError(), X @ COEF + 0.5 * rng.normal(size=N)),
+    "huber": (L.Huber(1.0), X @ COEF + rng.standard_t(2, size=N)),
+    "logistic": (L.Logistic(), np.clip(1 / (1 + np.exp(-X @ COEF)) + 0.1 * rng.normal(size=N), 0.02, 0.98)),
+    "poisson": (L.Poisson(), 0.5 + rng.poisson(np.exp(0.5 * X @ COEF)).astype(float)),
+    "multinomial": (L.Multinomial(K), np.arange(N) % K),
+    "outputs": (L.SquaredError(), X @ OTHERS["rows"] + rng.normal(size=(N, K))),
+}
+#: Penalties by name, functions of λ and of factors per coordinate, feature or group.
+PENALTIES = {
+    "l1": lambda lam, f: P.L1(lam, f),
+    "ridge": lambda lam, f: P.SquaredL2(lam, f),
+    "elastic net": lambda lam, f: P.ElasticNet(lam, 0.7, f),
+    "unpenalised": lambda lam, f: P.L1(lam, f * np.array([0.0, 1, 1, 1, 1, 1])),
+    "bounded": lambda lam, f: P.L1(lam, f) + P.Box(-0.3, 0.4),
+    "toward": lambda lam, f: P.Toward(P.L1(lam), 0.1 * f),
+    "mcp": lambda lam, f: P.MCP(lam * f[0], 4.0),
+    "groups": lambda lam, f: P.GroupL2(lam, LABELS, f[:3]),
+    "sparse groups": lambda lam, f: P.SparseGroup(lam, LABELS, 0.3, f[:3]),
+    "variation": lambda lam, f: P.TotalVariation(lam, f[:5]),
+    "sorted": lambda lam, f: P.SortedL1(lam * jnp.sort(f)[::-1]),
+    "largest": lambda lam, f: P.LInf(lam * f[0]),
+    "rows": lambda lam, f: P.RowL2(lam * f[0]),
+    "nuclear": lambda lam, f: P.NuclearNorm(lam * f[0]),
+}
+OPTIONS = {
+    "plain": {},
+    "no intercept": {"intercept": False},
+    "standardised": {"standardize": True},
+    "scaled target": {"standardize": True, "scale_target": True},
+}
+MATRICES = ("rows", "nuclear")
+COUPLED = ("variation", "sorted", "largest", "nuclear")
+FAST = {
+    ("squared", "l1", "standardised"),
+    ("squared", "groups", "plain"),
+    ("squared", "variation", "no intercept"),
+    ("logistic", "elastic net", "plain"),
+    ("poisson", "unpenalised", "standardised"),
+    ("huber", "bounded", "scaled target"),
+    ("multinomial", "rows", "plain"),
+}
+
+
+def cases():
+    for k, (loss, penalty) in enumerate((a, b) for a in LOSSES for b in PENALTIES):
+        if (loss in ("multinomial", "outputs")) != (penalty in MATRICES):
+            continue
+        option = list(OPTIONS)[k % (4 if loss in ("squared", "huber", "outputs") else 3)]
+        fast = [c for c in FAST if c[:2] == (loss, penalty)]
+        option = fast[0][2] if fast else option
+        yield pytest.param(loss, penalty, option, marks=() if fast else pytest.mark.slow)
+
+
+def scalar_of_solution(loss, penalty, option, tol=1e-16):
+    """Return a function of (lam, factors, weight, offset, y, X) and where to differentiate it."""
+    loss, y = LOSSES[loss]
+    wide = penalty in MATRICES
+    floats = jnp.issubdtype(jnp.asarray(y).dtype, jnp.floating)
+    theta = {"lam": 0.08, "factors": np.linspace(0.8, 1.3, p), "weight": np.linspace(1, 2, N), "X": X}
+    theta["offset"] = 0.1 * rng.normal(size=(N, K) if wide else N)
+    theta |= {"y": y} if floats else {}
+    family = PENALTIES[penalty]
+    # Newton steps end at the rounding of the dtype, which central differences need.
+    solver = None if penalty in COUPLED else jr.Newton()
+
+    def value(theta):
+        problem = jr.Problem(
+            loss,
+            theta["X"],
+            theta.get("y", y),
+            sample_weight=theta["weight"],
+            offset=theta["offset"],
+            **OPTIONS[option],
+        )
+        fit = jr.solve(
+            problem,
+            family(theta["lam"], theta["factors"]),
+            tol=tol,
+            throw=False,
+            solver=solver,
+            max_steps=20_000,
+        )
+        parts = jnp.sum(jnp.sin(fit.coef) * (OTHERS["rows"] if wide else OTHERS["coef"]))
+        return parts + jnp.sum(fit.intercept * (OTHERS["levels"] if wide else 0.7)) + 0.3 * fit.objective
+
+    return value, jax.tree.map(jnp.asarray, theta)
+
+
+@pytest.mark.parametrize(("loss", "penalty", "option"), list(cases()))
+def test_derivatives_are_central_differences(loss, penalty, option):
+    value, theta = scalar_of_solution(loss, penalty, option)
+    draw = np.random.default_rng(7)
+    reverse = jax.jit(jax.grad(value))(theta)
+    forward = jax.jit(lambda theta, dot: jax.jvp(value, (theta,), (dot,))[1])
+    value = jax.jit(value)
+    h = 3e-5
+    for name, x in theta.items():
+        dot = jax.tree.map(jnp.zeros_like, theta)
+        dot[name] = jnp.asarray(draw.normal(size=x.shape)) if x.ndim else jnp.ones_like(x)
+        ends = [value(jax.tree.map(lambda a, b, s=s: a + s * h * b, theta, dot)) for s in (1, -1)]
+        wanted = (ends[0] - ends[1]) / (2 * h)
+        got = forward(theta, dot), jnp.sum(reverse[name] * dot[name])
+        np.testing.assert_allclose(got, [wanted, wanted], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def held_out(lam, penalty=jr.SquaredL2):
+    fit = jr.solve(
+        jr.Problem(L.SquaredError(), X[:25], LOSSES["squared"][1][:25]), penalty(lam), tol=1e-14, throw=False
+    )
+    return jnp.mean((fit.predict(X[25:]) - LOSSES["squared"][1][25:]) ** 2)
+
+
+def test_second_derivative_of_a_ridge_is_its_closed_form():
+    def closed_form(lam):
+        Z, z = X[:25] - X[:25].mean(0), LOSSES["squared"][1][:25]
+        w = jnp.linalg.solve(Z.T @ Z / 25 + lam * jnp.eye(p), Z.T @ (z - z.mean()) / 25)
+        b = z.mean() - X[:25].mean(0) @ w
+        return jnp.mean((X[25:] @ w + b - LOSSES["squared"][1][25:]) ** 2)
+
+    for derivative in (jax.grad, jax.hessian, jax.jacfwd):
+        np.testing.assert_allclose(derivative(held_out)(0.3), derivative(closed_form)(0.3), rtol=1e-6)
+
+
+def test_second_derivative_of_the_objective():
+    # d²F*/dλ² = dComplexity(w*)/dλ, which needs the derivative of the solution.
+    problem = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
+    solved = lambda lam: jr.solve(problem, jr.SquaredL2(lam), tol=1e-14, throw=False)  # noqa: E731
+    complexity = lambda lam: jr.SquaredL2(1.0).value(solved(lam).coef)  # noqa: E731
+    objective = lambda lam: solved(lam).objective  # noqa: E731
+    np.testing.assert_allclose(jax.grad(objective)(0.3), complexity(0.3), rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(jax.grad(objective))(0.3), jax.grad(complexity)(0.3), rtol=1e-6)
+
+
+def test_a_batch_of_gradients_compiles_once_and_is_a_loop():
+    compiled = jax.jit(jax.vmap(jax.value_and_grad(lambda lam: held_out(lam, jr.L1))))
+    lambdas = jnp.geomspace(0.5, 0.01, 8)
+    values, slopes = compiled(lambdas)
+    compiled(2 * lambdas)
+    assert compiled._cache_size() == 1
+    for k in (1, 6):
+        value, slope = jax.value_and_grad(lambda lam: held_out(lam, jr.L1))(lambdas[k])
+        np.testing.assert_allclose([values[k], slopes[k]], [value, slope], rtol=1e-6)
+
+
+def test_zero_where_nothing_moves_and_not_zero_at_a_solution():
+    problem = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
+    top = float(jr.lambda_max(problem, jr.L1))
+    total = lambda lam, init=None: jnp.sum(
+        jnp.abs(jr.solve(problem, jr.L1(lam), init=init, throw=False).coef)
+    )  # noqa: E731
+    assert jax.grad(total)(1.5 * top) == 0
+    # Just below λ_max no step may be needed, but the weight that enters has its slope.
+    assert jax.grad(total)(0.999 * top) < -0.5
+    fit = jr.solve(problem, jr.L1(0.1), tol=1e-12)
+    warm = jax.grad(lambda lam: total(lam, (fit.coef, fit.intercept)))(0.1)
+    np.testing.assert_allclose(warm, jax.grad(total)(0.1), rtol=1e-4)
+
+
+def test_duplicated_columns_share_the_derivative():
+    twice = np.concatenate([X, X[:, :1]], axis=1)
+    problem = jr.Problem(L.SquaredError(), twice, LOSSES["squared"][1])
+    dot = jax.jacfwd(lambda lam: jr.solve(problem, jr.L1(lam), tol=1e-12, throw=False).coef)(0.05)
+    once = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
+    wanted = jax.jacfwd(lambda lam: jr.solve(once, jr.L1(lam), tol=1e-12, throw=False).coef)(0.05)
+    np.testing.assert_allclose(dot[0] + dot[6], wanted[0], rtol=1e-5)
+    np.testing.assert_allclose(dot[1:6], wanted[1:], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("n_active", ["few", "all"])
+def test_more_features_than_a_dense_system_holds(n_active):
+    r = np.random.default_rng(0)
+    wide = r.normal(size=(60, 700))
+    y = wide[:, :5].sum(1) + 0.1 * r.normal(size=60)
+    problem, new = jr.Problem(L.SquaredError(), wide, y), r.normal(size=(20, 700))
+    family = jr.L1 if n_active == "few" else lambda lam: jr.ElasticNet(lam, 1e-3)
+    lam = 0.2 if n_active == "few" else 5.0
+
+    def error(lam, tol=1e-13):
+        fit = jr.solve(problem, family(lam), tol=tol, throw=False, solver=jr.Newton())
+        return jnp.sum(fit.predict(new) ** 2)
+
+    h = 1e-4 * lam
+    wanted = (error(lam + h) - error(lam - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(error)(lam), wanted, rtol=1e-5)
