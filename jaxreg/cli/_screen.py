@@ -1,4 +1,4 @@
-"""What the command shows: a bar of steps on stderr while it works, then the report on stdout."""
+"""Show a bar of steps on stderr while the command works, then the report on stdout."""
 
 import pathlib
 import sys
@@ -21,9 +21,9 @@ from jaxreg.cli.load import Table
 
 
 class Steps:
-    """A bar of `total` steps on stderr, gone at the end; nothing where stderr is not a terminal.
+    """Progress bar of `total` steps on stderr, removed at the end; nothing where stderr is no terminal.
 
-    Calling it says what begins now, and counts what was going on as done.
+    A call names the step that starts, and counts the step before as done.
     """
 
     def __init__(self, total: int) -> None:
@@ -39,7 +39,7 @@ class Steps:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=total)
-        self._begun = False
+        self._started = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -49,11 +49,11 @@ class Steps:
         self._bar.stop()
 
     def __call__(self, label: str) -> None:
-        self._bar.update(self._task, advance=int(self._begun), description=label, refresh=True)
-        self._begun = True
+        self._bar.update(self._task, advance=int(self._started), description=label, refresh=True)
+        self._started = True
 
     def aside(self, show: Callable[[], None]) -> None:
-        """Print something on stdout, the bar being out of the way."""
+        """Print something on stdout while the bar is hidden."""
         self._bar.stop()
         show()
         sys.stdout.flush()
@@ -61,7 +61,7 @@ class Steps:
 
 
 def opening(table: Table) -> None:
-    """What was read, and what was done to it."""
+    """Print what was read, and the notes on what was done to the data."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
     read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
@@ -71,7 +71,7 @@ def opening(table: Table) -> None:
 
 
 def closing(dataset: Any, written: list[pathlib.Path]) -> None:
-    """The tables, what their columns mean, what happened in words, and where the files are."""
+    """Print the tables, their legend, a sentence for each penalty, remarks, and the files written."""
     console = Console(highlight=False, markup=False)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
     for part in parts:

@@ -1,4 +1,4 @@
-"""Reading data: what is refused, and that every refusal is one line that says what to do."""
+"""Refusals of data: each is one line that says what to do."""
 
 import datetime
 import gzip
