@@ -15,6 +15,7 @@ from jax.custom_batching import custom_vmap
 from jax.ops import segment_sum
 from jaxtyping import Array
 
+from jaxreg._batching import transparent_rule
 from jaxreg._pytree import two_sum
 from jaxreg._typing import ArrayLike
 from jaxreg.thresholds import _lift, _unit
@@ -216,6 +217,7 @@ def _one_by_one(function: Callable) -> Callable:
     function = custom_vmap(function)
 
     @function.def_vmap
+    @transparent_rule
     def rule(size: int, batched: list, *args: Array) -> tuple:
         lanes = tuple(
             x if b else jnp.broadcast_to(x, (size, *x.shape)) for x, b in zip(args, batched, strict=True)
