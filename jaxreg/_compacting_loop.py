@@ -186,7 +186,7 @@ def _run_single(loop: _Loop, constants: Arrays, carry: Arrays) -> tuple[Arrays, 
 def _differentiable(loop: _Loop) -> Callable[[Arrays, Arrays], tuple[Arrays, Array]]:
     """Return the loop as a function of its constants and carry, with rules for vmap and forward mode."""
     batched = custom_vmap(lambda constants, carry: _run_single(loop, constants, carry))
-    batched.def_vmap(_CompactingRule(loop))
+    batched.def_vmap(transparent_rule(_CompactingRule(loop)))
     run = jax.custom_jvp(lambda constants, carry: batched(constants, carry))
 
     def jvp(primals: Any, tangents: Any) -> Any:
@@ -206,7 +206,6 @@ def _differentiable(loop: _Loop) -> Callable[[Arrays, Arrays], tuple[Arrays, Arr
     return run
 
 
-@transparent_rule
 class _CompactingRule:
     """The batching rule, determined by the loop alone."""
 
