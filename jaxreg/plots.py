@@ -4,11 +4,18 @@ Penalties differ by marker and line, the largest features by colour and line, so
 read without colour. The colours are Okabe and Ito's and the scale is cividis, both safe for the colour-blind.
 """
 
+from __future__ import annotations
+
 import pathlib
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from xarray import Dataset
 
 __all__ = ["best_step", "map", "paths", "prepare", "save"]
 
@@ -44,7 +51,7 @@ _UNITS_LENGTH = 60
 _DPI = 140
 
 
-def best_step(part: Any) -> int | None:
+def best_step(part: Dataset) -> int | None:
     """Return the step of the grid with the smallest held-out error, the largest λ among equals.
 
     Args:
@@ -69,7 +76,7 @@ def prepare() -> None:
     ax.figure.draw_without_rendering()
 
 
-def map(dataset: Any, ax: Any = None) -> Any:
+def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
     """Draw one curve per penalty: shrinkage across, exact zeros up, the error as colour.
 
     Args:
@@ -107,7 +114,9 @@ def map(dataset: Any, ax: Any = None) -> Any:
     return ax
 
 
-def _map_curve(ax: Any, part: Any, error: np.ndarray, limits: tuple[float, float], style: _Style) -> Any:
+def _map_curve(
+    ax: Axes, part: Dataset, error: np.ndarray, limits: tuple[float, float], style: _Style
+) -> PathCollection:
     """Draw the curve of one penalty, its best step marked; returns the points, which carry the colours."""
     x, y = 100 * part["shrinkage"].values, 100 * part["zero_fraction"].values
     ax.plot(x, y, linestyle=style.line, color="0.45", linewidth=1.2, zorder=1)
@@ -133,7 +142,7 @@ def _spaced(x: np.ndarray, y: np.ndarray, always: int | None) -> list[int]:
     return sorted({*shown, len(x) - 1, *([] if always is None else [always])})
 
 
-def paths(dataset: Any, axes: Any = None) -> Any:
+def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray:
     """Draw the coefficients against λ, one panel per penalty, with the five largest labelled.
 
     The curve of a feature in a model of several classes is the norm of its coefficients over the classes.
@@ -163,7 +172,7 @@ def paths(dataset: Any, axes: Any = None) -> Any:
     return axes
 
 
-def _path_panel(ax: Any, part: Any, coef: np.ndarray, order: np.ndarray) -> None:
+def _path_panel(ax: Axes, part: Dataset, coef: np.ndarray, order: np.ndarray) -> None:
     """Draw the coefficients (steps, p) of one penalty, the largest features in `order` labelled."""
     lam, names, labelled = part["lam"].values, part["feature"].values, len(_COLOURS)
     if order.size > labelled:
@@ -182,7 +191,7 @@ def _path_panel(ax: Any, part: Any, coef: np.ndarray, order: np.ndarray) -> None
     ax.grid(alpha=0.25)
 
 
-def save(dataset: Any, folder: pathlib.Path) -> None:
+def save(dataset: Dataset, folder: pathlib.Path) -> None:
     """Write map.png and paths.png into a folder."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -190,7 +199,7 @@ def save(dataset: Any, folder: pathlib.Path) -> None:
         paths(dataset)[0].figure.savefig(folder / "paths.png", dpi=_DPI)
 
 
-def _axes(count: int, size: tuple[float, float]) -> Any:
+def _axes(count: int, size: tuple[float, float]) -> np.ndarray:
     """Return axes side by side in a new figure."""
     from matplotlib.figure import Figure
 

@@ -1,13 +1,18 @@
 """Label the numbers of a sweep: one `xarray.Dataset` with meanings, units, settings and versions."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import platform
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxreg.cli.load import Table
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["labelled"]
 
@@ -49,7 +54,7 @@ def labelled(
     parts: list[dict[str, np.ndarray]],
     constant: np.ndarray,
     attributes: dict[str, Any],
-) -> Any:
+) -> xarray.Dataset:
     """Label the numbers of all penalties by penalty, step, feature and, where there are several, class.
 
     Args:

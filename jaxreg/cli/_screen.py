@@ -1,9 +1,11 @@
 """Show a bar of steps on stderr while the command works, then the report on stdout."""
 
+from __future__ import annotations
+
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +20,9 @@ from rich.progress import (
 from jaxreg.cli import report
 from jaxreg.cli._messages import printable
 from jaxreg.cli.load import Table
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 
 class Steps:
@@ -70,7 +75,7 @@ def opening(table: Table) -> None:
         console.print(printable(f"note: {note}"))
 
 
-def closing(dataset: Any, written: list[pathlib.Path]) -> None:
+def closing(dataset: Dataset, written: list[pathlib.Path]) -> None:
     """Print the tables, their legend, a sentence for each penalty, remarks, and the files written."""
     console = Console(highlight=False, markup=False)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]

@@ -3,13 +3,19 @@
 `part` is the sweep's dataset at one penalty, `dataset.isel(penalty=k)`.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jaxreg.plots import best_step
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from xarray import Dataset
 
 __all__ = ["legend", "remarks", "sentence", "table"]
 
@@ -25,7 +31,7 @@ class _Column(NamedTuple):
     cell: Callable[[int], str]
 
 
-def sentence(part: Any) -> str:
+def sentence(part: Dataset) -> str:
     """Say what a penalty did to the weights: at its best λ, else from the largest λ to the smallest."""
     best = best_step(part)
     coef = part["coef"].values
@@ -35,7 +41,7 @@ def sentence(part: Any) -> str:
     return _over_grid(part, nonzero, total) if best is None else _at_best(part, best, nonzero[best], total)
 
 
-def _over_grid(part: Any, nonzero: np.ndarray, total: int) -> str:
+def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
     """Say how many weights are not 0 at both ends of the grid, and where their norm passes one half."""
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
     if (nonzero == nonzero[0]).all():
@@ -48,7 +54,7 @@ def _over_grid(part: Any, nonzero: np.ndarray, total: int) -> str:
     return f"{kept}; as λ falls, {passes} half of that of {part.attrs['reference']}."
 
 
-def _at_best(part: Any, best: int, nonzero: int, total: int) -> str:
+def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     """Say how many weights are not 0 at the best λ, and how far the largest and the norm of all shrank."""
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
     where = f"at λ = {lam[best]:.3g}, where the error on the held-out rows is smallest"
@@ -70,7 +76,7 @@ def _at_best(part: Any, best: int, nonzero: int, total: int) -> str:
     return f"{kept}; {of} is {became}, the norm of all to {_norm_percent(part)[best]:.0f} %."
 
 
-def _norm_percent(part: Any) -> np.ndarray:
+def _norm_percent(part: Dataset) -> np.ndarray:
     """Return the norm of the weights at each step, in percent of that of the reference."""
     return 100 * (1 - part["shrinkage"].values)
 
@@ -83,7 +89,7 @@ def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _weight_name(part: Any, flat: int) -> str:
+def _weight_name(part: Dataset, flat: int) -> str:
     """Return the feature of a weight by its flat index, with the class where there are several."""
     classes = part["reference_coef"].size // part.sizes["feature"]
     feature, label = divmod(flat, classes)
@@ -91,7 +97,7 @@ def _weight_name(part: Any, flat: int) -> str:
     return f"{name}, class {part['class'].values[label]}" if classes > 1 else name
 
 
-def table(part: Any, rows: int = 12) -> Any:
+def table(part: Dataset, rows: int = 12) -> Table:
     """Return a rich table of about `rows` steps of the grid, the best marked; at most 80 columns wide."""
     from rich import box
     from rich.table import Table
@@ -115,7 +121,7 @@ def table(part: Any, rows: int = 12) -> Any:
     return out
 
 
-def _columns(part: Any, best: int | None) -> list[_Column]:
+def _columns(part: Dataset, best: int | None) -> list[_Column]:
     """Return the columns of the table; the KKT residual stands for a duality gap that no λ has."""
     names = ("lam", "zeros", "shrinkage", "dof", "deviance_explained", "error", "status")
     lam, zeros, shrinkage, dof, explained, error, status = (part[name].values for name in names)
@@ -142,7 +148,7 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{round(100 * float(share), digits) + 0.0:.{digits}f} %"
 
 
-def legend(dataset: Any) -> list[str]:
+def legend(dataset: Dataset) -> list[str]:
     """Explain the columns of the tables, a line each."""
     attrs = dataset.attrs
     unit = dataset["error"].attrs.get("units", "1")
@@ -151,10 +157,10 @@ def legend(dataset: Any) -> list[str]:
         ("λ", "strength of the penalty"),
         ("zeros", "weights that are exactly 0"),
         ("shrinkage", f"norm of the weights below that of {attrs['reference']}"),
-        ("df", "effective degrees of freedom: what the fit is worth in free weights"),
+        ("df", "effective degrees of freedom, as a number of unpenalised weights"),
         ("explained", f"deviance explained on the {attrs['rows_train']} training rows"),
         ("error", f"{attrs['error']} on the {error_rows}{'' if unit == '1' else f', {unit}'}"),
-        ("gap", "bound on what is left to gain, relative to the null fit's loss"),
+        ("gap", "bound on cost minus its minimum, relative to the null fit's loss"),
     ]
     if not np.isfinite(dataset["gap"].values).any(axis=1).all():
         lines.append(("kkt", "residual of the optimality conditions, where there is no gap"))
@@ -163,7 +169,7 @@ def legend(dataset: Any) -> list[str]:
     return [f"  {name:<9}  {meaning}" for name, meaning in lines]
 
 
-def remarks(dataset: Any) -> list[str]:
+def remarks(dataset: Dataset) -> list[str]:
     """List reservations: no held-out rows, features that never vary, λ that missed the tolerance."""
     attrs, lines = dataset.attrs, []
     if not attrs["rows_held_out"]:

@@ -1,5 +1,7 @@
 """Write results: the folder is checked before the work, and its files are all written or none."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import pathlib
@@ -8,9 +10,12 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jaxreg.cli._messages import one_line, refusal
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 __all__ = ["FILES", "check", "use_cache", "write"]
 
@@ -37,7 +42,7 @@ def check(folder: pathlib.Path, overwrite: bool) -> None:
 
 
 def write(
-    dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path], None]
+    dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]
 ) -> list[pathlib.Path]:
     """Write sweep.nc and the pictures; leaves nothing behind where that fails.
 
@@ -56,7 +61,7 @@ def write(
     return [folder / file for file in FILES]
 
 
-def _write(dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path], None]) -> None:
+def _write(dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]) -> None:
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

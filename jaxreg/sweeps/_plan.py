@@ -1,12 +1,17 @@
 """Describe a sweep: its axes, its results, and what makes two calls the same sweep."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxreg.sweeps._blocks import Blocks, cut
 from jaxreg.sweeps._program import Form, dims_of
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 __all__ = ["FINITE", "NOT_FINITE", "NOT_RUN", "STATUS_ATTRIBUTES", "Plan", "count_lanes", "status_of"]
 
@@ -88,7 +93,7 @@ def status_of(boxes: Sequence[np.ndarray], axes: int) -> np.ndarray:
     return np.where(finite, FINITE, NOT_FINITE).astype(np.uint8)
 
 
-def count_lanes(data: Any) -> Any:
+def count_lanes(data: Dataset) -> Dataset:
     """Return the `xarray.Dataset` with its numbers of lanes by status as attributes."""
     status = data["lane_status"].values
     return data.assign_attrs(

@@ -7,9 +7,11 @@ stored readable. Every chunk of a marked box is a file, even where all its value
 checksum: lost and damaged chunks differ from chunks that were never written, and are computed again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from jaxreg.sweeps._chunks import check_present, discard_damaged, file_name
 from jaxreg.sweeps._disk import Refusal, explain_damage, explain_disk, import_extra
 from jaxreg.sweeps._group import FIRST_WITH_CHECKSUMS, create_group, open_group
 from jaxreg.sweeps._plan import NOT_RUN, STATUS_ATTRIBUTES, Plan, count_lanes, status_of
+
+if TYPE_CHECKING:
+    from xarray import Dataset
 
 __all__ = ["MemoryStore", "ZarrStore", "open_store"]
 
@@ -44,7 +49,7 @@ class MemoryStore:
             array[region] = box
         self.status[region] = status_of(boxes, len(self.plan.sizes))
 
-    def dataset(self) -> Any:
+    def dataset(self) -> Dataset:
         """Return the results as a labelled `xarray.Dataset`."""
         import xarray
 
@@ -120,12 +125,12 @@ class ZarrStore:
                 self.arrays[file_name(name)][region] = box
             self.arrays["lane_status"][region] = status_of(boxes, len(self.plan.sizes))
 
-    def dataset(self) -> Any:
+    def dataset(self) -> Dataset:
         """Return the results as a labelled `xarray.Dataset`, read from disk when it is used."""
         return open_store(self.path)
 
 
-def open_store(path: str | Path) -> Any:
+def open_store(path: str | Path) -> Dataset:
     """Open the store of a sweep, finished or not.
 
     Args:

@@ -1,12 +1,14 @@
 """Run a pure function over the product of labelled axes, as batched lanes in chunks of one program."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +22,9 @@ from jaxreg.sweeps._progress import bar
 from jaxreg.sweeps._runner import Runner, jax_settings
 from jaxreg.sweeps.store import MemoryStore, ZarrStore
 
+if TYPE_CHECKING:
+    from xarray import Dataset
+
 __all__ = ["fitting_lanes", "sweep"]
 
 
@@ -31,7 +36,7 @@ def sweep(
     max_lanes: int | None = None,
     progress: bool = True,
     **axes: Any,
-) -> Any:
+) -> Dataset:
     """Run a function for every combination of the axes, batched.
 
     Lanes with neighbouring floats (λ) share a chunk, and all chunks run one compiled program. A lane that
@@ -92,7 +97,7 @@ def _check_lanes(max_lanes: Any) -> None:
 
 def _compute(
     runner: Runner, plan: Plan, store: str | Path | None, max_lanes: int | None, progress: bool
-) -> Any:
+) -> Dataset:
     """Compute the lanes that are missing in the store, or all of them in memory; returns the dataset."""
     if store is None:
         memory = MemoryStore(plan, runner.fit(plan, max_lanes))

@@ -1,4 +1,4 @@
-"""Reading data: what a table holds, what is noted, and which loss follows from the target."""
+"""Tables: their contents, their notes, and the loss that follows from the target."""
 
 import ast
 import decimal
@@ -18,7 +18,7 @@ CLI = pathlib.Path(jaxreg.cli.__file__).parent
 ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
 
 
-# What comes with scikit-learn.
+# ---------------------------------------------------------------- bundled data sets
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_bundled_with_another_target(assert_refused):
         load("diabetes", target="bim")
 
 
-# What comes in files.
+# ---------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.tsv", "t.csv.gz", "t.tsv.gz"])
@@ -131,7 +131,7 @@ def test_notes_cut_long_lists(write, rows):
     assert "'c7' … and 12 more" in note and "c8" not in note
 
 
-# Which loss, and what it makes of the target.
+# ---------------------------------------------------------------- loss and target
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_target_refused(write, assert_refused, rows):
     assert load(file([0.5, 1.5, 2.5]), target="y", loss="multinomial").classes == ("0.5", "1.5", "2.5")
 
 
-# The module itself.
+# ---------------------------------------------------------------- messages and imports
 
 
 def test_wanted_one_of():

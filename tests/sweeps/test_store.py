@@ -1,4 +1,4 @@
-"""What a store holds, whatever the names and the devices, and what the same call does again."""
+"""Stores: contents for any names and devices, and repeated calls."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a store keeps where a process dies or is stopped, a disk fills up, or two want the same folder."""
+"""Stores of processes that die or are stopped, on full disks, and wanted by two processes."""
 
 import errno
 import os

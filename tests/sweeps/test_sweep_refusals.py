@@ -1,4 +1,4 @@
-"""What `sweep` refuses, and what it says where it must stop."""
+"""Refusals of `sweep`, and its messages when it must stop."""
 
 import functools
 import re
@@ -216,7 +216,7 @@ def test_stopped_by_hand(monkeypatch):
 
 
 def test_lanes_that_do_not_fit_memory(monkeypatch):
-    """What XLA says about memory, in one sentence; other errors stay."""
+    """XLA's error about memory becomes one sentence; other errors stay."""
 
     def fail(text):
         def write(self, k, values):
