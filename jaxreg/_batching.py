@@ -17,17 +17,10 @@ __all__ = ["compile_lanes", "free_bytes", "is_transparent", "lanes", "needed_byt
 
 
 def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
-    """Compute function(shared, lane) for every lane in one computation.
+    """Compute function(shared, lane) for every lane, the leading axis of the arrays of `each`, at once.
 
-    Args:
-        function: A pure function of what all lanes share and of one lane.
-        shared: A pytree of arrays.
-        each: A pytree of arrays; their leading axis runs over the lanes.
-        mesh: Devices that each run their share of the lanes, so that none waits for another; the last lane is
-            repeated to fill the shares, and the repeated results are cut off. None runs on one device.
-
-    Returns:
-        The results, with the lanes as leading axis.
+    With a mesh each device runs its share of the lanes, so that none waits for another; the last lane is
+    repeated to fill the shares, and the repeated results are cut off.
     """
 
     def batch(shared: Any, each: Any) -> Any:

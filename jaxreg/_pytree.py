@@ -31,11 +31,7 @@ def is_complex(leaf: Any) -> bool:
 
 
 def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:
-    """Return the float arrays of a tree, and the function that replaces them.
-
-    Raises:
-        TypeError: The tree has no float array.
-    """
+    """Return the float arrays of a tree and the function that replaces them; TypeError for a tree without."""
     leaves, structure = jax.tree.flatten(params)
     positions = [k for k, leaf in enumerate(leaves) if is_weight(leaf)]
     if not positions:
@@ -70,15 +66,9 @@ def ravel(params: Params) -> tuple[Array, Callable[[Array], Params]]:
 
 
 def along(tree: Any, params: Params, what: str) -> list[Any]:
-    """Return one value per weight of `params`.
+    """Return one value per weight of `params`, from one number or a tree of the same structure.
 
-    Args:
-        tree: A number, which is repeated, or a tree of the structure of `params`.
-        params: The params.
-        what: Name of the tree in an error.
-
-    Raises:
-        ValueError: The tree has another structure.
+    `what` names the tree in the ValueError for another structure.
     """
     leaves, structure = jax.tree.flatten(params, is_leaf=lambda x: x is None)
     if not isinstance(params, jax.Array) and jax.tree.structure(tree) == jax.tree.structure(0):

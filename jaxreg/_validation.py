@@ -26,13 +26,9 @@ def require(condition: ArrayLike, message: str) -> None:
 
 
 def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
-    """Return whether values pass a test; true where one of them is traced.
+    """Return whether values pass a test of NumPy arrays; true where one of the values is traced.
 
     The test runs on the host, so that it compiles nothing.
-
-    Args:
-        test: Boolean function of the values as NumPy arrays.
-        *values: The values.
     """
     if any(isinstance(value, jax.core.Tracer) for value in values):
         return True

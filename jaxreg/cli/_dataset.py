@@ -34,7 +34,7 @@ _MEANING = {
     "status": "why the solver stopped",
     "constant": "1 where the feature never varies in the training rows, so that its coefficient is 0",
     "penalty": "penalty",
-    "step": "place in the grid of λ, the largest first",
+    "step": "position in the grid of λ, the largest first",
     "feature": "feature",
     "class": "class of the target",
 }
@@ -57,15 +57,8 @@ def labelled(
 ) -> xarray.Dataset:
     """Label the numbers of all penalties by penalty, step, feature and, where there are several, class.
 
-    Args:
-        table: The data.
-        labels: Labels of the penalties.
-        parts: Numbers of each penalty, by the names in `_MEANING` and "error".
-        constant: Booleans (p,), true for a feature that never varies.
-        attributes: Settings of the sweep, which the dataset carries.
-
-    Returns:
-        An `xarray.Dataset`; λ is a coordinate over (penalty, step).
+    `parts` has the numbers of each penalty by the names in `_MEANING`, `constant` (p,) marks the features
+    that never vary, and `attributes` are the settings of the sweep. λ is a coordinate over (penalty, step).
     """
     import xarray
 

@@ -44,17 +44,9 @@ def check(folder: pathlib.Path, overwrite: bool) -> None:
 def write(
     dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]
 ) -> list[pathlib.Path]:
-    """Write sweep.nc and the pictures; leaves nothing behind where that fails.
+    """Write sweep.nc and the pictures that `draw` makes, and return their paths; a failure leaves nothing.
 
     The files are made in a hidden folder inside `folder` and moved once all of them are complete.
-
-    Args:
-        dataset: The sweep.
-        folder: The folder, made where it does not exist.
-        draw: Writes map.png and paths.png into the folder that it is given.
-
-    Returns:
-        The paths of the files.
     """
     with _interrupt_raises():
         _write(dataset, folder, draw)

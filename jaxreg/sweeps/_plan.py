@@ -60,12 +60,7 @@ class Plan:
         return {"results": forms, **self.identity}
 
     def differences(self, record: dict[str, Any], stored_axes: dict[str, np.ndarray]) -> list[str]:
-        """Say how a stored sweep differs from this one; the list is empty where both are the same.
-
-        Args:
-            record: The record of the stored sweep.
-            stored_axes: Labels of its axes.
-        """
+        """Say how a stored sweep differs from this one; the list is empty where both are the same."""
         if list(stored_axes) != list(self.axes):
             return [f"its axes are {', '.join(stored_axes)}, here they are {', '.join(self.axes)}"]
         own, out = self.record(), []

@@ -84,7 +84,7 @@ class Program:
 
     @functools.cached_property
     def is_opaque(self) -> bool:
-        """Whether equal jaxprs may compute different results.
+        """True if equal jaxprs may compute different results.
 
         A jaxpr does not show the Python functions that it calls back, nor what a batching rule does.
         """
