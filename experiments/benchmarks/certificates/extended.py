@@ -109,7 +109,7 @@ class Model:
         return loss + penalty + (self.group_weights * self.group_norms(w)).sum()
 
     def refine_intercept(self, w: np.ndarray, b: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Move the intercept towards its optimum by at most its rounding error, ∝ the size of its summands."""
+        """Move the intercept towards its optimum by at most its rounding error (∝ `size`)."""
         with np.errstate(all="ignore"):
             grad, hess = self.derivatives(self.predictor(w, b))
             curvature = self.weight @ np.abs(np.trace(hess, axis1=1, axis2=2))

@@ -1,7 +1,7 @@
-"""What the measurements say: times to each gap, ratios to jaxreg's, a table and a figure.
+"""Summaries of the measurements: times to each gap, ratios to jaxreg's times, a table and a figure.
 
-A time to a gap is the shortest median warm time of the tolerances that reach it. Where a solver did not reach
-it before it was stopped, its longest call is a lower bound, marked ">".
+The time to a gap is the shortest median warm time over the tolerances that reach it. For a solver that was
+stopped before it reached the gap, its longest call is a lower bound, marked ">".
 """
 
 from pathlib import Path
@@ -16,11 +16,12 @@ from experiments.benchmarks.paths.workloads import WORKLOADS
 __all__ = ["entries", "figure", "summary", "table"]
 
 Entry = dict[str, Any]
-_BASE = "gaussian-1000x5000-0.5"  # what the growth workloads are compared with
+# Workload that the growth workloads enlarge.
+_BASE = "gaussian-1000x5000-0.5"
 
 
 def entries(rows: list[dict[str, Any]]) -> dict[str, dict[str, Entry]]:
-    """By workload and solver: times to the targets, their bound, all (gap, seconds), cold, memory, error."""
+    """Summarise the rows by workload and solver: times to the targets, bound, points, cold calls, memory."""
     out: dict[str, dict[str, Entry]] = {}
     for row in rows:
         name = row["workload"].removesuffix("-tiny")
@@ -55,11 +56,12 @@ def _entry(rows: list[dict[str, Any]], compiles: bool) -> Entry:
 
 
 def _ratio(peer: Entry, ours: Entry, target: float) -> dict[str, Any] | None:
-    """How many times jaxreg's time the peer's is at a target; None where jaxreg did not reach it."""
-    mine, theirs = ours["to"][target], peer["to"][target]
-    if mine is None or (theirs is None and not peer["bound"]):
+    """Return the peer's time / jaxreg's time to a target, or None where jaxreg did not reach it."""
+    ours_seconds, peer_seconds = ours["to"][target], peer["to"][target]
+    if ours_seconds is None or (peer_seconds is None and not peer["bound"]):
         return None
-    return {"ratio": (peer["bound"] if theirs is None else theirs) / mine, "bound": theirs is None}
+    bound = peer_seconds is None
+    return {"ratio": (peer["bound"] if bound else peer_seconds) / ours_seconds, "bound": bound}
 
 
 def _mean(ratios: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -70,7 +72,7 @@ def _mean(ratios: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def summary(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """The ratios that the targets ask for; above 1 jaxreg is faster."""
+    """Return all ratios of times; above 1 jaxreg is faster."""
     both = {name: solvers for name, solvers in found.items() if "jaxreg" in solvers}
     tight: dict[str, dict[str, Any]] = {}
     exact: dict[str, dict[str, Any]] = {}
@@ -102,7 +104,7 @@ def summary(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
 
 
 def _glmnet(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """glmnet's time at thresh 1e-7 over jaxreg's at 1e-6, and over jaxreg's to the gap that glmnet has."""
+    """Divide glmnet's time at thresh 1e-7 by jaxreg's time to 1e-6, and to the gap that glmnet reaches."""
     out = {}
     for name, solvers in found.items():
         ours, points = solvers["jaxreg"], solvers.get("glmnet", {"points": []})["points"]
@@ -119,7 +121,7 @@ def _glmnet(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
 
 
 def _growth(found: dict[str, dict[str, Entry]]) -> dict[str, dict[str, float]]:
-    """Log-log slopes of the time to 1e-6 (glmnet and adelie: at their start), as the grid or p doubles."""
+    """Return log-log slopes of the time to 1e-6 (peers: at their loosest tolerance) as L or p doubles."""
 
     def at(name: str, solver: str) -> float | None:
         entry = found.get(name, {}).get(solver)
@@ -162,7 +164,7 @@ def _time(seconds: float | None) -> str:
 
 
 def table(found: dict[str, dict[str, Entry]], totals: dict[str, Any]) -> str:
-    """Everything as text."""
+    """Format all times and ratios as text."""
     heads = "".join(f"{f'to {t:.0e}':>10}" for t in TARGETS)
     lines = [f"{'seconds, warm':26}{heads}{'cold':>9}{'MB':>7}{'best gap':>10}"]
     for name, solvers in found.items():
@@ -219,13 +221,13 @@ def _bounded(mean: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- the figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, without yellow; markers say the same again.
+# Okabe and Ito's palette, safe for the colour-blind, without yellow; markers distinguish the solvers as well.
 _COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _MARKERS = "osD^vPX*<>ph"
 
 
 def figure(found: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Time against gap: one panel per workload, one line and marker per solver, both axes logarithmic."""
+    """Plot time against gap on logarithmic axes: one panel per workload, one line per solver."""
     import matplotlib
 
     matplotlib.use("Agg")
