@@ -286,7 +286,7 @@ class Run:
         return self.gap_of[digest]
 
     def set_pace(self) -> None:
-        """Measure jaxreg's cold call and a warm call of each tolerance, which limit the calls of the peers."""
+        """Measure jaxreg's cold call and a warm call of each tolerance, which limit the peers."""
         if "seconds" in self.measure(COLD, 0):
             for tolerance in OURS:
                 if "seconds" not in self.measure(tolerance, 1):
