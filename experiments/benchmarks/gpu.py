@@ -155,26 +155,26 @@ def path_row(
 ) -> Row:
     """Measure a path in one batch: times, certificates, and fractions of the device's rates."""
     (n, p), count, dtype = problem.shape, lams.size, problem.dtype.name
-    found: list[Any] = []
+    paths_run: list[Any] = []
 
     def call() -> Any:
         solver = jr.ProximalGradient(coarse=rough)
-        found[:] = [jr.path(problem, jr.L1, lams, tol=tol, mode="batched", solver=solver)]
-        return found[0].coef
+        paths_run[:] = [jr.path(problem, jr.L1, lams, tol=tol, mode="batched", solver=solver)]
+        return paths_run[0].coef
 
     cold, seconds = cold_and_warm(call)
     # The last lane takes part in every step of the batch, the others until they leave.
-    steps, rounds = np.asarray(found[0].steps), np.asarray(found[0].rounds)
+    steps, rounds = np.asarray(paths_run[0].steps), np.asarray(paths_run[0].rounds)
     work = 4 * n * p * int(rounds.sum())
     read = problem.dtype.itemsize * (2 * n * p * int(rounds.max()) + 4 * (n + p) * int(rounds.sum()))
-    gap = largest_exact_gap(exact, lams, found[0])
+    gap = largest_exact_gap(exact, lams, paths_run[0])
     suffix = ", rough first steps" if rough else ""
     row = {"case": f"{n}x{p}, {count} λ, {dtype}{suffix}, gap {tol:.0e}", "cold": cold, "seconds": seconds}
-    row |= {"converged": int(found[0].converged.sum()), "largest gap in float64": gap}
+    row |= {"converged": int(paths_run[0].converged.sum()), "largest gap in float64": gap}
     row |= {"of product": fraction(work / seconds, rates_measured.get(f"product {dtype} highest"))}
     row |= {
         "of copy": fraction(read / seconds, rates_measured.get("copy")),
-        "waiting": waiting_share(steps, rounds),
+        "waiting": waiting_fraction(steps, rounds),
     }
     return row | profile(call)
 
@@ -194,7 +194,7 @@ def host_calls(problem: Any, y: np.ndarray, lams: jax.Array) -> int:
     return len(_HOST.findall(jax.jit(path).lower(X, y, lams).compile().as_text()))
 
 
-def waiting_share(steps: Any, rounds: Any) -> float:
+def waiting_fraction(steps: Any, rounds: Any) -> float:
     """Return the fraction of the steps run that served no lane."""
     return 1 - float(np.sum(steps) / max(np.sum(rounds), 1))
 
@@ -204,15 +204,15 @@ def fraction(rate: float, of: float | None) -> float | None:
     return rate / of if of else None
 
 
-def largest_exact_gap(exact: Any, lams: jax.Array, found: Any) -> float:
+def largest_exact_gap(exact: Any, lams: jax.Array, path: Any) -> float:
     """Return the largest duality gap of a path, computed in float64."""
 
-    coef, intercept = found.coef.astype("float64"), found.intercept.astype("float64")
-    return float(jnp.max(_certified(exact, lams, coef, intercept)))
+    coef, intercept = path.coef.astype("float64"), path.intercept.astype("float64")
+    return float(jnp.max(_exact_gaps(exact, lams, coef, intercept)))
 
 
 @eqx.filter_jit
-def _certified(exact: Any, lams: jax.Array, coef: jax.Array, intercept: jax.Array) -> jax.Array:
+def _exact_gaps(exact: Any, lams: jax.Array, coef: jax.Array, intercept: jax.Array) -> jax.Array:
     one = lambda row: jr.certify(exact, jr.L1(row[0]), row[1], row[2]).gap  # noqa: E731
     return jax.lax.map(one, (lams, coef, intercept))
 

@@ -62,7 +62,7 @@ def temporaries(function: Callable[..., Any], *args: Any) -> float:
     return float(getattr(analysis, "temp_size_in_bytes", float("nan"))) / 1e6
 
 
-def separable(v: jax.Array) -> list[dict[str, Any]]:
+def separable_rows(v: jax.Array) -> list[dict[str, Any]]:
     """Compare separable proxes with a copy, or with their transcendental function."""
     rows = []
     copy, prox = jax.jit(lambda v: v + 1), jax.jit(lambda p, v: p.prox(v, 0.7))
@@ -74,7 +74,7 @@ def separable(v: jax.Array) -> list[dict[str, Any]]:
     return rows
 
 
-def grouped(v: jax.Array, groups: int = 100_000) -> list[dict[str, Any]]:
+def group_rows(v: jax.Array, groups: int = 100_000) -> list[dict[str, Any]]:
     """Compare the prox of group norms over uneven groups with a copy."""
     rng = np.random.default_rng(0)
     cuts = np.sort(rng.choice(np.arange(1, v.size), min(groups, v.size // 4) - 1, replace=False))
@@ -85,7 +85,7 @@ def grouped(v: jax.Array, groups: int = 100_000) -> list[dict[str, Any]]:
     return [_row("GroupL2", v.size, "copy", seconds, temporaries(lambda p, v: p.prox(v, 0.7), penalty, v))]
 
 
-def chained(v: jax.Array) -> list[dict[str, Any]]:
+def chain_rows(v: jax.Array) -> list[dict[str, Any]]:
     """Compare SLOPE and total variation with direct implementations outside of JAX."""
     x = np.asarray(v, np.float64)
     lams = np.linspace(2.0, 0.1, x.size)
@@ -102,7 +102,7 @@ def chained(v: jax.Array) -> list[dict[str, Any]]:
     return rows
 
 
-def peers(v: jax.Array) -> list[dict[str, Any]]:
+def peer_rows(v: jax.Array) -> list[dict[str, Any]]:
     """Compare with the proxes of pyproximal on the same values; no rows where it is not installed."""
     try:
         import pyproximal  # pyright: ignore[reportMissingImports]
@@ -200,7 +200,7 @@ def _johnson(y: np.ndarray, lam: float) -> np.ndarray:
 def main(size: int = 10_000_000, out: Path | None = None) -> list[dict[str, Any]]:
     """Measure, print the table, and write it to `out` if given."""
     v = jax.random.normal(jax.random.key(0), (size,), jnp.float32)
-    rows = [*separable(v), *grouped(v), *chained(v[: max(size // 10, 1000)]), *peers(v)]
+    rows = [*separable_rows(v), *group_rows(v), *chain_rows(v[: max(size // 10, 1000)]), *peer_rows(v)]
     print(f"{'penalty':16}{'size':>10}  {'ratio':>6}  {'ms':>8}  {'temp MB':>8}  baseline")
     for row in rows:
         print(

@@ -18,7 +18,7 @@ LOSSES = {
 }
 # Kinds of columns.
 DESIGNS = ("independent", "correlated", "nearly equal", "powers", "scales", "means", "dependent", "counts")
-# Kinds of penalties, each with programs of its own.
+# Kinds of penalties; each kind shares its compiled programs.
 KINDS = ("elementary", "group", "chain")
 # Coordinates in a group.
 _GROUP = 2

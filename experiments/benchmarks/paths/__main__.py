@@ -125,10 +125,10 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
     for k, name in enumerate(options.workloads, 1):
         print(f"[{k}/{len(options.workloads)}] {name}", file=sys.stderr, flush=True)
         solvers = [s for s in options.solvers if not WORKLOADS[name].growth or s in GROWTH_SOLVERS]
-        found, missing = measuring.measure(
+        workload_rows, missing = measuring.measure(
             prepare(name, settings.work, options.tiny), solvers, journal, settings
         )
-        rows += found
+        rows += workload_rows
         absent |= missing
     entries = report.entries(rows)
     totals = report.summary(entries)
@@ -148,4 +148,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("stopped: what was measured is kept; run the same command to go on") from None
+        raise SystemExit("stopped: measurements are kept; run the same command to resume") from None

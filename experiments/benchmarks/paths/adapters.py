@@ -84,8 +84,8 @@ def jaxreg(task: Task) -> Solve:
 
     def solve(tolerance: float) -> Solution:
         problem = jr.Problem(loss, X, y, intercept=task.intercept)
-        found = jr.path(problem, family, jnp.asarray(task.lambdas), tol=tolerance)
-        return np.asarray(found.coef), np.asarray(found.intercept)
+        path = jr.path(problem, family, jnp.asarray(task.lambdas), tol=tolerance)
+        return np.asarray(path.coef), np.asarray(path.intercept)
 
     return solve
 

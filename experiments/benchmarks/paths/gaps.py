@@ -39,17 +39,17 @@ def gaps(task: Task, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     if task.penalty == "mcp":
         unit = np.max(np.abs(_gradient(task, null)))
         step = 1 / _max_eigenvalue(task)
-        found = [
+        measures = [
             _kkt(task, lam, w, b, step) / unit
             for lam, w, b in zip(task.lambdas, coef, intercept, strict=True)
         ]
     else:
         unit = np.mean(_value(task, null) - _saturated(task))
-        found = [
+        measures = [
             _gap(task, lam, w, b) / unit for lam, w, b in zip(task.lambdas, coef, intercept, strict=True)
         ]
-    found = np.asarray(found)
-    return np.where(finite & np.isfinite(found), np.maximum(found, 0.0), np.inf)
+    measures = np.asarray(measures)
+    return np.where(finite & np.isfinite(measures), np.maximum(measures, 0.0), np.inf)
 
 
 def lambda_max(task: Task) -> float:

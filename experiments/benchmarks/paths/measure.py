@@ -226,8 +226,8 @@ class Run:
 
     def slowest(self) -> float:
         """Return the longest warm time over tolerances, or inf."""
-        found = [self.seconds(t) for t in {r["tolerance"] for r in self.rows}]
-        return max((t for t in found if np.isfinite(t)), default=np.inf)
+        times = [self.seconds(t) for t in {r["tolerance"] for r in self.rows}]
+        return max((t for t in times if np.isfinite(t)), default=np.inf)
 
     def limit(self) -> float:
         """Return the seconds after which a call is stopped."""

@@ -1,4 +1,4 @@
-"""One solver in a process of its own: `PYTHON -m experiments.benchmarks.paths.worker SOLVER FOLDER`.
+"""One solver in its own process: `PYTHON -m experiments.benchmarks.paths.worker SOLVER FOLDER`.
 
 The worker speaks JSON, one object per line:
 

@@ -72,7 +72,7 @@ def gaussian(n: int, p: int, rho: float, **more: object) -> Callable[[int], Task
     return make
 
 
-def widened(n: int, p: int, rho: float) -> Callable[[int], Task]:
+def gaussian_widened(n: int, p: int, rho: float) -> Callable[[int], Task]:
     """Squared error with twice as many columns, the second half scaled so that they stay inactive."""
 
     def make(shrink: int) -> Task:
@@ -125,7 +125,7 @@ def sparse(n: int, p: int, filled: float) -> Callable[[int], Task]:
     return make
 
 
-def bundled(name: str, **about: object) -> Callable[[int], Task]:
+def sklearn_data(name: str, **about: object) -> Callable[[int], Task]:
     """A data set bundled with scikit-learn."""
 
     def make(shrink: int) -> Task:
@@ -152,15 +152,15 @@ WORKLOADS = {
     "logistic-20000x200": Workload(logistic(20000, 200), 1e-3, 50),
     "logistic-l2-20000x200": Workload(logistic(20000, 200, l1_ratio=0.0, intercept=True), 1e-3, 50),
     "poisson-5000x500": Workload(poisson(5000, 500), 1e-3, 50),
-    "multinomial-digits": Workload(bundled("digits", loss="multinomial"), 1e-2, 50),
+    "multinomial-digits": Workload(sklearn_data("digits", loss="multinomial"), 1e-2, 50),
     "group-1000x5000": Workload(gaussian(1000, 5000, 0.5, penalty="group", group=10), 1e-2),
     "elastic-1000x5000": Workload(gaussian(1000, 5000, 0.5, l1_ratio=0.5), 1e-2),
     "mcp-1000x5000": Workload(gaussian(1000, 5000, 0.5, penalty="mcp"), 5e-2),
     "sparse-20000x50000": Workload(sparse(20000, 50000, 1e-3), 1e-2),
-    "diabetes": Workload(bundled("diabetes"), 1e-4, counted=False),
-    "breast-cancer": Workload(bundled("breast_cancer", loss="logistic"), 1e-3, 50, counted=False),
+    "diabetes": Workload(sklearn_data("diabetes"), 1e-4, counted=False),
+    "breast-cancer": Workload(sklearn_data("breast_cancer", loss="logistic"), 1e-3, 50, counted=False),
     "growth-200-lambdas": Workload(gaussian(1000, 5000, 0.5), 1e-2, 200, counted=False, growth=True),
-    "growth-10000-columns": Workload(widened(1000, 5000, 0.5), 1e-2, counted=False, growth=True),
+    "growth-10000-columns": Workload(gaussian_widened(1000, 5000, 0.5), 1e-2, counted=False, growth=True),
 }
 QUICK = (
     "gaussian-1000x100-0.5",
