@@ -1,8 +1,8 @@
-"""Tests mirror the package: each module of it has a file of tests."""
+"""Tests mirror the package: each module has a file of tests."""
 
 from tests.architecture.sources import PACKAGE, ROOT, assert_no_faults
 
-# Modules whose tests stand in a file of another name, because one file covers several modules.
+# Modules whose tests are in a file with another name, because one file covers several modules.
 TOGETHER = {
     "jaxreg.penalties.adaptive": "tests/penalties/test_transformed.py",
     "jaxreg.penalties.base": "tests/penalties/test_laws.py",
@@ -35,7 +35,9 @@ TOGETHER = {
 
 
 def mirror_faults(modules: set[str], tests: set[str], together: dict[str, str]) -> list[str]:
-    faults = [f"`TOGETHER` names {m}, which is not there: remove it" for m in sorted(set(together) - modules)]
+    faults = [
+        f"`TOGETHER` names {m}, which does not exist: remove it" for m in sorted(set(together) - modules)
+    ]
     packages = {name.rpartition(".")[0] for name in modules}
     for name in sorted(modules - packages):
         *folders, last = name.split(".")[1:]
@@ -54,7 +56,7 @@ def test_tests_mirror_the_package():
     assert_no_faults(mirror_faults(set(PACKAGE), tests, TOGETHER))
 
 
-def test_a_module_without_tests_is_seen():
+def test_a_module_without_tests_is_detected():
     modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path.path", "jaxreg._pytree", "jaxreg.losses"}
     tests = {"tests/linear/path/test_path.py", "tests/test_losses.py"}
     assert_no_faults(mirror_faults(modules, tests, {}))

@@ -1,4 +1,4 @@
-"""The benchmark of accelerators, at tiny sizes on whatever device there is: what it says holds."""
+"""The benchmark of accelerators, at tiny sizes on the device at hand."""
 
 import json
 
@@ -13,13 +13,13 @@ TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 4, 5)
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """What the command writes."""
+    """The output of the command."""
     out = tmp_path_factory.mktemp("gpu") / "gpu.json"
     cached = jax.config.jax_enable_compilation_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
         patch.setattr(gpu, "GAPS", {"float64": (1e-4, 1e-6), "float32": (1e-4,)})
-        patch.setattr(gpu, "profiled", lambda call: gpu.kernels([]))  # seconds for each row
+        patch.setattr(gpu, "profile", lambda call: gpu.kernels([]))  # profiling takes seconds for each row
         assert gpu.main(["--quick", "--out", str(out)]) == 0
     jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
     return json.loads(out.read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def test_every_part_is_there(measured):
 
 
 def test_a_call_is_profiled():
-    found = gpu.profiled(lambda: jnp.ones(3) + 1)
+    found = gpu.profile(lambda: jnp.ones(3) + 1)
     assert set(found) == {"largest kernels", "copies"}
 
 
@@ -44,7 +44,7 @@ def test_certificates_hold_in_double_precision(measured):
     for row in rows:
         tol, single = float(row["case"].split()[-1]), "float32" in row["case"]
         assert row["converged"] == 5
-        # In float32 the gap is known up to rounding.
+        # In float32 the gap is exact up to rounding.
         assert row["largest gap in float64"] <= tol + (1e-6 if single else 1e-12)
         if "rough" in row["case"]:
             continue
@@ -68,11 +68,11 @@ def test_lanes_are_counted(measured):
     ]
 
 
-def test_what_a_program_asks_of_the_host_is_seen():
-    def asks(x):
+def test_calls_to_the_host_are_counted():
+    def calls_host(x):
         return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x) + 1
 
-    text = jax.jit(asks).lower(jnp.ones(3)).compile().as_text()
+    text = jax.jit(calls_host).lower(jnp.ones(3)).compile().as_text()
     assert len(gpu._HOST.findall(text)) == 1
 
 
