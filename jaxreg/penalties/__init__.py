@@ -54,15 +54,7 @@ from jaxreg.penalties.masked import Masked, Partition
 from jaxreg.penalties.nonconvex import L0, MCP, SCAD, CappedL1, LHalf, LogSum
 from jaxreg.penalties.norms import LInf, NuclearNorm, RowL2, SortedL1
 from jaxreg.penalties.piecewise_quadratic import ElementaryPenalty
-from jaxreg.penalties.separable import (
-    L1,
-    AsymmetricL1,
-    Box,
-    ElasticNet,
-    HuberNorm,
-    NonNegative,
-    SquaredL2,
-)
+from jaxreg.penalties.separable import L1, AsymmetricL1, Box, ElasticNet, HuberNorm, NonNegative, SquaredL2
 from jaxreg.penalties.sets import L1Ball, L2Ball, Simplex
 from jaxreg.penalties.transformed import Orthogonal, Toward
 

@@ -15,9 +15,11 @@ To add a penalty:
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
 - Declare what holds beyond the base class in a class attribute
   `capabilities = BaseClass.capabilities._replace(keeps_signs=True)`, see `Capabilities`.
-- Penalties of this package stand in `__all__` of their module and of `jaxreg.penalties`; the laws in
-  tests/penalties find them there. A class without defaults for all fields gives them an `example(shape)`, and
-  every class has its formula in tests/penalties/formulas.py.
+- In this package, name the class in `__all__` of its module and of `jaxreg.penalties`, where the laws in
+  tests/penalties find it; give it an `example(shape)` if not all fields have defaults. Write its formula into
+  tests/penalties/formulas.py, a bad strength into tests/penalties/test_bad_input.py, and paste the output of
+  `python -m tests.penalties.table` into the docstring of `jaxreg.penalties`. The laws also try extreme
+  weights and half precision: avoid differences of nearly equal numbers.
 """
 
 import dataclasses
@@ -138,6 +140,7 @@ class Penalty(Module):
     convex = _capability("convex")
     separable = _capability("separable")
     elementary = _capability("elementary")
+    piecewise_linear = _capability("piecewise_linear")
     metric = _capability("metric")
     keeps_signs = _capability("keeps_signs")
     keeps_order = _capability("keeps_order")

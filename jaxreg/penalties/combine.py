@@ -42,22 +42,22 @@ class Combination(Penalty):
         return found[0] if len(found) == 1 else None
 
     def prox(self, params: Params, step: Any) -> Params:
-        leaf = self.per_leaf(params)
-        return self._coupled_prox(params, step) if leaf is None else Leafwise(leaf, params).prox(step)
+        per_leaf = self.per_leaf(params)
+        return self._coupled_prox(params, step) if per_leaf is None else Leafwise(per_leaf, params).prox(step)
 
     def conjugate(self, dual: Params) -> Scalar:
-        leaf = self.per_leaf(dual)
-        return self._coupled_conjugate(dual) if leaf is None else Leafwise(leaf, dual).conjugate()
+        per_leaf = self.per_leaf(dual)
+        return self._coupled_conjugate(dual) if per_leaf is None else Leafwise(per_leaf, dual).conjugate()
 
     def dual_scale(self, dual: Params) -> Scalar:
-        leaf = self.per_leaf(dual)
-        return self._coupled_dual_scale(dual) if leaf is None else Leafwise(leaf, dual).dual_scale()
+        per_leaf = self.per_leaf(dual)
+        return self._coupled_dual_scale(dual) if per_leaf is None else Leafwise(per_leaf, dual).dual_scale()
 
     def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        leaf = self.per_leaf(direction)
-        if leaf is None:
+        per_leaf = self.per_leaf(direction)
+        if per_leaf is None:
             return self._coupled_unpenalised(direction)
-        return Leafwise(leaf, direction).unpenalised(at)
+        return Leafwise(per_leaf, direction).unpenalised(at)
 
     @abstractmethod
     def _coupled_prox(self, params: Params, step: Any) -> Params: ...
@@ -102,16 +102,16 @@ class Scaled(Combination):
         return self.penalty.capabilities
 
     def value(self, params: Params) -> Scalar:
-        leaf = self.per_leaf(params)
-        if leaf is not None:
-            return Leafwise(leaf, params).value()  # a small factor may keep a sum of squares in range
+        per_leaf = self.per_leaf(params)
+        if per_leaf is not None:
+            return Leafwise(per_leaf, params).value()  # a small factor may keep a sum of squares in range
         inner = self.penalty.value(params)
         outside = jnp.isinf(inner)
         return jnp.where(outside, jnp.inf, self.factor * jnp.where(outside, 0.0, inner))
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
-        leaf = self.penalty.per_leaf(params)
-        return leaf and map_shared(lambda g: g.scaled(self.factor), leaf)
+        per_leaf = self.penalty.per_leaf(params)
+        return per_leaf and map_shared(lambda g: g.scaled(self.factor), per_leaf)
 
     def selects(self, params: Params) -> list[bool]:
         return self.penalty.selects(params)

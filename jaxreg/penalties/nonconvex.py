@@ -96,11 +96,8 @@ class L0(NonconvexPenalty):
 
     The prox is a hard threshold at √(2λ·step).
 
-    Args:
-        lam: λ ≥ 0, otherwise ValueError.
-
-    References:
-        Blumensath and Davies (2009), Iterative hard thresholding for compressed sensing.
+    `lam` is λ ≥ 0, otherwise ValueError.
+    Reference: Blumensath and Davies (2009), Iterative hard thresholding for compressed sensing.
 
     >>> L0(2.0).prox(jnp.array([-3.0, 1.9]), 1.0).tolist()
     [-3.0, 0.0]
@@ -123,11 +120,8 @@ class L0(NonconvexPenalty):
 class LHalf(NonconvexPenalty):
     r"""$\lambda \sum_j |w_j|^{1/2}$: between L0 and L1. The derivative of its value at 0 is taken as 0.
 
-    Args:
-        lam: λ ≥ 0, otherwise ValueError.
-
-    References:
-        Xu, Chang, Xu and Zhang (2012), L1/2 regularization: a thresholding representation theory.
+    `lam` is λ ≥ 0, otherwise ValueError.
+    Reference: Xu, Chang, Xu and Zhang (2012), L1/2 regularization: a thresholding representation theory.
 
     >>> LHalf(1.0).prox(jnp.array([-4.0, 1.0]), 1.0).round(4).tolist()
     [-3.741..., 0.0]

@@ -44,12 +44,8 @@ class SetPenalty(Penalty):
 class L1Ball(SetPenalty):
     r"""The constraint $\lVert w \rVert_1 \le r$ over all weights: the lasso in its constrained form.
 
-    Args:
-        radius: r ≥ 0, otherwise ValueError.
-
-    References:
-        Tibshirani (1996), Regression shrinkage and selection via the lasso; Duchi et al. (2008), Efficient
-        projections onto the ℓ1-ball.
+    `radius` is r ≥ 0, otherwise ValueError.
+    Reference: Duchi et al. (2008), Efficient projections onto the ℓ1-ball for learning in high dimensions.
 
     >>> L1Ball(1.0).prox(jnp.array([2.0, -1.5, 0.5]), 1.0).tolist()
     [0.75, -0.25, 0.0]
@@ -76,11 +72,8 @@ class L1Ball(SetPenalty):
 class L2Ball(SetPenalty):
     r"""The constraint $\lVert w \rVert_2 \le r$ over all weights: ridge in its constrained form.
 
-    Args:
-        radius: r ≥ 0, otherwise ValueError.
-
-    References:
-        Parikh and Boyd (2014), Proximal Algorithms, section 6.5.1.
+    `radius` is r ≥ 0, otherwise ValueError.
+    Reference: Parikh and Boyd (2014), Proximal Algorithms, section 6.5.1.
 
     >>> L2Ball(2.5).prox(jnp.array([3.0, -4.0]), 1.0).tolist()
     [1.5, -2.0]
@@ -107,11 +100,8 @@ class L2Ball(SetPenalty):
 class Simplex(SetPenalty):
     r"""The constraint $w \ge 0, \sum_j w_j = s$ over all weights: mixtures and portfolios.
 
-    Args:
-        total: s ≥ 0, otherwise ValueError.
-
-    References:
-        Held, Wolfe and Crowder (1974), Validation of subgradient optimization; Duchi et al. (2008).
+    `total` is s ≥ 0, otherwise ValueError.
+    Reference: Held, Wolfe and Crowder (1974), Validation of subgradient optimization.
 
     >>> Simplex(1.0).prox(jnp.array([0.7, 0.7, -1.0]), 1.0).tolist()
     [0.5, 0.5, 0.0]

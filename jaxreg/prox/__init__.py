@@ -10,17 +10,7 @@ dtype. NaN propagates. All kernels work under jit, vmap and both modes of differ
 [-2.0, 0.0, 1.0]
 """
 
-from jaxreg.prox.elementwise import (
-    asymmetric_soft,
-    capped,
-    half,
-    hard,
-    huber_norm,
-    log_sum,
-    mcp,
-    scad,
-    soft,
-)
+from jaxreg.prox.elementwise import asymmetric_soft, capped, half, hard, huber_norm, log_sum, mcp, scad, soft
 from jaxreg.prox.groups import block_mcp, block_soft, block_soft_metric
 from jaxreg.prox.isotonic import sorted_l1
 from jaxreg.prox.projections import l1_ball, l1_ball_groups, l2_ball, linf, linf_groups, simplex

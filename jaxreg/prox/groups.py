@@ -15,12 +15,18 @@ from jaxreg._numerics import at_least_float32, group_norms
 from jaxreg._typing import ArrayLike
 from jaxreg.prox.elementwise import mcp
 
+#: One number per coordinate.
+Vector = Float[Array, " p"]
+#: The group 0 … num_groups − 1 of each coordinate.
+Labels = Int[Array, " p"]
+
+#: Bound of the number of Newton steps for a radius, so that the loop ends for any input.
+_MAX_STEPS = 60
+
 __all__ = ["block_mcp", "block_soft", "block_soft_metric"]
 
 
-def block_soft(
-    v: Float[Array, " p"], threshold: ArrayLike, groups: Int[Array, " p"], num_groups: int
-) -> Array:
+def block_soft(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int) -> Vector:
     r"""Block soft threshold, the prox of $\sum_g t_g\lVert u_g\rVert$.
 
     Multiplies each group of `v` by $\max(0, 1 - t_g/\lVert v_g\rVert)$.
@@ -41,13 +47,8 @@ def block_soft(
 
 
 def block_mcp(
-    v: Float[Array, " p"],
-    step: ArrayLike,
-    lam: ArrayLike,
-    gamma: ArrayLike,
-    groups: Int[Array, " p"],
-    num_groups: int,
-) -> Array:
+    v: Vector, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike, groups: Labels, num_groups: int
+) -> Vector:
     r"""The prox of `step` times the group MCP: the minimax concave penalty of each group's norm.
 
     `v` and `groups` as in `block_soft`; `step`, `lam` and `gamma` are scalars or (num_groups,). Each group is
@@ -82,7 +83,7 @@ def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Arra
         new = jnp.where(total > 1.0, rho + move, rho)
         return count + 1, new, jnp.any(new > rho)
 
-    _, rho, _ = lax.while_loop(lambda s: (s[0] < 60) & s[2], body, (0, start, jnp.array(True)))
+    _, rho, _ = lax.while_loop(lambda s: (s[0] < _MAX_STEPS) & s[2], body, (0, start, jnp.array(True)))
     return rho
 
 
@@ -99,8 +100,8 @@ def _block_radius_jvp(num_groups: int, primals: tuple, tangents: tuple) -> tuple
 
 
 def block_soft_metric(
-    v: Float[Array, " p"], threshold: ArrayLike, metric: ArrayLike, groups: Int[Array, " p"], num_groups: int
-) -> Array:
+    v: Vector, threshold: ArrayLike, metric: ArrayLike, groups: Labels, num_groups: int
+) -> Vector:
     r"""Block soft threshold with one step per coordinate, d = `metric` > 0.
 
     The minimiser of $\sum_j (u_j - v_j)^2/2d_j + \sum_g t_g\lVert u_g\rVert$. `v`, `threshold` and `groups`

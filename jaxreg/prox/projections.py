@@ -17,6 +17,11 @@ from jaxtyping import Array, Float, Int
 from jaxreg._numerics import at_least_float32, scaled_norm
 from jaxreg._typing import ArrayLike
 
+#: One number per coordinate.
+Vector = Float[Array, " p"]
+#: The group 0 … num_groups − 1 of each coordinate.
+Labels = Int[Array, " p"]
+
 __all__ = ["l1_ball", "l1_ball_groups", "l2_ball", "linf", "linf_groups", "simplex"]
 
 
@@ -50,7 +55,7 @@ def _water_level(w: Array, total: Array, add: Callable[[Array], Array]) -> Array
     return solve(w, total, level)
 
 
-def simplex(v: Float[Array, " p"], total: ArrayLike) -> Array:
+def simplex(v: Vector, total: ArrayLike) -> Array:
     r"""Projection onto the simplex $u \ge 0, \sum_j u_j = s$, which is $\max(v - \theta, 0)$ for a level θ.
 
     `v` is (p,), `total` a scalar s ≥ 0. Source: Held, Wolfe and Crowder (1974), and Michelot (1986) for the
@@ -107,7 +112,7 @@ def _linf(v: Array, threshold: ArrayLike, groups: Array | None, num_groups: int)
     return jnp.where(inside, 0.0, clipped).astype(v.dtype)
 
 
-def l1_ball(v: Float[Array, " p"], radius: ArrayLike) -> Array:
+def l1_ball(v: Vector, radius: ArrayLike) -> Array:
     r"""Projection onto the ball $\lVert u \rVert_1 \le r$; `v` itself where it is inside.
 
     `v` is (p,), `radius` a scalar ≥ 0. Source: Duchi et al. (2008), section 4: the simplex of the magnitudes.
@@ -118,9 +123,7 @@ def l1_ball(v: Float[Array, " p"], radius: ArrayLike) -> Array:
     return _l1_ball(v, radius, None, 1)
 
 
-def l1_ball_groups(
-    v: Float[Array, " p"], radius: ArrayLike, groups: Int[Array, " p"], num_groups: int
-) -> Array:
+def l1_ball_groups(v: Vector, radius: ArrayLike, groups: Labels, num_groups: int) -> Vector:
     r"""Projection of each group onto its own ball $\lVert u_g \rVert_1 \le r_g$.
 
     `v` and the labels `groups` in 0, …, num_groups − 1 are (p,), in any order; `radius` is a scalar or
@@ -132,7 +135,7 @@ def l1_ball_groups(
     return _l1_ball(v, radius, groups, num_groups)
 
 
-def linf(v: Float[Array, " p"], threshold: ArrayLike) -> Array:
+def linf(v: Vector, threshold: ArrayLike) -> Array:
     r"""The prox of $t\lVert u \rVert_\infty$: clip `v` at the level where the clipped parts sum to t.
 
     `v` is (p,), `threshold` a scalar t ≥ 0. It is 0 iff $\lVert v \rVert_1 \le t$; what is clipped has one
@@ -144,9 +147,7 @@ def linf(v: Float[Array, " p"], threshold: ArrayLike) -> Array:
     return _linf(v, threshold, None, 1)
 
 
-def linf_groups(
-    v: Float[Array, " p"], threshold: ArrayLike, groups: Int[Array, " p"], num_groups: int
-) -> Array:
+def linf_groups(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int) -> Vector:
     r"""The prox of $\sum_g t_g \lVert u_g \rVert_\infty$: each group clipped at its own level, as in `linf`.
 
     `v` and `groups` as in `l1_ball_groups`; `threshold` is a scalar or (num_groups,), ≥ 0. Source: as `linf`.
