@@ -127,8 +127,7 @@ class Masked(Combination):
         per_leaf = self.penalty.per_leaf(params)
         if per_leaf is None:
             return None
-        pairs = zip(per_leaf, self.mask(params), strict=True)
-        return [g.masked(m) if not isinstance(m, bool) else g if m else Elementary() for g, m in pairs]
+        return [_mask_leaf(g, m) for g, m in zip(per_leaf, self.mask(params), strict=True)]
 
     def selects(self, params: Params) -> list[bool]:
         return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
@@ -264,6 +263,13 @@ def _check_labels(labels: Any, known: tuple[str, ...]) -> None:
             f"Partition: no penalty for the label {unknown[0]!r}, there are"
             f" {', '.join(map(repr, known))}: add it, or label the leaf None"
         )
+
+
+def _mask_leaf(penalty: SeparablePenalty, mask: Any) -> SeparablePenalty:
+    """Return a separable penalty on one leaf where the mask is true."""
+    if isinstance(mask, bool):
+        return penalty if mask else Elementary()
+    return penalty.masked(mask)
 
 
 def _is_boolean(x: Any) -> bool:
