@@ -69,11 +69,11 @@ def mcp(v: Array, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike) -> Array:
     x, t, lam, gamma = at_least_float32(v, step, lam, gamma)
     size = jnp.abs(x)
     firm = t < gamma
-    dead = jnp.where(firm, t, geometric_mean(t, gamma)) * lam
+    threshold = jnp.where(firm, t, geometric_mean(t, gamma)) * lam
     between = firm & (size > t * lam) & (size <= gamma * lam)
     shrunk = jnp.where(between, size - t * lam, 0.0) / (1.0 - jnp.where(firm, t, 0.0) / gamma)
     shrunk = jnp.where(shrunk > size, size, shrunk)  # where t is one rounding below γ
-    return jnp.where(between, jnp.copysign(shrunk, x), jnp.where(size <= dead, 0.0, x)).astype(v.dtype)
+    return jnp.where(between, jnp.copysign(shrunk, x), jnp.where(size <= threshold, 0.0, x)).astype(v.dtype)
 
 
 def scad(v: Array, step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Array:
@@ -91,11 +91,11 @@ def scad(v: Array, step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Array:
     """
     x, t, lam, a = at_least_float32(v, step, lam, a)
     size = jnp.abs(x)
-    bend = a - 1.0 - t
+    curvature = a - 1.0 - t
     jump = jnp.where(t < a + 1.0, 0.5 * (t + a + 1.0), geometric_mean(t, a + 1.0))
-    edge = jnp.where(bend > 0, 1.0 + t, jump) * lam
-    between = (bend > 0) & (size > edge) & (size <= a * lam)
-    shrunk = size - t * jnp.where(between, a * lam - size, 0.0) / jnp.where(bend > 0, bend, 1.0)
+    edge = jnp.where(curvature > 0, 1.0 + t, jump) * lam
+    between = (curvature > 0) & (size > edge) & (size <= a * lam)
+    shrunk = size - t * jnp.where(between, a * lam - size, 0.0) / jnp.where(curvature > 0, curvature, 1.0)
     shrunk = jnp.where(shrunk < lam, lam, shrunk)  # where t is one rounding below a − 1
     beyond = jnp.where(between, jnp.copysign(shrunk, x), x)
     return jnp.where(size <= edge, soft(x, t * lam), beyond).astype(v.dtype)
@@ -119,7 +119,7 @@ def capped(v: Array, step: ArrayLike, lam: ArrayLike, cap: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _cubic_root(c: Array) -> Array:
-    """The largest root w of w³ − w + c, for c in [0, √(2/27)], where it falls from 1 to √(2/3)."""
+    """Return the largest root w of w³ − w + c, for c in [0, √(2/27)], where it falls from 1 to √(2/3)."""
     w = 1.0 - c * (0.5 + c * (0.375 + 0.8 * c))
     for _ in range(3):  # from 3e-3 off, Newton is below 1e-17 after three
         w = w - (w * (w * w - 1.0) + c) / (3.0 * w * w - 1.0)
@@ -144,9 +144,9 @@ def half(v: Array, step: ArrayLike, lam: ArrayLike) -> Array:
     """
     x, t, lam = at_least_float32(v, step, lam)
     s, size = t * lam, jnp.abs(x)
-    some = lax.rsqrt(jnp.where(size == 0, 1.0, size))
+    inverse_root = lax.rsqrt(jnp.where(size == 0, 1.0, size))
     edge = (2.0 / 27.0) ** 0.5 * (1.0 - 8.0 * jnp.finfo(x.dtype).eps)  # a tie, rounded, is 0 still
-    dropped = (size == 0) | (0.5 * s * some * some * some >= edge)
+    dropped = (size == 0) | (0.5 * s * inverse_root * inverse_root * inverse_root >= edge)
     root = lax.rsqrt(jnp.where(dropped, 1.0, size))
     w = _cubic_root(0.5 * jnp.where(dropped, 0.0, s) * root * root * root)
     return jnp.where(dropped, 0.0, x * (w * w)).astype(v.dtype)
@@ -165,17 +165,17 @@ def log_sum(v: Array, step: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Array:
     """
     x, t, lam, eps = at_least_float32(v, step, lam, eps)
     s, size = t * lam, jnp.abs(x)
-    top, one = jnp.finfo(x.dtype).max, 1.0 - jnp.finfo(x.dtype).eps
+    largest, below_one = jnp.finfo(x.dtype).max, 1.0 - jnp.finfo(x.dtype).eps
 
     def stationary(size: Array, m: Array, s: Array) -> Array:
-        fold = jnp.minimum(4.0 * s / m / m, one)  # a root at 0 has an infinite derivative
+        fold = jnp.minimum(4.0 * s / m / m, below_one)  # a root at 0 has an infinite derivative
         return size - 2.0 * s / (m * (1.0 + jnp.sqrt(1.0 - fold)))
 
     m = size + eps
     u = lax.stop_gradient(stationary(size, m, s))
-    gain = size - 0.5 * u - s * jnp.log1p(jnp.minimum(u / eps, top)) / jnp.where(u > 0, u, 1.0)
-    none = (4.0 * s / m / m >= 1.0) | (u <= 0) | (gain <= 0)
-    dropped = jnp.where(s / eps <= eps, size <= s / eps, none)
+    gain = size - 0.5 * u - s * jnp.log1p(jnp.minimum(u / eps, largest)) / jnp.where(u > 0, u, 1.0)
+    zero_wins = (4.0 * s / m / m >= 1.0) | (u <= 0) | (gain <= 0)
+    dropped = jnp.where(s / eps <= eps, size <= s / eps, zero_wins)
     u = stationary(size, jnp.where(dropped, 1.0, m), jnp.where(dropped, 0.0, s))
     return jnp.where(dropped | (u <= 0), 0.0, jnp.copysign(u, x)).astype(v.dtype)
 

@@ -60,8 +60,7 @@ def sorted_l1(v: Float[Array, " p"], lams: ArrayLike) -> Float[Array, " p"]:
     z = size[order] - lams
     labels, level = _pool(lax.stop_gradient(z))
     fit = level_with_derivative(level, level + run_means(z - level, labels))
-    none = (level_with_derivative(level, run_means(z, labels)) <= 0) | (
-        fit <= 0
-    )  # the first is 0 where the sum is
-    u = jnp.zeros_like(x).at[order].set(jnp.where(none, 0.0, fit), unique_indices=True)
+    means = level_with_derivative(level, run_means(z, labels))  # exactly 0 where the sum is
+    zero = (means <= 0) | (fit <= 0)
+    u = jnp.zeros_like(x).at[order].set(jnp.where(zero, 0.0, fit), unique_indices=True)
     return jnp.copysign(u, x).astype(v.dtype)

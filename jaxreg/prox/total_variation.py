@@ -41,8 +41,8 @@ def _find_root(side: int, start: list, j: Array, last: Array, knots: Array) -> t
 
     def step(state: tuple) -> tuple:
         j, slope, *moment = state
-        *change, bend = (side * a for a in cells(knots, j, *range(parts, 2 * parts + 1)))
-        return j + side, slope + bend, *add_parts(moment, change)
+        *change, slope_change = (side * a for a in cells(knots, j, *range(parts, 2 * parts + 1)))
+        return j + side, slope + slope_change, *add_parts(moment, change)
 
     j, slope, *moment = lax.while_loop(below, step, (j, jnp.ones_like(start[0]), *start))
     root = divide_parts(moment, slope)
