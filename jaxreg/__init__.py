@@ -1,6 +1,6 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, projections, sweeps, thresholds, training
+from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps, training
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
@@ -62,11 +62,10 @@ __all__ = [
     "metrics",
     "path",
     "penalties",
-    "projections",
+    "prox",
     "solve",
     "sweep",
     "sweeps",
-    "thresholds",
     "train",
     "training",
     "transforms",

@@ -2,8 +2,6 @@
 
 A leaf is a weight if it is an array of floats. All other leaves of a model (integers, static fields,
 functions, None) pass through untouched; complex arrays do so only where a mask leaves them out.
-
-`two_sum` is the arithmetic of single arrays whose sums must lose nothing.
 """
 
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from jaxtyping import Array
 
 from jaxreg._typing import Params, Scalar
 
-__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "two_sum", "weights_of"]
+__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "weights_of"]
 
 
 def is_weight(leaf: Any) -> bool:
@@ -98,10 +96,3 @@ def _single(tree: Any, leaves: list[Any]) -> list[Any]:
 def tree_sum(terms: list[Array]) -> Scalar:
     """Return the sum of all entries of all arrays."""
     return reduce(jnp.add, [jnp.sum(term) for term in terms])
-
-
-def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b and what rounding lost of it (Knuth): long chains in float32 would drift without."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)

@@ -41,11 +41,10 @@ class Subject(NamedTuple):
 SUBJECTS = {
     "penalties": Subject(
         13,
-        ("penalties/*.py", "thresholds.py", "projections.py"),
+        ("penalties/*.py", "prox/*.py", "_numerics.py"),
         (
-            "tests/test_thresholds.py",
-            "tests/test_thresholds_groups.py",
-            "tests/test_projections.py",
+            "tests/prox",
+            "tests/test_numerics.py",
             "tests/penalties",
             "jaxreg/penalties",
         ),

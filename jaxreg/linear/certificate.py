@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
-from jaxreg.penalties._vectors import norm
 
 __all__ = [
     "Certificate",
@@ -199,13 +199,13 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
         fitted = refit(problem, basis, z, steps=10)
         residual = problem.residual(fitted.z)
         gradient = problem.design.rmatmul(residual)
-        seen = gradient - penalty.free(gradient, coef)
+        seen = gradient - penalty.unpenalised(gradient, coef)
         charge = _refit_charge(problem, penalty, basis, fitted, gradient - seen)
         return _Dual(problem.loss.gradient(fitted.z, problem.y), -seen, charge), coef, jnp.array(False)
 
     # A loop and not a branch: under vmap it is skipped where no lane needs it. What it starts from is
     # carried, or XLA would move it out of the loop.
-    needed = jnp.any(penalty.free(-gradient, at.coef) != 0)
+    needed = jnp.any(penalty.unpenalised(-gradient, at.coef) != 0)
     return jax.lax.while_loop(lambda c: c[2], again, (first, at.coef, needed))[0]
 
 

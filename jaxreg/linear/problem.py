@@ -25,7 +25,7 @@ from jaxreg.linear.standardization import require_squares, working_columns, work
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
-from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
+from jaxreg.penalties.piecewise_quadratic import Coefficients, Elementary, ElementaryPenalty
 
 __all__ = ["Problem", "require_problem"]
 
@@ -155,7 +155,7 @@ class Problem(Module):
                 f" lambda lam: jaxreg.ElasticNet(lam, 0.5), got {type(penalty).__name__}"
             )
         moved = penalty.rescaled(self.scale)
-        rows = moved.rows(self.zeros()[0])
+        rows = moved.per_leaf(self.zeros()[0])
         if rows is not None and isinstance(rows[0], ElementaryPenalty):
             *numbers, excluded = rows[0].coefficients()
             numbers = [jnp.asarray(x, self.dtype) for x in numbers]

@@ -22,11 +22,11 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
+from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
-from jaxreg.penalties._vectors import norm
-from jaxreg.penalties.separable import Elementary
+from jaxreg.penalties.piecewise_quadratic import Elementary
 
 __all__ = ["Basis", "Capacity", "Refit", "capacity", "gradient_noise", "orthonormal_basis", "refit"]
 
@@ -137,7 +137,9 @@ def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
 
     def one(part: list[Array]) -> tuple[Array, Array]:
         penalty = grid.row(part)
-        anywhere = [penalty.free(probe, at) for at in (None, jnp.ones_like(zeros), -jnp.ones_like(zeros))]
+        anywhere = [
+            penalty.unpenalised(probe, at) for at in (None, jnp.ones_like(zeros), -jnp.ones_like(zeros))
+        ]
         own = jnp.any(jnp.stack([x == probe for x in anywhere]), axis=0)
         other = jnp.any(jnp.stack([(x != probe) & (x != 0) for x in anywhere]))
         return jnp.sum(jnp.any(own.reshape(own.shape[0], -1), axis=1)), other
@@ -160,9 +162,9 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: 
     columns, others = jnp.zeros(0, int), jnp.zeros((0, p, outputs), coef.dtype)
     if any(size):  # a penalty without a conjugate has no projection to ask for
         probe = _probes(coef, 1)[0]
-        own = (penalty.free(probe, coef) == probe).reshape(p, outputs)
+        own = (penalty.unpenalised(probe, coef) == probe).reshape(p, outputs)
         columns = jnp.nonzero(jnp.any(own, axis=1), size=size.columns, fill_value=p)[0]
-        others = jax.vmap(lambda d: penalty.free(d, coef))(_probes(coef, size.others))
+        others = jax.vmap(lambda d: penalty.unpenalised(d, coef))(_probes(coef, size.others))
         others = jnp.where(own, 0.0, others.reshape(size.others, p, outputs))
     rows = [jnp.ones((outputs, int(problem.intercept), problem.shape[0]), problem.dtype)]
     if size.columns:

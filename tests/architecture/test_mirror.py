@@ -13,6 +13,7 @@ TOGETHER = {
     "jaxreg.penalties.masks": "tests/penalties/test_masked.py",
     "jaxreg.penalties.nonconvex": "tests/penalties/test_laws.py",
     "jaxreg.penalties.norms": "tests/penalties/test_laws.py",
+    "jaxreg.penalties.piecewise_quadratic": "tests/penalties/test_laws.py",
     "jaxreg.penalties.separable": "tests/penalties/test_laws.py",
     "jaxreg.penalties.sets": "tests/penalties/test_laws.py",
     "jaxreg.cost": "tests/penalties/test_models.py",

@@ -78,7 +78,7 @@ def _gradient(
     at = evaluate(problem, coef, intercept)
     gradient, unseen = at.gradient, jnp.zeros_like(at.gradient)
     if penalty.has_conjugate:
-        unseen = penalty.free(gradient)
+        unseen = penalty.unpenalised(gradient)
         gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
     # The gradient of a sample is a difference of its mean and its target, each of them rounded.
     weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg._pytree import two_sum
+from jaxreg._numerics import two_sum
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature
 from jaxreg.linear.null_fit import NullFit
@@ -28,7 +28,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.losses import SquaredError
 from jaxreg.penalties import Penalty
-from jaxreg.penalties.separable import ElementaryPenalty
+from jaxreg.penalties.piecewise_quadratic import ElementaryPenalty
 
 __all__ = ["ProximalGradient"]
 
