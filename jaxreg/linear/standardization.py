@@ -6,19 +6,28 @@ entries of those columns of a sparse matrix.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
+from jaxreg._typing import Scalar
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
 
-__all__ = ["WorkingColumns", "WorkingTargets", "require_squares", "working_columns", "working_targets"]
+__all__ = [
+    "Standardization",
+    "WorkingColumns",
+    "WorkingTargets",
+    "require_squares",
+    "working_columns",
+    "working_targets",
+]
 
 #: Means in units of the deviation: above, products with dense and sparse columns are not centred afterwards.
 _DENSE_MEAN, _SPARSE_MEAN = 100, 3
@@ -38,6 +47,36 @@ class WorkingColumns(NamedTuple):
     mean: Array
     scale: Array
     constant: Array
+
+
+class Standardization(eqx.Module):
+    """The affine maps between the scale of the data and working coordinates.
+
+    With working features (X − mean)/s and targets (y − target_mean)/target_scale, `scale` is s/target_scale:
+    the factor from a coefficient on the scale of the data to the working one. Columns where `constant` is true
+    are 0 among the working features.
+    """
+
+    mean: Float[Array, " p"]
+    scale: Float[Array, " p"]
+    constant: Bool[Array, " p"]
+    target_mean: Float[Array, "*K"]
+    target_scale: Scalar
+
+    def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """Convert working coefficients (p,) or (p, K) and intercept () or (K,) to the scale of the data."""
+        coef = coef / (self.scale if coef.ndim == 1 else self.scale[:, None])
+        return coef, self.target_scale * intercept + (self.target_mean - self.mean @ coef)
+
+    def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """Invert `to_original`."""
+        intercept = (intercept - self.target_mean) + self.mean @ coef
+        return coef * (self.scale if coef.ndim == 1 else self.scale[:, None]), intercept / self.target_scale
+
+    def take(self, index: Array) -> Self:
+        """Restrict the maps to some of the columns."""
+        columns = (self.mean[index], self.scale[index], self.constant[index])
+        return eqx.tree_at(lambda s: (s.mean, s.scale, s.constant), self, columns)
 
 
 class _Moments(NamedTuple):

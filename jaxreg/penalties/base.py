@@ -110,6 +110,13 @@ class Penalty(Module):
         return self.convex
 
     @property
+    def conjugate_is_indicator(self) -> bool:
+        """Whether the conjugate is known while tracing to be 0 on its domain, as that of a norm; False if not
+        known. The best scale of a dual point then has a closed form for squared error.
+        """
+        return False
+
+    @property
     def separable(self) -> bool:
         """Whether it acts on each coordinate alone; then `rows` is not None."""
         return False
