@@ -9,10 +9,10 @@ Fenchel–Young terms, none of them negative, so that no large numbers cancel:
 
     P − D = Σᵢ ωᵢ [f(zᵢ) + f*(uᵢ) − uᵢzᵢ] + [g(w) + g*(θ) − ⟨θ, w⟩].
 
-The dual point is the rescaled residual u = s·∇f(z), for which any s in [0, s_max] gives a valid bound (Massias,
-Gramfort and Salmon 2018). It must be orthogonal to the intercept and to the unpenalised directions, so the loss
-is minimised over these first. The gradient that rounding leaves along them is added to the gap at its cost,
-half the squared Newton decrement, and so is the rounding error of the predictor.
+The dual point is the rescaled residual u = s·∇f(z), for which any s in [0, s_max] gives a valid bound
+(Massias, Gramfort and Salmon 2018). It must be orthogonal to the intercept and to the unpenalised directions,
+so the loss is minimised over these first. The gradient that rounding leaves along them is added to the gap at
+its cost, half the squared Newton decrement, and so is the rounding error of the predictor.
 """
 
 import math
@@ -110,7 +110,7 @@ def evaluate(problem: Problem, coef: Array, intercept: Array) -> Evaluation:
 def certificate_at(
     problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation, tol: ArrayLike = 0.0
 ) -> Certificate:
-    """Compute the certificate of an evaluated iterate; a gap ≤ `tol` is not refined by a better dual scale."""
+    """Compute the certificate of an iterate; a gap ≤ `tol` is not refined by a better dual scale."""
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, null_fit, at)
         if not penalty.has_conjugate:

@@ -1,7 +1,7 @@
 """The null fit: the model of intercept, offset and unpenalised directions alone, where every path begins.
 
-Duality gaps and KKT residuals are relative to the null fit. Its units and the largest eigenvalue of the design's
-Gram matrix are computed once per problem.
+Duality gaps and KKT residuals are relative to the null fit. Its units and the largest eigenvalue of the
+design's Gram matrix are computed once per problem.
 """
 
 from typing import Any, NamedTuple
@@ -186,7 +186,7 @@ def _with_eigenvalue(
 
 
 def _largest_eigenvalue(design: Design, weight: Array, gram: Float[Array, "p p"] | None) -> Scalar:
-    """Estimate the largest eigenvalue of XᵀWX from above; the solvers guard against the rare case of below."""
+    """Estimate the largest eigenvalue of XᵀWX from above; solvers guard against the rare underestimate."""
     tiny = jnp.finfo(design.dtype).tiny
     tridiagonal = _lanczos(design, weight, gram)
 

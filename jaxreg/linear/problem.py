@@ -1,7 +1,7 @@
 """A problem: the empirical loss of a model that is linear in its weights.
 
-Solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`, and targets with
-a unit centred (with an intercept) and divided by `target_scale`. Users see the scale of the data;
+Solvers see *working* coordinates: features centred (with an intercept) and divided by `scale`, and targets
+with a unit centred (with an intercept) and divided by `target_scale`. Users see the scale of the data;
 `Standardization` converts between the two.
 """
 
@@ -38,9 +38,10 @@ __all__ = ["Problem", "require_problem"]
 class Problem(Module):
     """Loss, features X (n, p), targets y, sample weights and offset.
 
-    Data are arrays, nested lists, pandas, polars or pyarrow tables; X may also be a `scipy.sparse` matrix or a
-    `BCOO` of JAX, which are never made dense as a whole. Integers and booleans become floats, on the host. The
-    working dtype is that of X. A problem may be built inside jit, vmap and grad, where values cannot be checked.
+    Data are arrays, nested lists, pandas, polars or pyarrow tables; X may also be a `scipy.sparse` matrix or
+    a `BCOO` of JAX, which are never made dense as a whole. Integers and booleans become floats, on the host.
+    The working dtype is that of X. A problem may be built inside jit, vmap and grad, where values cannot be
+    checked.
 
     Args:
         loss: an instance such as `jaxreg.losses.SquaredError()`.
@@ -125,7 +126,7 @@ class Problem(Module):
 
     @property
     def target_mean(self) -> Float[Array, "*K"]:
-        """Mean of the targets less that of the offset, 0 without an intercept or where targets have no unit."""
+        """Mean of targets less offset, 0 without an intercept or where targets have no unit."""
         return self.standardization.target_mean
 
     @property
@@ -233,7 +234,7 @@ class Problem(Module):
 
 
 def _spread_like_data(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
-    """Lay out arrays on a mesh as the data: one with an entry per row is spread over devices as the rows are."""
+    """Lay out arrays on a mesh as the data: those with an entry per row are spread over devices by rows."""
     _, X, y = args
     X_spec, y_spec = (spec_of(x) if isinstance(x, jax.Array) else PartitionSpec() for x in (X, y))
     row_spec = X_spec or y_spec

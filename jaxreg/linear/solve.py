@@ -281,9 +281,9 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
         problem: a concrete problem.
 
     Returns:
-        Coefficients and intercept on the scale of the data, or None where the fit is not unique or not finite.
-        Not unique: more features than rows or dependent columns, and always for `Multinomial`, whose classes
-        can be shifted together. Not finite: classes that a plane separates.
+        Coefficients and intercept on the scale of the data, or None where the fit is not unique or not
+        finite. Not unique: more features than rows or dependent columns, and always for `Multinomial`, whose
+        classes can be shifted together. Not finite: classes that a plane separates.
     """
     if problem.shape[1] >= problem.shape[0] or (problem.outputs and problem.y.ndim == 1):
         return None

@@ -4,13 +4,14 @@ Penalty factors of 0, `Masked`, a chain's mean under total variation and λ = 0 
 coefficients unpenalised. Together with the intercept they span the predictors X·U. Both the null fit and the
 dual point of a certificate minimise the loss over that span. In coordinates of the columns this is as
 ill-conditioned as the columns are (age, age², age³; two features correlated at 0.999999). In an orthonormal
-basis Q of the span under the sample weights, the condition of a Newton system is that of the loss's curvatures.
+basis Q of the span under the sample weights, the condition of a Newton system is that of the loss's
+curvatures.
 
 Q comes from the eigenvectors of the Gram matrix of the columns, scaled to norm 1, in three passes: the first
 resolves singular values σ down to √eps, the second, on the result of the first, down to about eps, and the
-third tells which of the smallest are rounding (the idea of CholeskyQR2, Yamamoto et al. 2015, with eigenvectors
-because columns may be dependent). All are matrix products of one shape, on any device and under vmap. Columns
-that differ from dependent ones by the rounding of the dtype count as dependent.
+third tells which of the smallest are rounding (the idea of CholeskyQR2, Yamamoto et al. 2015, with
+eigenvectors because columns may be dependent). All are matrix products of one shape, on any device and under
+vmap. Columns that differ from dependent ones by the rounding of the dtype count as dependent.
 """
 
 from typing import NamedTuple
@@ -106,8 +107,8 @@ class Refit(NamedTuple):
 def capacity(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capacity:
     """Count the unpenalised directions of a working penalty, or the largest number of any penalty on a grid.
 
-    Counts are rounded up to powers of 2, which keeps compiled shapes few. For traced penalties the capacity is
-    16 columns, since λ may be 0.
+    Counts are rounded up to powers of 2, which keeps compiled shapes few. For traced penalties the capacity
+    is 16 columns, since λ may be 0.
     """
     grid = penalty if isinstance(penalty, PenaltyGrid) else PenaltyGrid([], *jax.tree.flatten(penalty))
     one = grid.row([leaf[0] for leaf in grid.carried])
@@ -209,8 +210,8 @@ def _orthonormalise(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tu
         # Below `floor` an eigenvalue is rounding; the next pass resolves these directions.
         squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
         mixing = (vectors.T @ mixing) / jnp.sqrt(jnp.maximum(squared, floor))[:, None]
-    # Directions with σ below 4·√m·eps are still shorter than 1. Where they are half as short they are rounding,
-    # which must not be mixed with the other directions.
+    # Directions with σ below 4·√m·eps are still shorter than 1. Where they are half as short they are
+    # rounding, which must not be mixed with the other directions.
     independent = jnp.sum(weight * (mixing @ rows) ** 2, axis=1) > _DEPENDENT
     mixing = jnp.where(independent[:, None], mixing, 0.0)
     squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
@@ -232,7 +233,7 @@ def gradient_noise(problem: Problem, z: Array) -> Scalar:
 
 
 class _Iterate(NamedTuple):
-    """An iterate of Newton's method: `u`, `grad` and `newton` (the Newton step) are coordinates in the basis."""
+    """An iterate of Newton's method; `u`, `grad` and the Newton step `newton` are in the basis."""
 
     z: Array
     u: Float[Array, "outputs m"]

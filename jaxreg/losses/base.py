@@ -22,7 +22,7 @@ __all__ = ["Loss"]
 class Loss(Module):
     """Base of all losses; z is (n,) or (n, K), and every method takes the whole batch.
 
-    To add a loss, subclass `Loss` in a module of `jaxreg.losses` and write
+    To add a loss, subclass `Loss` and write
 
     - `value` and its convex `conjugate`, each per sample; the conjugate may accept a few roundings outside of
       its domain;
@@ -32,8 +32,8 @@ class Loss(Module):
     - `prediction_error`, where the error is not the squared one;
     - `fenchel_gap`, `optimal_shift` and `is_quadratic`, where a closed form is more accurate or cheaper.
 
-    Numbers such as `delta` are fields declared with `hyperparameter()`. Name the loss in `__all__`: the laws in
-    tests/test_losses.py and tests/linear find it there.
+    Numbers such as `delta` are fields declared with `hyperparameter()`. In this package, name the loss in
+    `__all__`: the laws in tests/test_losses.py and tests/linear find it there.
 
     `jax.jit(loss.value)` compiles the loss's numbers into the program as constants.
     """
@@ -77,7 +77,7 @@ class Loss(Module):
         return z
 
     def link(self, mean: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """Return the predictor at which the expected target is `mean`; means of 0 count as the least positive."""
+        """Return the predictor at which the expected target is `mean`; it is finite for a mean of 0."""
         return mean
 
     def gradient(self, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"]) -> Float[Array, "n *K"]:
@@ -87,7 +87,7 @@ class Loss(Module):
     def fenchel_gap(
         self, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"], v: Float[Array, "n *K"]
     ) -> Float[Array, " n"]:
-        """Return value(z) + conjugate(v) − ⟨v, z⟩ of each sample: never negative, 0 where v is the gradient."""
+        """Return value(z) + conjugate(v) − ⟨v, z⟩ of each sample: ≥ 0, and 0 where v is the gradient."""
         return self.value(z, y) + self.conjugate(v, y) - sum_outputs(v * z)
 
     def total(self, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"], weight: Float[Array, " n"]) -> Scalar:

@@ -45,7 +45,7 @@ class TotalVariation(Penalty):
                 "TotalVariation: weights must be ≥ 0, got negative or NaN",
             )
 
-    convex = keeps_order = property(lambda self: True)
+    convex = conjugate_is_indicator = keeps_order = property(lambda self: True)
 
     def value(self, params: Params) -> Scalar:
         """λ Σ s|difference|."""

@@ -99,7 +99,7 @@ class GroupL2(GroupPenalty):
             "GroupL2", lam, groups, weights, num_groups, jnp.sqrt
         )
 
-    convex = metric = keeps_signs = property(lambda self: True)
+    convex = conjugate_is_indicator = metric = keeps_signs = property(lambda self: True)
 
     def blocks(self, params: Params) -> Blocks:
         """The groups."""
@@ -157,7 +157,7 @@ class GroupLInf(GroupPenalty):
             "GroupLInf", lam, groups, weights, num_groups, jnp.ones_like
         )
 
-    convex = keeps_signs = property(lambda self: True)
+    convex = conjugate_is_indicator = keeps_signs = property(lambda self: True)
 
     def value(self, params: Params) -> Scalar:
         """λ Σ_g s_g max|w_g|."""

@@ -35,7 +35,7 @@ class LInf(Penalty):
     def __check_init__(self) -> None:
         require_scalar("LInf: λ", self.lam)
 
-    convex = keeps_signs = property(lambda self: True)
+    convex = conjugate_is_indicator = keeps_signs = property(lambda self: True)
 
     def value(self, params: Params) -> Scalar:
         """λ max|w|."""
@@ -76,7 +76,7 @@ class RowL2(Penalty):
     def __check_init__(self) -> None:
         require_scalar("RowL2: λ", self.lam)
 
-    convex = metric = keeps_signs = property(lambda self: True)
+    convex = conjugate_is_indicator = metric = keeps_signs = property(lambda self: True)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
@@ -165,7 +165,7 @@ class SortedL1(Penalty):
             fine = np.all(np.diff(self.lams) <= 0) and np.all(np.asarray(self.lams) >= 0)
             require(fine, "SortedL1: lams must be ≥ 0 and fall or stay: sort them in reverse")
 
-    convex = keeps_signs = property(lambda self: True)
+    convex = conjugate_is_indicator = keeps_signs = property(lambda self: True)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
@@ -225,7 +225,7 @@ class NuclearNorm(Penalty):
     def __check_init__(self) -> None:
         require_scalar("NuclearNorm: λ", self.lam)
 
-    convex = property(lambda self: True)
+    convex = conjugate_is_indicator = property(lambda self: True)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
