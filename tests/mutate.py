@@ -49,7 +49,7 @@ SUBJECTS = {
             "jaxreg/penalties",
         ),
     ),
-    "losses": Subject(6, ("losses.py",), ("tests/test_losses.py", "jaxreg/losses.py", "tests/linear")),
+    "losses": Subject(6, ("losses/*.py",), ("tests/test_losses.py", "jaxreg/losses", "tests/linear")),
     "certificate": Subject(
         7,
         ("linear/certificate.py", "linear/null_fit.py"),

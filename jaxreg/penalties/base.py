@@ -66,6 +66,9 @@ class Capabilities(NamedTuple):
     keeps_order: bool = False
     #: `conjugate` and `dual_scale` are available, and with them a duality gap.
     has_conjugate: bool = False
+    #: The conjugate is 0 on its domain, as that of a norm: for squared error the best multiple of a dual
+    #: point then has a closed form.
+    conjugate_is_indicator: bool = False
 
 
 class Blocks(NamedTuple):
@@ -145,6 +148,7 @@ class Penalty(Module):
     keeps_signs = _capability("keeps_signs")
     keeps_order = _capability("keeps_order")
     has_conjugate = _capability("has_conjugate")
+    conjugate_is_indicator = _capability("conjugate_is_indicator")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""

@@ -48,7 +48,8 @@ class Toward(Penalty):
     @property
     def capabilities(self) -> Capabilities:
         inner = self.penalty.capabilities
-        return inner._replace(elementary=False, piecewise_linear=False, keeps_signs=False, keeps_order=False)
+        inner = inner._replace(elementary=False, piecewise_linear=False, conjugate_is_indicator=False)
+        return inner._replace(keeps_signs=False, keeps_order=False)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:

@@ -9,6 +9,8 @@ from jax.custom_batching import custom_vmap
 from jax.ops import segment_sum
 from jaxtyping import Array, Float, Int
 
+from jaxreg._batching import transparent_rule
+
 __all__ = ["cells", "level_with_derivative", "one_lane_at_a_time", "put_row", "row_at", "run_means"]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear.certificate import curvature, evaluate, kkt_residual
+from jaxreg.linear.certificate import curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
@@ -100,7 +100,7 @@ def _gradient(
 @eqx.filter_jit
 def _moves(problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, gradient: Array) -> Array:
     """For each λ, whether the prox step of length 1/curvature moves the null fit."""
-    step = 1 / curvature(
+    step = 1 / curvature_bound(
         problem, problem.predictor(null_fit.coef, null_fit.intercept), null_fit.max_eigenvalue
     )
     eps = jnp.finfo(problem.dtype).eps

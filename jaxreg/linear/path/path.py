@@ -13,14 +13,14 @@ from jaxreg._batching import lanes
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._typing import ArrayLike
-from jaxreg.linear.certificate import curvature
+from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.conversion import features
 from jaxreg.linear.design import design
 from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path.grid import check_lambdas, lambda_grid, lambda_max
 from jaxreg.linear.path.working_set import Found, follow, gram_matrix
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, add_offset, run, tolerance
+from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, add_offset, solve_working, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status
 from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.solvers.status import status_codes, status_from_codes, status_names
@@ -150,7 +150,7 @@ def _warm(
     """Scan down the grid, each solution the start of the next."""
 
     def body(point: tuple[Array, Array], part: list[Array]) -> tuple[Any, Solution]:
-        return run(problem, grid.row(part), null_fit, solver, point, tol, max_steps)[:2]
+        return solve_working(problem, grid.row(part), null_fit, solver, point, tol, max_steps)[:2]
 
     return jax.lax.scan(body, start, part)[1]
 
@@ -165,7 +165,7 @@ def _batched(
     def one(shared: Any, part: list[Array]) -> tuple[Solution, Array]:
         problem, grid, null_fit, solver, tol, max_steps = eqx.combine(shared, static)
         start = (null_fit.coef, null_fit.intercept)
-        return run(problem, grid.row(part), null_fit, solver, start, tol, max_steps)[1:]
+        return solve_working(problem, grid.row(part), null_fit, solver, start, tol, max_steps)[1:]
 
     return lanes(one, shared, grid.carried, mesh)
 
@@ -176,7 +176,7 @@ def _degrees(problem: Any, grid: PenaltyGrid, null_fit: Any, coef: Array, interc
         penalty = grid.row(row[0])
         w, b = problem.to_working(*row[1:])
         z = problem.predictor(w, b)
-        t = 1 / curvature(problem, z, null_fit.max_eigenvalue)
+        t = 1 / curvature_bound(problem, z, null_fit.max_eigenvalue)
         v = w - t * problem.design.rmatmul(problem.residual(z))
         _, slope = jax.jvp(lambda v: penalty.prox(v, t), (v,), (jnp.ones_like(v),))
         slope = jnp.where(problem.constant if v.ndim == 1 else problem.constant[:, None], 0.0, slope)

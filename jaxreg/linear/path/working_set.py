@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._typing import Scalar
-from jaxreg.linear.certificate import certificate_at, curvature, evaluate
+from jaxreg.linear.certificate import certificate_at, curvature_bound, evaluate
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.path.columns import Checked, Working, whole, whole_gram
 from jaxreg.linear.path.kernels import BlockResult, PathPoint
@@ -68,7 +68,7 @@ def _check(
         own, ahead, coef, intercept = lane
         penalty = grid.row(own)
         at = evaluate(problem, coef, intercept)
-        t = 1 / curvature(problem, at.z, null_fit.max_eigenvalue)
+        t = 1 / curvature_bound(problem, at.z, null_fit.max_eigenvalue)
 
         def moved(penalty: Any) -> Array:
             move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t

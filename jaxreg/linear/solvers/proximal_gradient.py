@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from jaxreg._numerics import two_sum
 from jaxreg._typing import Scalar
-from jaxreg.linear.certificate import curvature
+from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers.base import Solver, State
@@ -120,7 +120,7 @@ class ProximalGradient(Solver):
         low = jnp.zeros_like(coef) if problem.dtype == jnp.float32 else None
         point = _Point(coef, intercept, self._image(problem, gram, coef, intercept), low)
         z = point.image if gram is None else problem.predictor(coef, intercept)
-        step = 1 / curvature(problem, z, null_fit.max_eigenvalue)
+        step = 1 / curvature_bound(problem, z, null_fit.max_eigenvalue)
         inner = _Inner(point, point, jnp.ones((), problem.dtype), step, gram)
         objective = self._loss(problem, gram, point) + penalty.value(coef)
         return State(coef, intercept, objective, jnp.array(jnp.inf, problem.dtype), inner)
