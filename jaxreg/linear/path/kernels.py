@@ -4,11 +4,12 @@ What is compiled lives here; which λ and which columns are in a block is decide
 `columns`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreg._typing import Scalar
@@ -32,19 +33,19 @@ _MAX_DAMPING = 1e12
 class PathPoint(NamedTuple):
     """Point of a path, with its λ and the place of that on the grid."""
 
-    coef: Any
-    intercept: Any
-    lam: Any
-    place: Any
+    coef: Array | np.ndarray
+    intercept: Array | np.ndarray
+    lam: Array | np.ndarray
+    place: Array | np.ndarray
 
 
 class BlockResult(NamedTuple):
     """Result of a block, one row per λ; `solved` where the residual is at most ten times `inner_tol`."""
 
-    coef: Any
-    intercept: Any
-    steps: Any
-    solved: Any
+    coef: Array | np.ndarray
+    intercept: Array | np.ndarray
+    steps: Array | np.ndarray
+    solved: Array | np.ndarray
 
 
 class BlockProblem(eqx.Module):
@@ -57,7 +58,7 @@ class BlockProblem(eqx.Module):
         columns: features in the rows of the buffer, (m,).
         count: ravelled coordinates in use; rows beyond hold zeros.
         max_grad: unit of residuals, ‖∇f‖∞ at the null fit.
-        prox_slopes_are_0_or_1: keep the inverse of the active block beside a Hessian that serves several
+        prox_slopes_are_0_or_1: keep the inverse of the active block along with a Hessian that serves several
             steps.
     """
 

@@ -6,9 +6,10 @@ factors, bounds, with or without a square), the linear system of a semismooth Ne
     (G_AA + diag(c)_AA) δ_A = right,    c = (J⁻¹ − 1)/t,
 
 with A the active coordinates, J the slope of the prox, t its step size and c the penalty's own curvature.
-From one λ to the next a few coordinates enter A and leave it. A block pivot exchanges them in the inverse by
-two thin products, k²·m for k exchanged of m, instead of a factorisation, m³/3 (the sweep operator; Goodnight
-1979).
+From one λ to the next a few coordinates enter A and leave it. A block pivot exchanges k of m coordinates in
+the inverse by two thin products (the sweep operator; Goodnight 1979), about m²·k operations where a
+factorisation takes m³/3: ten times fewer for k = 16 and m = 500. The time gained has not been measured in
+isolation.
 
 A change of λ changes c on all of A. The old inverse then preconditions conjugate gradients, for which a
 factor in c is an easy case. Where all that fails, for dependent columns or from afar, the caller goes on with

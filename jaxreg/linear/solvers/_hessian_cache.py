@@ -139,12 +139,12 @@ class _Cache(HessianSource):
         self, objective: Objective, state: State, previous_residual: Scalar, accepted: Flag
     ) -> State:
         inner: NewtonInner = state.inner
-        kept = self.after_move(accepted)
+        marked = self.after_move(accepted)
         contracted = accepted & (state.residual <= self.contraction * previous_residual)
         source = jax.lax.cond(
-            kept.stale & ~contracted,
+            marked.stale & ~contracted,
             lambda: self.compute(objective.smooth, inner.at, self.count),
-            lambda: kept,
+            lambda: marked,
         )
         residual = objective.residual(state.coef, inner.at, source.diag)
         inner = inner._replace(source=source, hessian_diag=source.diag)

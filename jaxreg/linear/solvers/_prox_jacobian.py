@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxreg.linear.solvers._hessian import take_filled
 from jaxreg.linear.solvers._shapes import Flat, Mask, Square
@@ -48,41 +48,6 @@ class SeparableJacobian(NamedTuple):
         return matrix.at[index, index].add(self.curvature)
 
 
-class BlockJacobian(NamedTuple):
-    """Block-diagonal J.
-
-    Attributes:
-        active: coordinates where J has a positive diagonal entry.
-        inverse: J⁻¹ by blocks, with rows of the identity at coordinates that are not active.
-        members: coordinates of each block, m where a block has fewer than `size`.
-        t: step size.
-    """
-
-    active: Mask
-    inverse: Float[Array, "blocks size size"]
-    members: Int[Array, "blocks size"]
-    t: Float[Array, ""]
-
-    @property
-    def curvature(self) -> float:
-        """Diagonal that a preconditioner takes for (J⁻¹ − I)/t: none."""
-        return 0.0
-
-    def inverse_times(self, x: Flat) -> Flat:
-        """Return J⁻¹ x."""
-        product = jnp.einsum("bij,bj->bi", self.inverse, take_filled(x, self.members))
-        return jnp.zeros_like(x).at[self.members].set(product, mode="drop")
-
-    def add_curvature(self, matrix: Square) -> Square:
-        """Return matrix + (J⁻¹ − I)/t."""
-        eye = jnp.eye(self.inverse.shape[-1], dtype=self.inverse.dtype)
-        entries = self.members[:, :, None], self.members[:, None]
-        return matrix.at[entries].add((self.inverse - eye) / self.t, mode="drop")
-
-
-ProxJacobian = SeparableJacobian | BlockJacobian
-
-
 class SeparableLayout(NamedTuple):
     """Structure of J for a separable penalty."""
 
@@ -101,14 +66,16 @@ class BlockLayout(NamedTuple):
         inside: coordinates that belong to a block.
         position: position of each coordinate in its block.
         members: coordinates of each block, m where a block has fewer than `size`.
+        eye: identity matrix of a block.
     """
 
     inside: Mask
     position: Int[Array, " m"]
     members: Int[Array, "blocks size"]
+    eye: Float[Array, "size size"]
 
     @classmethod
-    def of(cls, blocks: Blocks) -> "BlockLayout":
+    def of(cls, blocks: Blocks, dtype: DTypeLike) -> "BlockLayout":
         """Return the layout for coordinates with these labels; labels ≥ `blocks.count` are in no block."""
         labels, count, size = blocks
         m = labels.size
@@ -117,9 +84,9 @@ class BlockLayout(NamedTuple):
         index = jnp.arange(m)
         position = jnp.zeros_like(labels).at[order].set(index - first)
         members = jnp.full((count, size), m).at[labels, position].set(index, mode="drop")
-        return cls((labels < count) & (position < size), position, members)
+        return cls((labels < count) & (position < size), position, members, jnp.eye(size, dtype=dtype))
 
-    def jacobian(self, prox: Prox, v: Flat, t: Flat) -> BlockJacobian:
+    def jacobian(self, prox: Prox, v: Flat, t: Flat) -> "BlockJacobian":
         """Return J at v, for step sizes t, which are equal."""
         (_, size), m = self.members.shape, v.size
 
@@ -132,6 +99,41 @@ class BlockLayout(NamedTuple):
         active = (columns[own] > 0) & self.inside
         used = active.at[self.members].get(mode="fill", fill_value=False)
         entries = take_filled(columns.T, self.members)
-        eye = jnp.eye(size, dtype=v.dtype)
-        inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], entries, eye))
-        return BlockJacobian(active, inverse, self.members, t[0])
+        inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], entries, self.eye))
+        return BlockJacobian(active, inverse, self, t[0])
+
+
+class BlockJacobian(NamedTuple):
+    """Block-diagonal J.
+
+    Attributes:
+        active: coordinates where J has a positive diagonal entry.
+        inverse: J⁻¹ by blocks, with rows of the identity at coordinates that are not active.
+        layout: structure of J.
+        t: step size.
+    """
+
+    active: Mask
+    inverse: Float[Array, "blocks size size"]
+    layout: BlockLayout
+    t: Float[Array, ""]
+
+    @property
+    def curvature(self) -> float:
+        """Diagonal that a preconditioner takes for (J⁻¹ − I)/t: none."""
+        return 0.0
+
+    def inverse_times(self, x: Flat) -> Flat:
+        """Return J⁻¹ x."""
+        members = self.layout.members
+        product = jnp.einsum("bij,bj->bi", self.inverse, take_filled(x, members))
+        return jnp.zeros_like(x).at[members].set(product, mode="drop")
+
+    def add_curvature(self, matrix: Square) -> Square:
+        """Return matrix + (J⁻¹ − I)/t."""
+        members = self.layout.members
+        added = (self.inverse - self.layout.eye) / self.t
+        return matrix.at[members[:, :, None], members[:, None]].add(added, mode="drop")
+
+
+ProxJacobian = SeparableJacobian | BlockJacobian

@@ -106,8 +106,9 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
         steps = jnp.full_like(w, t[0]).at[index].set(t, mode="drop")
         return take_filled(prox_ravelled(penalty, shape, full, steps), index)
 
-    separable = penalty.separable
-    layout = SeparableLayout() if separable else BlockLayout.of(blocks_of(penalty, sub.coef, index))
+    layout = SeparableLayout()
+    if not penalty.separable:
+        layout = BlockLayout.of(blocks_of(penalty, sub.coef, index), w.dtype)
     model = Model(hessian, grad, x, prox, count, layout, smooth.model_is_exact)
     u, solved = minimise(model, sub.damping, sub.inner_tol * sub.objective.grad_scale)
     shift = shift + hessian.solve_intercept(u - x)

@@ -166,8 +166,8 @@ def iterate(
         coarse, rounds = loop.run(progress, low_precision=True)
         state = solver.init(problem, penalty, null_fit, (coarse.state.coef, coarse.state.intercept))
         # Where the steps in low precision ran off, the exact ones begin where these did.
-        kept = jnp.isfinite(state.objective)
-        progress = jax.tree.map(lambda x, y: jnp.where(kept, x, y), coarse.restarted(state), progress)
+        finite = jnp.isfinite(state.objective)
+        progress = jax.tree.map(lambda x, y: jnp.where(finite, x, y), coarse.restarted(state), progress)
     progress, more = loop.run(progress, low_precision=False)
     state = progress.state
     return Outcome(
@@ -210,8 +210,8 @@ class _Loop(NamedTuple):
         """Return whether the loop goes on after a check."""
         # The objective of the start may be infinite; an infinite one later says that the solver ran off.
         finite = jnp.isfinite(now.state.objective) | (now.steps == 0)
-        going = (now.best > self.tol) & (now.steps < self.max_steps) & (now.idle_checks < _PATIENCE)
-        return going & finite
+        unfinished = (now.best > self.tol) & (now.steps < self.max_steps) & (now.idle_checks < _PATIENCE)
+        return unfinished & finite
 
     def wants_step(self, now: _Progress) -> Flag:
         """Return whether a step comes before the next check."""
@@ -227,19 +227,19 @@ class _Loop(NamedTuple):
 
     def check(self, now: _Progress) -> _Progress:
         """Compute the certificate, count checks without progress, and lower the target."""
-        certificate, reached = self._certify(now.state)
+        certificate, gap_or_kkt = self._certify(now.state)
         eps = jnp.finfo(self.problem.dtype).eps
         slack = 2 * eps * jnp.abs(now.best_objective)
-        progress = (reached < _PROGRESS * now.best) | (now.state.objective < now.best_objective - slack)
+        progress = (gap_or_kkt < _PROGRESS * now.best) | (now.state.objective < now.best_objective - slack)
         # A check that came early, at a residual that can still fall, does not tell what can be reached.
         final = (now.steps_since_check >= _STEPS_PER_CHECK) | (now.target <= _TARGET_FLOOR * eps)
-        return self._checked(now, certificate, reached, jnp.where(progress, 0, now.idle_checks + final))
+        return self._checked(now, certificate, gap_or_kkt, jnp.where(progress, 0, now.idle_checks + final))
 
     def check_low_precision(self, now: _Progress) -> _Progress:
         """Compute the certificate, lower the target, and end the loop where the certificate is not halved."""
-        certificate, reached = self._certify(now.state)
-        halved = reached < _LOW_PRECISION_PROGRESS * now.best
-        return self._checked(now, certificate, reached, jnp.where(halved, 0, _PATIENCE))
+        certificate, gap_or_kkt = self._certify(now.state)
+        halved = gap_or_kkt < _LOW_PRECISION_PROGRESS * now.best
+        return self._checked(now, certificate, gap_or_kkt, jnp.where(halved, 0, _PATIENCE))
 
     def _certify(self, state: State) -> tuple[Certificate, Scalar]:
         """Return the certificate of an iterate, and which of its numbers `tol` applies to."""
@@ -248,7 +248,7 @@ class _Loop(NamedTuple):
         return certificate, certificate.gap if self.penalty.has_conjugate else certificate.kkt
 
     def _checked(
-        self, now: _Progress, certificate: Certificate, reached: Scalar, idle_checks: Count
+        self, now: _Progress, certificate: Certificate, gap_or_kkt: Scalar, idle_checks: Count
     ) -> _Progress:
         target, residual = now.target, now.state.residual
         first = _FIRST_TARGET * jnp.sqrt(self.tol).astype(self.problem.dtype)
@@ -256,7 +256,7 @@ class _Loop(NamedTuple):
         return _Progress(
             state=now.state,
             certificate=certificate,
-            best=jnp.minimum(now.best, reached),
+            best=jnp.minimum(now.best, gap_or_kkt),
             best_objective=jnp.minimum(now.best_objective, now.state.objective),
             target=jnp.where(jnp.isinf(target), first, lowered),
             steps=now.steps + now.steps_since_check,

@@ -116,7 +116,7 @@ class ProximalGradient(Solver):
         new = ahead.prox_step(penalty, -t * grad, t, lambda coef: (intercept, smooth.image(coef, intercept)))
         change = _Change(new.minus(ahead), intercept - ahead.intercept, null_fit.max_eigenvalue)
 
-        # Judge the step.
+        # Test the step.
         bounded = _curvature_is_bounded(smooth, new, ahead, change, t)
         objective = smooth.loss_at(new.coef, new.image) + penalty.value(new.coef)
         restarted = inner.momentum <= 1
