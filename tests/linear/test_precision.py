@@ -95,8 +95,9 @@ def low_precision_steps(here, penalty, null_fit, tol):
     """Steps in low-precision products alone, as far as they lead."""
     solver = jr.ProximalGradient()
     loop = base._Loop(solver, here, penalty, null_fit, jnp.float32(tol), jnp.array(5000))
-    state = solver.init(here, penalty, null_fit, here.zeros())
-    return loop.run(base._Progress.start(state), low_precision=True)[0]
+    with jax.default_matmul_precision("highest"):  # as in `iterate`
+        state = solver.init(here, penalty, null_fit, here.zeros())
+        return loop.run(base._Progress.start(state), low_precision=True)[0]
 
 
 def test_exact_products_finish_what_low_precision_leaves():

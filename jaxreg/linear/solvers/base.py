@@ -5,7 +5,7 @@ it. The state exposes the current iterate and a cheap residual; the rest of it i
 
 The loop (`iterate`) alternates two phases. It takes steps until the residual is at most a target, at most 500
 of them; then it computes the certificate, and where that is above the tolerance lowers the target by a factor
-of 2 to 50. A solver never decides that it is done. The loop ends when the certificate is at most the
+of 5 to 50. A solver never decides that it is done. The loop ends when the certificate is at most the
 tolerance, when the steps are used up, when four checks in a row brought no progress that the dtype can still
 show, or when the objective is no longer finite.
 
@@ -58,7 +58,7 @@ class State(eqx.Module):
         coef: coefficients of the iterate, in working coordinates.
         intercept: intercepts.
         objective: objective of the iterate.
-        residual: upper estimate of the KKT residual relative to ‖∇f(null)‖∞, cheap to compute.
+        residual: estimate of the KKT residual relative to ‖∇f(null)‖∞, cheap to compute.
         inner: the solver's own part.
     """
 
