@@ -2,7 +2,7 @@
 
 The buffer's size takes few values, so that few programs are compiled: columns that are not needed any more
 leave it before a larger one is made. For squared error it keeps the Gram matrix too, and for flat penalties
-the inverse of its active block (`solvers/_pivot`). Where too many columns are in use for matrices of their
+the inverse of its active block (`_active_inverse`). Where too many columns are in use for matrices of their
 number, they are kept in the form that products like best, and nothing else is.
 """
 
@@ -19,8 +19,8 @@ from jaxreg.linear.design import Columns, Design
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.path.kernels import BlockProblem, BlockResult, PathPoint, newton_block, pivot_block
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._pivot import Pivoted, nothing
-from jaxreg.linear.solvers._smooth import Data, Quadratic, Smooth
+from jaxreg.linear.solvers._active_inverse import ActiveInverse
+from jaxreg.linear.solvers._smooth_part import DataSmoothPart, QuadraticSmoothPart, SmoothPart
 from jaxreg.penalties import PenaltyGrid
 
 __all__ = ["Checked", "Working", "whole", "whole_gram"]
@@ -51,7 +51,7 @@ class _Buffer(eqx.Module):
 
     XT: Array | None
     gram: Array | None
-    kept: Pivoted | None
+    kept: ActiveInverse | None
 
 
 @partial(jax.jit, donate_argnums=1)
@@ -76,7 +76,9 @@ def _moved(buffer: _Buffer, order: Array) -> _Buffer:
     if kept is not None:
         active = some(kept.active)
         whole = jnp.sum(active) == jnp.sum(kept.active)
-        kept = Pivoted(jnp.where(whole, both(kept.inverse), 0.0), active & whole, some(kept.bend))
+        kept = ActiveInverse(
+            jnp.where(whole, both(kept.inverse), 0.0), active & whole, some(kept.prox_curvature)
+        )
     return _Buffer(some(buffer.XT), None if buffer.gram is None else both(buffer.gram), kept)
 
 
@@ -128,7 +130,7 @@ class Working:
         room = _chunks(capacity)
         XT = jnp.zeros((room, self.problem.shape[0]), self.problem.dtype)
         gram = jnp.zeros((room, room), self.problem.dtype) if self.reduced else None
-        kept = nothing(gram) if gram is not None and self.flat else None
+        kept = ActiveInverse.empty(gram) if gram is not None and self.flat else None
         self.capacity, self.buffer = room, _Buffer(XT, gram, kept)
 
     def _all(self, gram: Array | None) -> None:
@@ -241,7 +243,7 @@ class Working:
         order, unit = self._order(), null_fit.max_grad
         block = BlockProblem(smooth, self.grid, self.lambdas, order, count, unit, self.flat)
         found, kept = None, self.buffer.kept
-        if isinstance(smooth, Quadratic) and kept is not None:
+        if isinstance(smooth, QuadraticSmoothPart) and kept is not None:
             found, kept = pivot_block(block, lanes, points[1], kept, inner_tol)
             self.buffer = _Buffer(self.buffer.XT, self.buffer.gram, kept)
         if found is None or not found.solved[0]:
@@ -249,15 +251,17 @@ class Working:
             found = newton_block(block, lanes, points, inner_tol, np.asarray(most))
         return BlockResult(self._widen(found.coef), *map(np.asarray, found[1:]))
 
-    def _smooth(self) -> Smooth:
+    def _smooth(self) -> SmoothPart:
         """The loss on the columns in use."""
         if self.products is not None:
-            return Data(eqx.tree_at(lambda p: p.design, self.problem, self.products), matrices=False)
+            return DataSmoothPart(
+                eqx.tree_at(lambda p: p.design, self.problem, self.products), matrices=False
+            )
         if self.reduced:
             linear = np.zeros(self.capacity, self.linear.dtype)
             linear[: self.index.size] = self.linear[self.index]
-            return Quadratic(self.buffer.gram, linear, self.value)
-        return Data(eqx.tree_at(lambda p: p.design, self.problem, Columns(self.buffer.XT)))
+            return QuadraticSmoothPart(self.buffer.gram, linear, self.value)
+        return DataSmoothPart(eqx.tree_at(lambda p: p.design, self.problem, Columns(self.buffer.XT)))
 
     def _order(self) -> np.ndarray:
         """The column of each row of the buffer; where there is none, any."""

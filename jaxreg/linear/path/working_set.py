@@ -24,8 +24,8 @@ from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.path.columns import Checked, Working, whole, whole_gram
 from jaxreg.linear.path.kernels import BlockResult, PathPoint
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._pivot import flat
-from jaxreg.linear.solvers._smooth import is_quadratic
+from jaxreg.linear.solvers._active_inverse import prox_slopes_are_0_or_1
+from jaxreg.linear.solvers._smooth_part import gram_suffices
 from jaxreg.linear.solvers.newton import Newton
 from jaxreg.penalties import Penalty, PenaltyGrid
 
@@ -95,8 +95,8 @@ def _null(problem: Problem, intercept: Array) -> tuple[Array, Scalar]:
 
 @eqx.filter_jit
 def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
-    """Whether the penalty is flat, as `_pivot` has it, under the first and the last λ of the grid."""
-    return jnp.all(jnp.stack([flat(grid.at(k), (p,), scale) for k in (0, -1)]))
+    """Whether the prox has slopes 0 or 1 under the first and the last λ of the grid."""
+    return jnp.all(jnp.stack([prox_slopes_are_0_or_1(grid.at(k), (p,), scale) for k in (0, -1)]))
 
 
 def gram_matrix(problem: Problem, solver: Newton) -> Array | None:
@@ -105,7 +105,7 @@ def gram_matrix(problem: Problem, solver: Newton) -> Array | None:
 
 
 def _reduced(problem: Problem, solver: Newton) -> bool:
-    return is_quadratic(problem) and solver.gram is not False
+    return gram_suffices(problem) and solver.gram is not False
 
 
 def follow(
