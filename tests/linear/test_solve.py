@@ -10,7 +10,7 @@ from sklearn import linear_model
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import jaxreg as jr
-from jaxreg.linear.path.path import Path
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
 from tests.members import LOSSES, targets

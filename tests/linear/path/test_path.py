@@ -128,10 +128,10 @@ def test_lambda_max_with_extreme_offsets_is_right_or_refused(name, size):
 def test_a_null_fit_that_did_not_converge_is_refused(monkeypatch):
     """Whatever the solvers leave: the check is of the gradient, not of their word."""
     here, penalty = PROBLEMS["logistic"], jr.L1(1e6)
-    base = fit_null_model(here, here.working_penalty(penalty))
-    wrong = eqx.tree_at(lambda base: base.intercept, base, base.intercept + 1.0)
+    right = fit_null_model(here, here.working_penalty(penalty))
+    wrong = eqx.tree_at(lambda fit: fit.intercept, right, right.intercept + 1.0)
     monkeypatch.setattr(grid, "fit_null_model", lambda *_: wrong)
-    monkeypatch.setattr(grid, "_constrained", lambda *_: wrong)
+    monkeypatch.setattr(grid, "_constrained_fit", lambda *_: wrong)
     with pytest.raises(ValueError, match=r"null fit did not converge.*give lambdas") as caught:
         jr.path(here, jr.L1, num=3)
     assert "\n" not in str(caught.value)
