@@ -18,7 +18,6 @@ TOGETHER = {
     "jaxreg.cost": "tests/penalties/test_models.py",
     "jaxreg.linear.path.kernels": "tests/linear/path/test_working_set.py",
     "jaxreg.linear.path.all_columns": "tests/linear/path/test_path.py",
-    "jaxreg.linear.path.buffer_sizes": "tests/linear/path/test_without_matrices.py",
     "jaxreg.linear.path.checks": "tests/linear/path/test_working_set.py",
     "jaxreg.linear.path.columns": "tests/linear/path/test_working_set.py",
     "jaxreg.linear.path.matrix_columns": "tests/linear/path/test_working_set.py",

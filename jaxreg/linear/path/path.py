@@ -57,12 +57,12 @@ def path(
         lambdas: the grid (L,), from the largest to the smallest λ. None takes `num` values from λ_max to
             ratio·λ_max, evenly spaced in log λ.
         num: number of λ of the default grid.
-        ratio: smallest over largest λ of the default grid. None is glmnet's: 1e-4 for
-            n > p, else 1e-2.
+        ratio: smallest over largest λ of the default grid. None is glmnet's: 1e-4 for n > p, else 1e-2.
         mode: "warm" starts each λ from the solutions before, "batched" solves all of them in one vmapped
             computation. "auto" is warm on one CPU device and batched elsewhere.
-        solver: solver of each λ. None is, on a warm path of a penalty that acts on coordinates, groups or
-            rows, `Newton` on working sets of columns, and `ProximalGradient` elsewhere; `reason` tells.
+        solver: solver of each λ. None takes `Newton` on working sets of columns for a warm path of a penalty
+            that acts on coordinates, groups or rows, and `ProximalGradient` otherwise; `Path.reason` records
+            the choice.
         tol: tolerance of the gap, or of the KKT residual for a penalty without a conjugate. None is 1e-6 in
             float64 and 1e-4 in float32.
         max_steps: solver steps for each λ at most.
@@ -88,7 +88,8 @@ def path(
     null_fit = None
     if lambdas is None:
         null_fit = fit_at_lambda_one(problem, family)
-        lambdas = lambda_grid(lambda_max_from(problem, family, null_fit), num, _ratio(problem, ratio))
+        ratio = _default_ratio(problem) if ratio is None else ratio
+        lambdas = lambda_grid(lambda_max_from(problem, family, null_fit), num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     grid = problem.working_grid(family, lambdas)
     method = _choose_method(problem, grid, mode, solver)
@@ -96,15 +97,15 @@ def path(
     gram = gram_matrix(problem, method.solver) if method.on_working_sets else None
     null_fit = _shared_null_fit(problem, grid, gram, null_fit)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    path_problem = PathProblem(problem, grid, lambdas, null_fit, method.solver, tol, limit, gram)
+    task = PathProblem(problem, grid, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
 
     if method.on_working_sets:
-        solutions, notes = _solve_on_working_sets(path_problem)
+        solutions, notes = _solve_on_working_sets(task)
         return Path.of(lambdas, solutions, solutions.steps, mode, method.reason + notes)
     if mode == "warm":
-        _, solutions = solve_in_turn(path_problem, grid.carried, (null_fit.coef, null_fit.intercept))
+        _, solutions = solve_in_turn(task, grid.carried, (null_fit.coef, null_fit.intercept))
         return Path.of(lambdas, solutions, solutions.steps, mode, method.reason)
-    solutions, rounds = solve_batch(path_problem, mesh)
+    solutions, rounds = solve_batch(task, mesh)
     return Path.of(lambdas, solutions, rounds, mode, method.reason)
 
 
@@ -119,9 +120,9 @@ def _resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
     return mode
 
 
-def _ratio(problem: Problem, ratio: float | None) -> float:
+def _default_ratio(problem: Problem) -> float:
     n, p = problem.shape
-    return ratio if ratio is not None else _TALL_RATIO if n > p else _WIDE_RATIO
+    return _TALL_RATIO if n > p else _WIDE_RATIO
 
 
 def _shared_null_fit(
@@ -138,7 +139,7 @@ def _shared_null_fit(
 
 
 class _Method(NamedTuple):
-    """Solver of a path, whether it runs on working sets of columns, and why, in words."""
+    """Solver of a path, on working sets of columns or on all columns, with the reason in words."""
 
     solver: Solver
     on_working_sets: bool
@@ -158,7 +159,7 @@ def _choose_method(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solve
 
 
 def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | None) -> str | None:
-    """Say in words why a path cannot be solved on working sets, or None where it can."""
+    """Return the obstacle to a path on working sets, in words, or None."""
     coef = problem.zeros()[0]
     if mode == "batched":
         return "all λ are solved in one batch"

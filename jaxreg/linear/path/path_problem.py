@@ -20,11 +20,11 @@ class PathProblem(NamedTuple):
         problem: loss and data.
         grid: working penalties of all λ.
         lambdas: the grid, from the largest to the smallest λ.
-        null_fit: null fit, which the units of gaps and residuals come from.
+        null_fit: null fit, with the units of gaps and residuals.
         solver: solver of each λ.
         tol: largest gap (kkt residual without a conjugate) of an accepted solution.
         max_steps: steps for each λ at most.
-        gram: XᵀWX of all columns, for a path that works on it from the start.
+        gram: XᵀWX, for a path on the Gram matrix of all columns.
     """
 
     problem: Problem

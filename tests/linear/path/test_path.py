@@ -10,6 +10,7 @@ from sklearn.datasets import load_diabetes, load_wine
 import jaxreg as jr
 from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path import grid
+from jaxreg.linear.path import path as path_module
 from tests.members import LOSSES, devices
 
 rng = np.random.default_rng(5)
@@ -135,6 +136,18 @@ def test_a_null_fit_that_did_not_converge_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"null fit did not converge.*give lambdas") as caught:
         jr.path(here, jr.L1, num=3)
     assert "\n" not in str(caught.value)
+
+
+def test_the_null_fit_of_lambda_max_serves_the_path(monkeypatch):
+    """Unless the penalty leaves directions unpenalised, which may depend on λ."""
+    fits = []
+    fit = lambda *args: fits.append(args) or fit_null_model(*args)  # noqa: E731
+    for module in (grid, path_module):
+        monkeypatch.setattr(module, "fit_null_model", fit)
+    jr.path(PROBLEMS["squared"], jr.L1, num=3, mode="warm")
+    assert len(fits) == 1
+    jr.path(PROBLEMS["squared"], FAMILIES["weights"], num=3, mode="warm")
+    assert len(fits) == 3
 
 
 def null(problem):
