@@ -22,9 +22,10 @@ _MAX_FOR_ALL = 512
 #: Columns that join a buffer in one compiled copy. A buffer keeps one chunk of room for the last copy.
 CHUNK = 64
 
-#: Columns above which Newton systems are matrix-free. Dense data: a matrix of 4032² float64 has 130 MB.
+#: Columns of dense data above which Newton systems are matrix-free: 4032² numbers of float64 take 130 MB.
 _MAX_DENSE_COLUMNS = 4032
-#: The same for sparse data, whose products are cheap and whose columns are expensive as dense ones.
+#: Columns of sparse data above which Newton systems are matrix-free: sparse products cost less than dense
+#: copies of the columns.
 _MAX_SPARSE_COLUMNS = 448
 #: Columns of the first buffer.
 _FIRST = 256
@@ -43,7 +44,7 @@ _PER_SAMPLE = 1.5
 #: Optional columns that may join even a small working set.
 _MIN_OPTIONAL = 4 * CHUNK
 
-#: Columns of the smallest matrix-free buffer: products with fewer cost little more than their overhead.
+#: Columns of the smallest matrix-free buffer: products with fewer columns are not much faster.
 _MIN_MATRIX_FREE = 8192
 #: Factor between matrix-free capacities.
 _MATRIX_FREE_GROWTH = 2
@@ -54,7 +55,7 @@ _MAX_COPIED = 2**28
 
 
 def uses_all_columns(problem: Problem) -> bool:
-    """Return whether the working set has all columns from the start: p ≤ min(512, n)."""
+    """Return whether the working set has all columns from the start, for p ≤ min(512, n)."""
     n, p = problem.shape
     return p <= min(_MAX_FOR_ALL, n)
 
@@ -102,7 +103,7 @@ class MatrixSizes(NamedTuple):
         return self.full_rank if self.with_inverse and capacity < self.full_rank < larger else larger
 
     def n_columns(self, capacity: int, n_required: int) -> int:
-        """Return how many columns the next block may have: at most twice the required ones, or 256 more."""
+        """Return the largest number of columns of a block: twice the required ones, or 256 more."""
         n_optional = max(n_required, _MIN_OPTIONAL)
         return min(capacity - CHUNK, self.max_columns, n_required + n_optional)
 
@@ -116,6 +117,6 @@ def grow_matrix_free(capacity: int, n_required: int, n_features: int) -> int:
 
 
 def max_matrix_free_columns(problem: Problem) -> int:
-    """Return how many columns a matrix-free copy may have: all sparse ones, dense ones of 2²⁸ numbers."""
+    """Return the largest number of columns of a matrix-free copy: p if sparse, 2²⁸/n if dense."""
     n, p = problem.shape
     return _MAX_COPIED // n if problem.design.dense_like else p

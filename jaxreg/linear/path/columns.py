@@ -56,7 +56,7 @@ class ColumnStore(ABC):
     @property
     @abstractmethod
     def gram_suffices(self) -> bool:
-        """Whether the loss is evaluated from a Gram matrix, without the data."""
+        """Return whether the loss is evaluated from a Gram matrix, without the data."""
 
     @abstractmethod
     def smooth_part(self) -> Smooth:
@@ -87,14 +87,14 @@ class ColumnStore(ABC):
 
     @cached_property
     def outside(self) -> Bool[np.ndarray, " p"]:
-        """Mask of the columns outside the store."""
+        """Return the mask of the columns outside the store."""
         outside = np.ones(self.blocks.size, bool)
         outside[self.index] = False
         return outside
 
     @property
     def holds_all(self) -> bool:
-        """Whether every column is in the store."""
+        """Return whether every column is in the store."""
         return self.index.size == self.blocks.size
 
     def block_problem(self) -> BlockProblem:

@@ -30,15 +30,15 @@ _UNFITTED = 1e-3
 _HELD_KKT = 1e-9
 #: The huge λ, over the largest gradient or eigenvalue; λ_max is bracketed by this factor each way.
 _HUGE = 1e12
-#: λ in one subdivision of the bracket: 12 subdivisions leave less than a rounding error.
+#: λ in one subdivision of the bracket.
 _SUBDIVISION = 48
-#: Subdivisions at most.
+#: Subdivisions at most: 12 of them narrow a bracket of 10²⁴ to less than a rounding error.
 _MAX_SUBDIVISIONS = 12
 #: Tolerance of a null fit that bounds or a reference point hold away from 0.
 _CONSTRAINED_TOL = 1e-12
-#: Proximal gradient steps for it at most.
+#: Proximal gradient steps for such a null fit at most.
 _CONSTRAINED_STEPS = 2000
-#: λ of a path without a threshold over its gradient: glmnet's floor of α = 1e-3.
+#: Largest λ without a threshold, over the null gradient: glmnet's floor of α = 1e-3.
 _WITHOUT_THRESHOLD = 1000
 
 

@@ -69,7 +69,7 @@ class MatrixColumns(ColumnStore):
 
     @property
     def gram_suffices(self) -> bool:
-        """Whether the loss is squared error, reduced to a Gram matrix."""
+        """Return whether the loss is squared error, reduced to a Gram matrix."""
         return self.expansion is not None
 
     def smooth_part(self) -> Smooth:

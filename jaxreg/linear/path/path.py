@@ -26,9 +26,9 @@ from jaxreg.penalties import Family, PenaltyGrid
 __all__ = ["path"]
 
 _MODES = ("auto", "warm", "batched")
-#: Default ratio of the smallest to the largest λ where n > p, as in glmnet.
+#: glmnet's ratio of the smallest to the largest λ where n > p.
 _TALL_RATIO = 1e-4
-#: The same where n ≤ p.
+#: glmnet's ratio of the smallest to the largest λ where n ≤ p.
 _WIDE_RATIO = 1e-2
 
 

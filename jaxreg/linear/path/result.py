@@ -40,12 +40,12 @@ class Path(LinearPredictor):
         gap: relative duality gaps, inf for penalties without a conjugate.
         kkt: relative KKT residuals.
         steps: solver steps that each solution took.
-        status: why the solver stopped at each λ.
+        status: reason for which the solver stopped at each λ.
         loss: the loss, for predictions.
-        rounds: solver steps run for each λ. In a batch these include steps spent waiting for other λ: their
-            sum is all the work, of which `steps.sum()` served.
+        rounds: solver steps run for each λ, including those in which a λ of a batch waits for others:
+            `rounds.sum()` is all the work, `steps.sum()` the useful part.
         mode: "warm" or "batched".
-        reason: the method that solved the path, and why.
+        reason: the method that solved the path, and the reason for its choice.
         with_offset: whether the problem had an offset.
     """
 
@@ -74,7 +74,7 @@ class Path(LinearPredictor):
 
     @property
     def converged(self) -> Array:
-        """Mask (L,) of the λ whose certificate met the tolerance."""
+        """Return the mask (L,) of the λ whose certificate met the tolerance."""
         return self.status == Status.converged
 
     def messages(self) -> list[str]:

@@ -25,21 +25,21 @@ __all__ = ["PathRecord", "solve_on_working_sets"]
 
 #: λ in a block at most, where columns are selected.
 _MAX_BLOCK = 10
-#: λ by which the next block is longer after one that was accepted as a whole.
+#: λ that the next block has more after a block that was accepted as a whole.
 _BLOCK_GROWTH = 2
 #: λ in a block at least, with matrices.
 _MIN_BLOCK = 2
 #: First inner_tol on a Gram matrix, where another digit costs nothing.
 _GRAM_INNER_TOL = 1e-9
-#: First inner_tol elsewhere, over the square root of the tolerance of the gap, which is of second order.
+#: First inner_tol on the data, over √tol: a gap is of second order in the residual.
 _INNER_TOL = 2e-4
-#: Smallest first inner_tol, over the smallest one: single precision has no digits to waste.
+#: Smallest first inner_tol, over the smallest inner_tol: single precision has no digits to waste.
 _FIRST_OVER_MIN = 16
 #: Smallest inner_tol, in rounding errors.
 _MIN_INNER_TOL = 64
-#: Factor on inner_tol where a certificate fails: two digits, which a step of Newton's method gives at once.
+#: Factor on inner_tol where a certificate fails: a step of Newton's method gives about two digits.
 _REFINEMENT = 0.02
-#: The same matrix-free, where each digit takes conjugate gradient steps.
+#: Factor on inner_tol matrix-free: there each digit takes conjugate gradient steps.
 _MATRIX_FREE_REFINEMENT = 0.2
 
 
@@ -138,7 +138,11 @@ def solve_on_working_sets(path: PathProblem) -> PathRecord:
 
 
 def _not_done(path: PathProblem, state: PathState, record: PathRecord) -> bool:
-    """Return whether another block follows. A rule for early stopping goes here: it may read the record."""
+    """Return whether another block follows.
+
+    A rule for early stopping goes here and may read the record; `all_columns.complete` then has to leave out
+    the λ beyond the end of the record, which it otherwise solves.
+    """
     return record.n_done < path.lambdas.size and state.columns is not None
 
 
