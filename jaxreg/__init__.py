@@ -4,7 +4,8 @@ from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
-from jaxreg.linear.path.path import Path, path
+from jaxreg.linear.path.path import path
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status

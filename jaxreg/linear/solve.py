@@ -1,6 +1,6 @@
 """One solution, with a certificate of how near the optimum it is."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,12 +9,10 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
-from jaxreg._module import Module
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear.conversion import array, features
-from jaxreg.linear.design import design
 from jaxreg.linear.null_fit import NullFit, fit_null_model, initial_intercept
+from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
@@ -41,7 +39,7 @@ _FIRST_STEPS = 1000
 _NEWTON_STEPS = 100
 
 
-class Solution(Module):
+class Solution(LinearPredictor):
     """A fitted model.
 
     `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
@@ -69,21 +67,12 @@ class Solution(Module):
     loss: Loss
     with_offset: bool = eqx.field(static=True, default=False)
 
+    one_per_lambda: ClassVar[bool] = False
+
     @property
     def converged(self) -> Array:
         """True where the certificate met the tolerance."""
         return self.status == Status.converged
-
-    def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The predictor z (n,) or (n, K) of new rows, with their offset: one number or shaped like z.
-
-        ValueError where the fit had an offset and none is given; 0.0 predicts without one.
-        """
-        return add_offset(_linear(self.coef, self.intercept, X), offset, self.with_offset)
-
-    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The expected target of new rows: (n,), or (n, K) probabilities; `offset` as in `linear`."""
-        return self.loss.mean(self.linear(X, offset))
 
     def __str__(self) -> str:
         kept, total = int(jnp.sum(self.coef != 0)), self.coef.size
@@ -92,31 +81,6 @@ class Solution(Module):
             f" gap {float(self.gap):.1e}, kkt {float(self.kkt):.1e} after {int(self.steps)} steps"
             f" ({Status[self.status]})"
         )
-
-
-@on_auto_axes(replicated)
-@jax.default_matmul_precision("highest")
-def _linear(coef: Array, intercept: Array, X: ArrayLike) -> Array:
-    X = features(X)
-    if X.ndim != 2 or X.shape[1] != coef.shape[0]:
-        raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
-    return design(X, coef.dtype).matmul(coef) + intercept
-
-
-@on_auto_axes(replicated)
-def add_offset(z: Array, offset: ArrayLike | None, needed: bool, batch: int = 0) -> Array:
-    """Add the offset of its rows to a predictor; the first `batch` dimensions of z are not rows."""
-    if offset is None:
-        if needed:
-            raise ValueError(
-                "the fit had an offset, so predictions need that of the new rows: pass offset=, or offset=0.0"
-                " to predict without one"
-            )
-        return z
-    offset, shape = array("offset", offset), z.shape[batch:]
-    if np.shape(offset) not in ((), shape):
-        raise ValueError(f"offset has shape {np.shape(offset)}, wanted one number or {shape}")
-    return z + jnp.asarray(offset, z.dtype)
 
 
 class WorkingSolution(NamedTuple):

@@ -12,7 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 import jaxreg as jr
 from jaxreg.linear import certificate
 from jaxreg.linear.null_fit import fit_null_model
-from jaxreg.linear.path.path import Path
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
 from tests.members import LOSSES, PENALTIES, targets
