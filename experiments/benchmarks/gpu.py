@@ -28,13 +28,10 @@ be measured are null. Each part is written when it ends.
 """
 
 import argparse
-import collections
-import gzip
 import json
 import os
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -47,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._profile import profile
 from experiments.benchmarks.sweeps import BATCH, HIDDEN, training
 
 Row = dict[str, Any]
@@ -320,47 +318,6 @@ def lane_row(benchmark: LaneBenchmark, count: int, max_lanes: int | None = None,
     if "converged" in results[0]:
         row["converged"] = int(results[0].converged.sum())
     return row | profile(call)
-
-
-# ---------------------------------------------------------------- the profile
-
-
-def profile(call: Callable[[], Any]) -> Row:
-    """Return the three largest kernels of a call, as fractions of its time, and the host–device copies."""
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder, create_perfetto_trace=True):
-            jax.block_until_ready(call())
-        files = sorted(Path(folder).rglob("*.trace.json.gz"))
-        events = json.loads(gzip.decompress(files[0].read_bytes()))["traceEvents"] if files else []
-    return kernels(events)
-
-
-# Events of a CPU trace that only contain other events.
-_CONTAINERS = ("ThunkExecutor::Execute", "while", "call", "conditional")
-
-
-def kernels(events: list[Row]) -> Row:
-    """Summarise the device events of a Chrome trace, or on a CPU the events of XLA's threads."""
-    names = {
-        (event["pid"], event.get("tid") if event["name"] == "thread_name" else None): event["args"]["name"]
-        for event in events
-        if event.get("ph") == "M" and event["name"] in ("process_name", "thread_name")
-    }
-    device = [pid for (pid, tid), name in names.items() if tid is None and name.startswith("/device:")]
-    total: collections.Counter[str] = collections.Counter()
-    copies = 0
-    for event in events:
-        if event.get("ph") != "X" or not event.get("dur"):
-            continue
-        thread = names.get((event["pid"], event.get("tid")), "")
-        if event["pid"] in device or (not device and "XLAEigen" in thread):
-            name = re.sub(r"[._]\d+$", "", event["name"])
-            if name not in _CONTAINERS:
-                total[name] += event["dur"]
-            copies += bool(re.search("memcpy(d2h|h2d)", event["name"], re.IGNORECASE))
-    whole = sum(total.values())
-    largest = {name: spent / whole for name, spent in total.most_common(3)}
-    return {"largest kernels": largest or None, "copies": copies if device else None}
 
 
 # ---------------------------------------------------------------- the command

@@ -69,7 +69,8 @@ def test_tests_mirror_the_package():
 
 
 def test_a_module_without_tests_is_detected():
-    modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path.path", "jaxreg._pytree", "jaxreg.losses"}
+    modules = {"jaxreg", "jaxreg.linear", "jaxreg.linear.path", "jaxreg.linear.path.path"}
+    modules |= {"jaxreg._pytree", "jaxreg.losses"}
     tests = {"tests/linear/path/test_path.py", "tests/test_losses.py"}
     assert_no_faults(mirror_faults(modules, tests, {}))
     assert len(mirror_faults(modules, {"tests/test_losses.py"}, {})) == 1

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.benchmarks import gpu
+from experiments.benchmarks._profile import kernels, profile
 
 TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 4, 5)
 
@@ -19,7 +20,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
         patch.setattr(gpu, "GAPS", {"float64": (1e-4, 1e-6), "float32": (1e-4,)})
-        patch.setattr(gpu, "profile", lambda call: gpu.kernels([]))  # profiling takes seconds for each row
+        patch.setattr(gpu, "profile", lambda call: kernels([]))  # profiling takes seconds for each row
         assert gpu.main(["--quick", "--out", str(out)]) == 0
     jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
     return json.loads(out.read_text(encoding="utf-8"))
@@ -32,7 +33,7 @@ def test_every_part_is_there(measured):
 
 
 def test_a_call_is_profiled():
-    found = gpu.profile(lambda: jnp.ones(3) + 1)
+    found = profile(lambda: jnp.ones(3) + 1)
     assert set(found) == {"largest kernels", "copies"}
 
 
@@ -86,10 +87,10 @@ def test_kernels_of_a_device_and_copies_are_read_from_a_trace():
         event(1, "gemm_3", 60), event(1, "gemm_4", 20), event(1, "fusion.7", 10),
         event(1, "MemcpyD2H", 6), event(1, "reduce", 4), event(2, "python", 900),
     ]  # fmt: skip
-    found = gpu.kernels(events)
+    found = kernels(events)
     assert found["largest kernels"] == {"gemm": 0.8, "fusion": 0.1, "MemcpyD2H": 0.06}
     assert found["copies"] == 1
-    assert gpu.kernels([]) == {"largest kernels": None, "copies": None}
+    assert kernels([]) == {"largest kernels": None, "copies": None}
 
 
 def test_only_some_parts(capsys):
