@@ -278,8 +278,8 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
 class _InterceptFit(NamedTuple):
     """The predictor z with its best intercept, u = ∇f there, and the gradient along the intercept.
 
-    `newton` is the Newton step that is left: half its product with the gradient is the decrement, by which
-    the loss could still fall.
+    `newton` is the next Newton step. Half its product with the gradient is the decrement, the further
+    decrease of the loss in the intercept.
     """
 
     z: Float[Array, "n *K"]
@@ -328,7 +328,7 @@ def _evaluate_intercept(problem: Problem, z: Array, *, coupled: bool) -> _Interc
 
 
 def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Array) -> Scalar:
-    """Bound what the loss could still fall by along unpenalised directions, rounding included."""
+    """Bound the further decrease of the loss along unpenalised directions, rounding included."""
     eps = jnp.finfo(problem.dtype).eps
     curvature = _mean_curvature(problem, fitted.z)
     # A basis vector of small singular value σ is itself known within eps/σ.

@@ -229,8 +229,8 @@ class Problem(Module):
 
     def take(self, index: Array) -> Self:
         """Return the problem restricted to some of its columns."""
-        parts = self.design.columns(index), self.standardization.take(index)
-        return eqx.tree_at(lambda p: (p.design, p.standardization), self, parts)
+        restricted = self.design.columns(index), self.standardization.take(index)
+        return eqx.tree_at(lambda p: (p.design, p.standardization), self, restricted)
 
 
 def _spread_like_data(args: tuple, kwargs: dict) -> Callable[[Any], Any]:

@@ -121,7 +121,7 @@ class Design(eqx.Module):
 
     @property
     def dense_like(self) -> bool:
-        """Whether a dense copy of all columns takes hardly more memory than the design itself."""
+        """True if a dense copy of all columns takes hardly more memory than the design itself."""
         return True
 
     def dense(self) -> Float[Array, "n p"]:

@@ -23,7 +23,7 @@ __all__ = ["SparseDesign", "sparse"]
 #: Entries of a piece.
 _WIDTH = 8
 
-#: Columns are taken piece by piece where they are at most 1 of this many columns, otherwise by one scatter.
+#: Up to p/100 columns are taken piece by piece, more of them by one scatter.
 _FEW = 100
 
 

@@ -90,5 +90,5 @@ class Standardized(Design):
 
     @property
     def dense_like(self) -> bool:
-        """Whether X is."""
+        """True if X is."""
         return self.inner.dense_like
