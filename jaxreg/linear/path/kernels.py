@@ -49,7 +49,7 @@ class BlockResult(NamedTuple):
 
 
 class BlockProblem(eqx.Module):
-    """SmoothPart part on the m columns of a buffer, with the penalties of a path.
+    """Smooth part on the m columns of a buffer, with the penalties of a path.
 
     Attributes:
         smooth: smooth part.
