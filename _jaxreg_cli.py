@@ -1,4 +1,4 @@
-"""The command `jaxreg` as it is installed: Ctrl-C ends it at once and with one line, also while it loads.
+"""Entry point of the installed command `jaxreg`: Ctrl-C ends it at once, with one line, even while it loads.
 
 The module stands outside the package because importing any part of `jaxreg` loads JAX. That takes a second or
 two, in which an interrupt would raise inside the imports, where no code of the command could catch it.
@@ -12,20 +12,20 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command on the words of the command line and return the exit status."""
-    # A handler of one's own: an ignored interrupt, as under nohup, stays ignored.
+    """Run the command on the arguments of the process and return the exit status."""
+    # Only Python's default is replaced: an interrupt that is ignored, as under nohup, stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
-    from jaxreg.cli import main as cli
+        signal.signal(signal.SIGINT, _exit_at_once)
+    from jaxreg.cli.main import main as run_command
 
-    return cli.main()
+    return run_command()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
     """End the process without an exception.
 
-    Several threads import modules, and an exception in the middle of an import can leave its lock held, for
-    which the others would wait for ever. Where files are written, Ctrl-C raises: see `jaxreg.cli.write`.
+    Several threads import modules, and an exception in the middle of an import can leave its lock held, so
+    that the other threads wait for ever. `jaxreg.cli.write` lets Ctrl-C raise while files are written.
     """
     if os.isatty(2):
         os.write(2, b"\r\x1b[K\x1b[?25h")  # clear the progress bar and show the cursor that it hides

@@ -1,1 +1,1 @@
-"""Claims about regularisation, each shown by one file with a `main(config)`; public names of jaxreg only."""
+"""Claims about regularisation, one per file with a `main(config, out)`; public names of jaxreg only."""

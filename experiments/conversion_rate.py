@@ -1,11 +1,13 @@
 """λ is the conversion rate between loss and complexity: along the path the trade-off has slope −λ.
 
-At the minimum of EmpLoss + λ·Complexity, giving up one unit of complexity costs λ units of loss. So the curve
-of EmpLoss against Complexity along a λ-path is convex and its slope is −λ at every point. Here that slope is
-measured twice, and λ enters neither measurement: by differences of two solutions nearby, and by automatic
-differentiation of the solution, (dEmpLoss/dλ) / (dComplexity/dλ).
-Source: Russell and Norvig (2010), section 18.4.3, where λ is a conversion rate between loss and hypothesis
-complexity.
+At the minimum of EmpLoss + λ·Complexity, giving up one unit of complexity costs λ units of loss. The curve of
+EmpLoss against Complexity along a λ-path is therefore convex, with slope −λ at every point. The experiment
+measures that slope in two ways that do not use the value of λ: by finite differences of two nearby solutions,
+and by automatic differentiation of the solution, (dEmpLoss/dλ) / (dComplexity/dλ).
+
+References:
+    Russell and Norvig (2010), section 18.4.3, where λ is a conversion rate between loss and hypothesis
+    complexity.
 """
 
 import dataclasses
@@ -17,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
-from experiments._data import NAMES, bundled
+from experiments._data import NAMES, load_bundled
 from experiments._report import COLOURS, LINES, figure, option, save
 
 PENALTIES = ("L1", "L2")
-#: The complexity is that of one output's weights: data sets with classes would need a plane more to draw.
-SHOWN = {"diabetes": "half mean squared error [variance of y]", "breast_cancer": "mean log loss [nats]"}
+# Data sets with one output, and the label of their loss.
+LOSS_LABELS = {"diabetes": "half mean squared error [variance of y]", "breast_cancer": "mean log loss [nats]"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +33,17 @@ class Config:
 
     data: str = option("diabetes,breast_cancer", f"data sets, of {', '.join(NAMES)}")
     lams: int = option(24, "values of λ")
-    ratio: float = option(0.01, "the smallest λ as a part of the largest")
-    change: float = option(1e-3, "relative change of λ on either side, for the differences")
+    ratio: float = option(0.01, "smallest λ / largest λ")
+    change: float = option(1e-3, "relative step in λ of the central differences")
     tol: float = option(1e-11, "relative duality gap of every solution")
-    max_steps: int = option(20_000, "steps of the solver at most")
+    max_steps: int = option(20_000, "largest number of solver steps")
 
 
 def main(config: Config, out: Path) -> None:
-    """Sweep λ for each data set and penalty, measure the slopes, draw, write the numbers."""
+    """Sweep λ for each data set and penalty, measure the slopes, and save figure and numbers."""
     names = config.data.split(",")
-    found = {name: sweep(config, name) for name in names}
-    rows = [measured(name, kind, found[name]) for name in names for kind in range(len(PENALTIES))]
+    results = {name: sweep(config, name) for name in names}
+    rows = [slope_errors(name, kind, results[name]) for name in names for kind in range(len(PENALTIES))]
     autodiff = max(row["worst |slope/λ + 1|, autodiff"] for row in rows)
     differences = max(row["worst |slope/λ + 1|, differences"] for row in rows)
     points = sum(row["points"] for row in rows)
@@ -50,18 +52,18 @@ def main(config: Config, out: Path) -> None:
         f" autodiff and {differences:.0e} by differences; {sum(row['convex'] for row in rows)} of {len(rows)}"
         " curves are convex."
     )
-    save(out, {"conversion_rate": drawn(found)}, rows, config, number)
+    save(out, {"conversion_rate": plot_trade_off(results)}, rows, config, number)
 
 
 def sweep(config: Config, name: str) -> Any:
-    """EmpLoss, Complexity and both measured slopes for both penalties: a labelled dataset.
+    """Compute EmpLoss, Complexity and both measured slopes for both penalties as a labelled data set.
 
-    The grid falls from just below λ_max of L1, since beyond it nothing moves; that of L2 is the same.
+    Both penalties use one grid, which starts just below the λ_max of L1: above, the L1 solution is constant.
     """
-    data = bundled(name)
+    data = load_bundled(name)
     problem = data.problem
     if problem.outputs:
-        raise ValueError(f"data must be of one output, such as {' or '.join(SHOWN)}, got {name!r}")
+        raise ValueError(f"data must be of one output, such as {' or '.join(LOSS_LABELS)}, got {name!r}")
     top = float(jr.lambda_max(problem, jr.L1))
 
     def run(kind: jax.Array, lam: jax.Array) -> dict[str, jax.Array]:
@@ -71,14 +73,14 @@ def sweep(config: Config, name: str) -> Any:
             fit = jr.solve(problem, lam * unit, tol=config.tol, max_steps=config.max_steps, throw=False)
             return problem.value(fit.linear(data.X)), unit.value(fit.coef)
 
-        near = lam * (1 + config.change * jnp.array([0.0, 1.0, -1.0]))
-        (loss, complexity), (by_loss, by_complexity) = jax.jvp(
-            jax.vmap(parts), (near,), (jnp.ones_like(near),)
+        lams_nearby = lam * (1 + config.change * jnp.array([0.0, 1.0, -1.0]))
+        (loss, complexity), (dloss, dcomplexity) = jax.jvp(
+            jax.vmap(parts), (lams_nearby,), (jnp.ones_like(lams_nearby),)
         )
         return {
             "loss": loss[0],
             "complexity": complexity[0],
-            "autodiff": by_loss[0] / by_complexity[0],
+            "autodiff": dloss[0] / dcomplexity[0],
             "differences": (loss[1] - loss[2]) / (complexity[1] - complexity[2]),
         }
 
@@ -86,12 +88,12 @@ def sweep(config: Config, name: str) -> Any:
     return jr.sweep(run, kind=range(len(PENALTIES)), lam=lams)
 
 
-def measured(name: str, kind: int, found: Any) -> dict[str, Any]:
-    """One row of the table: how far both slopes are from −λ, and whether the curve is convex."""
-    part = found.isel(kind=kind)
+def slope_errors(name: str, kind: int, results: Any) -> dict[str, Any]:
+    """Return one row of the table: relative errors of both slopes, and convexity of the curve."""
+    part = results.isel(kind=kind)
     lam = part["lam"].values
-    off = {how: part[how].values / lam + 1 for how in ("autodiff", "differences")}
-    # Chords of a convex curve fall in steepness from left to right, whatever the spacing.
+    relative_error = {method: part[method].values / lam + 1 for method in ("autodiff", "differences")}
+    # The slopes of the chords of a convex curve increase from left to right, for any spacing.
     order = np.argsort(part["complexity"].values)
     x, y = part["complexity"].values[order], part["loss"].values[order]
     chords = np.diff(y) / np.diff(x)
@@ -99,8 +101,8 @@ def measured(name: str, kind: int, found: Any) -> dict[str, Any]:
         "data": name,
         "penalty": PENALTIES[kind],
         "points": lam.size,
-        "worst |slope/λ + 1|, autodiff": float(np.abs(off["autodiff"]).max()),
-        "worst |slope/λ + 1|, differences": float(np.abs(off["differences"]).max()),
+        "worst |slope/λ + 1|, autodiff": float(np.abs(relative_error["autodiff"]).max()),
+        "worst |slope/λ + 1|, differences": float(np.abs(relative_error["differences"]).max()),
         "convex": bool(np.all(np.diff(chords) > 0)),
     }
 
@@ -108,17 +110,17 @@ def measured(name: str, kind: int, found: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------- the figure
 
 
-def drawn(found: dict[str, Any]) -> Any:
-    """Trade-off curves with tangents of slope −λ; below them the slopes against λ."""
-    made, axes = figure(len(found), 3, (14.0, 4.3 * len(found)), squeeze=False)
-    for row, (name, data) in zip(axes, found.items(), strict=True):
+def plot_trade_off(results: dict[str, Any]) -> Any:
+    """Plot the trade-off curves with tangents of slope −λ, and next to them the slopes against λ."""
+    fig, axes = figure(len(results), 3, (14.0, 4.3 * len(results)), squeeze=False)
+    for row, (name, data) in zip(axes, results.items(), strict=True):
         for kind in range(len(PENALTIES)):
-            _curve(row[kind], data.isel(kind=kind), name, kind)
-        _slopes(row[2], data, name)
-    return made
+            _plot_curve(row[kind], data.isel(kind=kind), name, kind)
+        _plot_slopes(row[2], data, name)
+    return fig
 
 
-def _curve(ax: Any, part: Any, name: str, kind: int) -> None:
+def _plot_curve(ax: Any, part: Any, name: str, kind: int) -> None:
     x, y, lam = part["complexity"].values, part["loss"].values, part["lam"].values
     penalty = PENALTIES[kind]
     ax.plot(x, y, color=COLOURS[penalty], linestyle=LINES[penalty], linewidth=2)
@@ -132,20 +134,22 @@ def _curve(ax: Any, part: Any, name: str, kind: int) -> None:
             f"λ = {lam[k]:.2g}", (x[k], y[k]), (6, 9), textcoords="offset points", fontsize=9
         )  # fmt: skip
     complexity = {"L1": "Complexity Σ|w|", "L2": "Complexity ½Σw²"}[penalty]
-    ax.set(title=f"{name}, {penalty}", xlabel=complexity, ylabel=f"EmpLoss: {SHOWN.get(name, 'mean loss')}")
+    ax.set(
+        title=f"{name}, {penalty}", xlabel=complexity, ylabel=f"EmpLoss: {LOSS_LABELS.get(name, 'mean loss')}"
+    )
     ax.set_ylim(top=y.max() + 0.1 * np.ptp(y), bottom=y.min() - 0.12 * np.ptp(y))
     ax.legend(loc="upper right", fontsize=9)
 
 
-def _slopes(ax: Any, data: Any, name: str) -> None:
+def _plot_slopes(ax: Any, data: Any, name: str) -> None:
     lam = data["lam"].values
     ax.plot(lam, lam, color="0.6", linewidth=5, alpha=0.5, label="λ itself")
     marks = {"autodiff": ("o", 7), "differences": ("x", 5)}
     for kind, penalty in enumerate(PENALTIES):
-        for how, (marker, size) in marks.items():
+        for method, (marker, size) in marks.items():
             ax.plot(
-                lam, -data[how].isel(kind=kind), marker, color=COLOURS[penalty], markersize=size,
-                markerfacecolor="none", label=f"{penalty}, {how}",
+                lam, -data[method].isel(kind=kind), marker, color=COLOURS[penalty], markersize=size,
+                markerfacecolor="none", label=f"{penalty}, {method}",
             )  # fmt: skip
     ax.set(
         xscale="log", yscale="log", xlabel="λ", ylabel="−dEmpLoss / dComplexity",

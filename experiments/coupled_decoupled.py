@@ -1,14 +1,21 @@
-"""What an adaptive optimiser does to a penalty: Adam's scaling turns a stated cost into another, or keeps it.
+"""An adaptive optimiser changes the cost that a penalty stands for, unless the prox uses its metric.
 
-One linear model, one λ, five ways to put the penalty into Adam. The L1 penalty: its subgradient added to the
-gradient, which dithers until the rate has fallen and never gives a zero; a soft threshold of ηλ after Adam's
-step, which solves another problem (on full batches that of the loss alone: Adam's step is as long for a
-gradient however small, and the threshold is λ of it); the prox in Adam's own metric, which gives the zeros of
-the stated cost. The L2 penalty: λw added to the gradient, which ends at the ridge solution; and AdamW's decay
-after the step, which on full batches ends at the minimum of the loss alone over ‖w‖∞ ≤ 1/λ. The KKT residual
-of the stated cost says how far each is from it: 0 at its minimum, 1 at w = 0.
-Source: Loshchilov and Hutter (2019) for AdamW; Xie and Li (2024) for where it ends; Duchi, Hazan and Singer
-(2011) and Yun, Lozano and Yang (2021) for the prox in the metric of the optimiser.
+One linear model, one λ, five ways to put the penalty into Adam:
+
+- L1 subgradient added to the gradient: oscillates around 0 until the learning rate has decayed, and gives no
+  exact zero.
+- Soft threshold of ηλ after Adam's step (uniform prox): minimises another cost. On full batches it ends at
+  the minimum of the loss alone: Adam's step has length η for a gradient of any size, and the threshold is the
+  fraction λ of that step.
+- Prox in Adam's metric: gives the zeros of the stated cost.
+- L2 gradient λw added to the gradient: ends at the ridge solution.
+- AdamW, weight decay after the step: on full batches ends at the minimum of the loss over ‖w‖∞ ≤ 1/λ.
+
+The KKT residual of the stated cost measures the distance from its minimum: 0 there, 1 at w = 0.
+
+References:
+    Loshchilov and Hutter (2019) for AdamW; Xie and Li (2024) for the limit of AdamW; Duchi, Hazan and Singer
+    (2011) and Yun, Lozano and Yang (2021) for the prox in the metric of the optimiser.
 """
 
 import dataclasses
@@ -22,7 +29,7 @@ import numpy as np
 import optax
 
 import jaxreg as jr
-from experiments._data import Data, bundled
+from experiments._data import Data, load_bundled
 from experiments._report import COLOURS, figure, option, save
 
 
@@ -31,20 +38,20 @@ class Config:
     """Sizes and settings; the defaults take about ten seconds."""
 
     l1: float = option(0.08, "λ of the L1 penalty; λ_max is 0.58")
-    l2: float = option(3.0, "λ of the L2 penalty, and of AdamW's decay, whose bound is 1/λ")
-    steps: int = option(20_000, "steps, each on all data")
-    rate: float = option(0.01, "learning rate at the start; it falls to 0 along a cosine")
-    b2: float = option(0.99, "Adam's second decay rate: a memory that is short against the run")
-    batch: int = option(0, "rows in a mini-batch; 0 takes all rows at every step, for the limits above")
+    l2: float = option(3.0, "λ of the L2 penalty and of AdamW's weight decay, whose bound is 1/λ")
+    steps: int = option(20_000, "number of steps")
+    rate: float = option(0.01, "initial learning rate, which decays to 0 along a cosine")
+    b2: float = option(0.99, "Adam's second decay rate; its memory must be short compared with the run")
+    batch: int = option(0, "rows in a mini-batch; 0 for full batches, for which the limits above hold")
     seed: int = option(0, "seed of the mini-batches")
-    every: int = option(10, "steps between two points of the drawn paths")
+    every: int = option(10, "steps between two points of the plotted paths")
 
 
 def main(config: Config, out: Path) -> None:
-    """Train in all ways, compare with the certified minimum, draw, write the numbers."""
-    data = bundled("diabetes")
-    runs = trained(config, data)
-    rows = [described(config, data, name, path[-1]) for name, path in runs.items()]
+    """Train with every optimiser, compare with the certified minimum, and save figure and numbers."""
+    data = load_bundled("diabetes")
+    runs = train_all(config, data)
+    rows = [table_row(config, data, name, path[-1]) for name, path in runs.items()]
     by = {row["optimiser"]: row for row in rows}
     own, uniform = by["prox in Adam's metric"], by["Adam + uniform prox"]
     plain = by["Adam + L1 subgradient"]
@@ -54,19 +61,19 @@ def main(config: Config, out: Path) -> None:
         f" {uniform['KKT']:.2f}, subgradient {plain['zeros']} and {plain['KKT']:.0e}. KKT residual of the L2"
         f" cost: λw in the gradient {by['Adam + L2']['KKT']:.0e}, AdamW {by['AdamW']['KKT']:.2f}."
     )
-    save(out, {"coupled_decoupled": drawn(config, data, runs)}, rows, config, number)
+    save(out, {"coupled_decoupled": plot_paths(config, data, runs)}, rows, config, number)
 
 
 # ---------------------------------------------------------------- the runs
 
 
-def stated(config: Config, name: str) -> jr.penalties.Penalty:
-    """The penalty of the cost that an optimiser is meant to minimise."""
+def stated_penalty(config: Config, name: str) -> jr.penalties.Penalty:
+    """Return the penalty of the cost that an optimiser is meant to minimise."""
     return jr.SquaredL2(config.l2) if name in ("Adam + L2", "AdamW") else jr.L1(config.l1)
 
 
 def optimisers(config: Config) -> dict[str, tuple[Any, bool]]:
-    """Each optimiser, and whether the penalty is part of the loss it sees."""
+    """Return each optimiser with a flag: true if the penalty is part of the loss it differentiates."""
     rate = optax.cosine_decay_schedule(config.rate, config.steps)
     adam = optax.adam(rate, b2=config.b2)
     l1, l2 = jr.L1(config.l1), config.l2
@@ -80,12 +87,12 @@ def optimisers(config: Config) -> dict[str, tuple[Any, bool]]:
     }
 
 
-def trained(config: Config, data: Data) -> dict[str, np.ndarray]:
-    """The weights (entries, p) along each run, all from w = 0."""
+def train_all(config: Config, data: Data) -> dict[str, np.ndarray]:
+    """Return the weights (entries, p) along each run, all started at w = 0."""
     X, y = jnp.asarray(data.X), jnp.asarray(data.y)
     out = {}
     for name, (optimizer, coupled) in optimisers(config).items():
-        penalty = stated(config, name) if coupled else 0.0 * jr.L1()
+        penalty = stated_penalty(config, name) if coupled else 0.0 * jr.L1()
         loss = jr.cost(lambda w, batch: jnp.mean(data.loss.value(batch[0] @ w, batch[1])), penalty)
 
         def run(loss: Callable[..., Any] = loss, optimizer: Any = optimizer) -> jax.Array:
@@ -101,13 +108,13 @@ def trained(config: Config, data: Data) -> dict[str, np.ndarray]:
 
 
 def minimum(data: Data, penalty: jr.penalties.Penalty) -> np.ndarray:
-    """The certified minimum of loss + penalty."""
+    """Return the certified minimiser of loss + penalty."""
     return np.asarray(jr.solve(data.problem, penalty, tol=1e-10).coef)
 
 
-def described(config: Config, data: Data, name: str, w: np.ndarray) -> dict[str, Any]:
-    """One row of the table."""
-    penalty = stated(config, name)
+def table_row(config: Config, data: Data, name: str, w: np.ndarray) -> dict[str, Any]:
+    """Return one row of the table."""
+    penalty = stated_penalty(config, name)
     limits = {
         "AdamW": jr.penalties.Box(-1 / config.l2, 1 / config.l2),
         "Adam + uniform prox": jr.L1(0.0),
@@ -128,21 +135,21 @@ def described(config: Config, data: Data, name: str, w: np.ndarray) -> dict[str,
 # ---------------------------------------------------------------- the figure
 
 
-def drawn(config: Config, data: Data, runs: dict[str, np.ndarray]) -> Any:
-    """Paths of the weights, one panel per optimiser; the certified minimum at the right edge."""
-    made, axes = figure(2, 3, (13.0, 7.6), sharey="row")
+def plot_paths(config: Config, data: Data, runs: dict[str, np.ndarray]) -> Any:
+    """Plot the paths of the weights, one panel per optimiser; diamonds mark the certified minimum."""
+    fig, axes = figure(2, 3, (13.0, 7.6), sharey="row")
     panels = [*axes[0], *axes[1, :2]]
-    shown = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+    colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
     order = np.argsort(-np.abs(runs["prox in Adam's metric"]).max(axis=0))
     for ax, (name, path) in zip(panels, runs.items(), strict=True):
-        penalty = stated(config, name)
+        penalty = stated_penalty(config, name)
         steps = config.every * (1 + np.arange(len(path)))
         best = minimum(data, penalty)
         for rank, j in enumerate(order):
-            colour = shown[rank] if rank < len(shown) else "0.6"
+            colour = colours[rank] if rank < len(colours) else "0.6"
             ax.plot(steps, path[:, j], color=colour, linewidth=1.6)
             ax.plot(config.steps * 1.3, best[j], "D", color=colour, markersize=5, clip_on=False)
-        row = described(config, data, name, path[-1])
+        row = table_row(config, data, name, path[-1])
         ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         kkt = f"{row['KKT']:.2f}" if row["KKT"] > 0.01 else f"{row['KKT']:.0e}"
         text = f"{name}\n{row['zeros']} zeros, KKT residual {kkt}"
@@ -153,14 +160,14 @@ def drawn(config: Config, data: Data, runs: dict[str, np.ndarray]) -> Any:
                 ax.axhline(bound, color="black", linestyle=":", linewidth=1.2)
     for ax in axes[:, 0]:
         ax.set_ylabel("weight [s.d. of y per s.d. of x]")
-    _legend(config, data, axes[1, 2], order, shown)
-    return made
+    _legend(config, data, axes[1, 2], order, colours)
+    return fig
 
 
-def _legend(config: Config, data: Data, ax: Any, order: np.ndarray, shown: list[str]) -> None:
+def _legend(config: Config, data: Data, ax: Any, order: np.ndarray, colours: list[str]) -> None:
     ax.axis("off")
-    for rank, j in enumerate(order[: len(shown)]):
-        ax.plot([], [], color=shown[rank], label=data.features[j])
+    for rank, j in enumerate(order[: len(colours)]):
+        ax.plot([], [], color=colours[rank], label=data.features[j])
     ax.plot([], [], color="0.6", label="the other weights")
     ax.plot([], [], "D", color="0.3", linestyle="none", label="the certified minimum of the stated cost")
     ax.plot([], [], ":", color="black", label=f"±1/λ, λ = {config.l2:g}")

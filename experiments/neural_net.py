@@ -1,10 +1,13 @@
-"""In networks: L1 empties the weights, L2 shrinks them; both change accuracy, saturation and inertia.
+"""In networks L1 sets weights to 0 and L2 shrinks them; both change accuracy, saturation and inertia.
 
-Nielsen's chapter-3 network (one hidden layer of sigmoid units, cross-entropy, mini-batches of 10, rate 0.5)
-on scikit-learn's 8×8 digits, in his conventions: C₀ + (λ/n)Σ|w| or C₀ + (λ/2n)Σw², biases left alone. One
-sweep runs every λ × penalty × seed at once, and trains each network a second time on slightly changed inputs
-with the same seed: inertia is ‖Δw‖/‖ΔX‖, how far the weights follow. For linear least squares the same is
+The network of Nielsen's chapter 3 (one hidden layer of sigmoid units, cross-entropy, mini-batches of 10,
+learning rate 0.5) on scikit-learn's 8×8 digits, in his conventions: C₀ + (λ/n)Σ|w| or C₀ + (λ/2n)Σw², without
+a penalty on biases. One sweep runs all λ × penalties × seeds, and trains each network a second time with the
+same seed on slightly perturbed inputs ΔX: the inertia is ‖Δw‖/‖ΔX‖. Its analogue for linear least squares is
 ∂w*/∂X, by autodiff.
+
+References:
+    Nielsen (2015), chapter 3.
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
-from experiments._report import COLOURS, band, figure, option, save
+from experiments._report import COLOURS, figure, option, plot_band, save
 
 PENALTIES = ("L1", "L2")
 
@@ -25,44 +28,44 @@ PENALTIES = ("L1", "L2")
 class Config:
     """Sizes and settings; the defaults take less than a minute on two cores."""
 
-    images: int = option(600, "images to train on; the rest of the 1,797 are for testing")
+    images: int = option(600, "training images; the rest of the 1,797 are test images")
     hidden: int = option(30, "hidden units")
-    lams: int = option(24, "values of λ, the first of them 0")
+    lams: int = option(24, "values of λ, the first of which is 0")
     largest: float = option(100.0, "the largest λ, in Nielsen's convention")
     seeds: int = option(8, "networks for each λ")
     epochs: int = option(30, "passes over the images")
     batch: int = option(10, "images in a mini-batch")
     rate: float = option(0.5, "learning rate")
-    change: float = option(0.05, "standard deviation of the change of each pixel, whose range is 1")
-    device: str = option("", "cpu, gpu or tpu; default: what JAX chooses")
-    store: str = option("", "folder that keeps the sweep, so that a killed run goes on")
-    max_lanes: int = option(0, "networks in one chunk; default: what memory allows")
+    change: float = option(0.05, "standard deviation of the perturbation of each pixel, whose range is 1")
+    device: str = option("", "cpu, gpu or tpu; default: the device that JAX selects")
+    store: str = option("", "folder of the sweep, from which a killed run resumes")
+    max_lanes: int = option(0, "networks in one chunk; default: as many as fit in memory")
 
 
 def main(config: Config, out: Path) -> None:
-    """Run the sweep, draw the figures, write the numbers."""
-    split = data(config)
-    found = sweep(config, split)
+    """Run the sweep, and save figures and numbers."""
+    split = load_split(config)
+    results = sweep(config, split)
     linear = linear_sweep(config, split)
     figures = {
-        "curves": curves(found, linear),
-        "histogram": histogram(found),
-        "first_layer": first_layer(found),
+        "curves": plot_curves(results, linear),
+        "histogram": plot_histogram(results),
+        "first_layer": plot_first_layer(results),
     }
-    shown = rows(found)
+    rows = table_rows(results)
     number = (
-        f"At the largest λ that costs no accuracy L1 leaves {shown[1]['zeros']} of the weights exactly 0, L2"
-        f" {shown[2]['zeros']}; mean |w| is {shown[1]['mean_size']} and {shown[2]['mean_size']}, without a"
-        f" penalty {shown[0]['mean_size']} (± between seeds)."
+        f"At the largest λ that costs no accuracy L1 leaves {rows[1]['zeros']} of the weights exactly 0, L2"
+        f" {rows[2]['zeros']}; mean |w| is {rows[1]['mean_size']} and {rows[2]['mean_size']}, without a"
+        f" penalty {rows[0]['mean_size']} (± between seeds)."
     )
-    save(out, figures, shown, config, number)
+    save(out, figures, rows, config, number)
 
 
 # ---------------------------------------------------------------- the network
 
 
-def data(config: Config) -> dict[str, jax.Array]:
-    """Images and labels to train on and to test with, in an order of their own."""
+def load_split(config: Config) -> dict[str, jax.Array]:
+    """Load the digits, shuffled and split into training and test images."""
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
@@ -76,8 +79,8 @@ def data(config: Config) -> dict[str, jax.Array]:
     return {"X": X[:n], "y": y[:n], "X_test": X[n:], "y_test": y[n:]}
 
 
-def start(key: jax.Array, sizes: tuple[int, int, int]) -> dict[str, jax.Array]:
-    """Nielsen's initial weights: standard normal, those of the weights divided by √(inputs)."""
+def init_network(key: jax.Array, sizes: tuple[int, int, int]) -> dict[str, jax.Array]:
+    """Initialise as Nielsen does: standard normal, weights divided by √(number of inputs)."""
     keys = jax.random.split(key, 4)
     inputs, hidden, outputs = sizes
     return {
@@ -89,36 +92,36 @@ def start(key: jax.Array, sizes: tuple[int, int, int]) -> dict[str, jax.Array]:
 
 
 def hidden_units(net: dict[str, jax.Array], X: jax.Array) -> jax.Array:
-    """Activations of the hidden layer."""
+    """Return the activations of the hidden layer."""
     return jax.nn.sigmoid(X @ net["w1"] + net["b1"])
 
 
 def scores(net: dict[str, jax.Array], X: jax.Array) -> jax.Array:
-    """The outputs before their sigmoid."""
+    """Return the outputs before their sigmoid."""
     return hidden_units(net, X) @ net["w2"] + net["b2"]
 
 
 def cross_entropy(net: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Nielsen's cost C₀: summed over outputs, averaged over images."""
+    """Return Nielsen's cost C₀, summed over outputs and averaged over images."""
     X, y = batch
     z = scores(net, X)
     return jnp.mean(jnp.sum(jnp.logaddexp(0.0, z) - jax.nn.one_hot(y, z.shape[1]) * z, axis=1))
 
 
 def sweep(config: Config, split: dict[str, jax.Array]) -> Any:
-    """Both trainings for every penalty, λ and seed."""
+    """Train on original and perturbed inputs for every penalty, λ and seed."""
     n, steps = config.images, config.epochs * (config.images // config.batch)
 
     def run(kind: jax.Array, lam: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
         lam = lam.astype(jnp.float32)
-        ours = jr.conventions.from_nielsen(n, l1=lam * (kind == 0), l2=lam * (kind == 1))
-        penalty = jr.Masked(jr.L1(ours.l1) + jr.SquaredL2(ours.l2), jr.masks.weights_only)
+        converted = jr.conventions.from_nielsen(n, l1=lam * (kind == 0), l2=lam * (kind == 1))
+        penalty = jr.Masked(jr.L1(converted.l1) + jr.SquaredL2(converted.l2), jr.masks.weights_only)
         optimizer = jr.transforms.proximal_sgd(config.rate, penalty)
         first, order, noise = jax.random.split(jax.random.key(seed), 3)
-        net = start(first, (split["X"].shape[1], config.hidden, 10))
+        net = init_network(first, (split["X"].shape[1], config.hidden, 10))
         change = config.change * jax.random.normal(noise, split["X"].shape, jnp.float32)
 
-        def trained(X: jax.Array) -> dict[str, jax.Array]:
+        def fit(X: jax.Array) -> dict[str, jax.Array]:
             done, _ = jr.train(
                 cross_entropy,
                 net,
@@ -130,8 +133,9 @@ def sweep(config: Config, split: dict[str, jax.Array]) -> Any:
             )
             return done
 
-        one, other = trained(split["X"]), trained(split["X"] + change)
-        return {**described(one, split), "inertia": distance(one, other) / jnp.linalg.norm(change)}
+        original, changed = fit(split["X"]), fit(split["X"] + change)
+        inertia = weight_distance(original, changed) / jnp.linalg.norm(change)
+        return {**measurements(original, split), "inertia": inertia}
 
     lams = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, config.lams - 1) * config.largest])
     devices = jax.devices(config.device or None)
@@ -142,33 +146,32 @@ def sweep(config: Config, split: dict[str, jax.Array]) -> Any:
     )  # fmt: skip
 
 
-def described(net: dict[str, jax.Array], split: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """What is shown of one network."""
+def measurements(net: dict[str, jax.Array], split: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Measure one network: accuracy, zeros, size of weights, saturation, and the weights themselves."""
     weights = [net["w1"], net["w2"]]
-    active = hidden_units(net, split["X_test"])
-    slopes = jax.vmap(jax.jacrev(lambda x: scores(net, x)))(split["X_test"][:50])
+    activations = hidden_units(net, split["X_test"])
+    jacobians = jax.vmap(jax.jacrev(lambda x: scores(net, x)))(split["X_test"][:50])
     return {
         "accuracy": jnp.mean(jnp.argmax(scores(net, split["X_test"]), axis=1) == split["y_test"]),
         "training_accuracy": jnp.mean(jnp.argmax(scores(net, split["X"]), axis=1) == split["y"]),
         "zeros": sum(jnp.sum(w == 0) for w in weights) / sum(w.size for w in weights),
         "mean_size": sum(jnp.sum(jnp.abs(w)) for w in weights) / sum(w.size for w in weights),
-        "saturation": jnp.mean((active < 0.05) | (active > 0.95)),
-        "output_slope": jnp.mean(jnp.linalg.norm(slopes, axis=(1, 2))),
+        "saturation": jnp.mean((activations < 0.05) | (activations > 0.95)),
+        "output_slope": jnp.mean(jnp.linalg.norm(jacobians, axis=(1, 2))),
         **net,
     }
 
 
-def distance(one: dict[str, jax.Array], other: dict[str, jax.Array]) -> jax.Array:
-    """‖Δw‖ over all parameters."""
-    return jnp.sqrt(sum(jnp.sum((one[name] - other[name]) ** 2) for name in one))
+def weight_distance(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> jax.Array:
+    """Return ‖Δw‖ over all parameters."""
+    return jnp.sqrt(sum(jnp.sum((a[name] - b[name]) ** 2) for name in a))
 
 
-# ---------------------------------------------------------------- the linear model beside it
+# ---------------------------------------------------------------- the linear model
 
 
 def linear_sweep(config: Config, split: dict[str, jax.Array]) -> Any:
-    """‖∂w*/∂X·Δ‖/‖Δ‖ of least squares on the one-hot labels, by forward-mode autodiff through the
-    solution."""
+    """Compute ‖∂w*/∂X·Δ‖/‖Δ‖ of least squares on one-hot labels, by forward-mode autodiff of `jr.solve`."""
     target = jax.nn.one_hot(split["y"], 10)
     change = config.change * jax.random.normal(jax.random.key(0), split["X"].shape)
 
@@ -179,33 +182,35 @@ def linear_sweep(config: Config, split: dict[str, jax.Array]) -> Any:
             problem = jr.Problem(jr.losses.SquaredError(), split["X"] + t * change, target)
             return jr.solve(problem, penalty, tol=1e-5, throw=False).coef
 
-        _, moved = jax.jvp(coef, (0.0,), (1.0,))
-        return jnp.linalg.norm(moved) / jnp.linalg.norm(change)
+        _, dcoef = jax.jvp(coef, (0.0,), (1.0,))
+        return jnp.linalg.norm(dcoef) / jnp.linalg.norm(change)
 
     return jr.sweep(run, kind=range(len(PENALTIES)), lam=np.geomspace(1e-3, 1e-1, 9))
 
 
-# ---------------------------------------------------------------- what is shown
+# ---------------------------------------------------------------- table and figures
 
 
-def strongest(found: Any, kind: int) -> int:
-    """The largest λ whose mean accuracy is within one standard deviation, between seeds, of the best."""
-    accuracy = found["accuracy"].isel(kind=kind).transpose("lam", "seed").values
+def strongest_index(results: Any, kind: int) -> int:
+    """Return the index of the largest λ with mean accuracy within one standard deviation of the best."""
+    accuracy = results["accuracy"].isel(kind=kind).transpose("lam", "seed").values
     mean = accuracy.mean(axis=1)
     top = int(np.argmax(mean))
     return int(np.flatnonzero(mean >= mean[top] - accuracy[top].std()).max())
 
 
-def cases(found: Any) -> dict[str, Any]:
-    """Networks without a penalty, and those of each penalty at the largest λ that costs no accuracy."""
-    shown = {"none": found.isel(kind=0, lam=0)}
-    return shown | {name: found.isel(kind=k, lam=strongest(found, k)) for k, name in enumerate(PENALTIES)}
+def compared_networks(results: Any) -> dict[str, Any]:
+    """Select the networks without a penalty, and of each penalty at the largest λ that costs no accuracy."""
+    networks = {"none": results.isel(kind=0, lam=0)}
+    return networks | {
+        name: results.isel(kind=k, lam=strongest_index(results, k)) for k, name in enumerate(PENALTIES)
+    }
 
 
-def rows(found: Any) -> list[dict[str, Any]]:
-    """The table: means over seeds, with the standard deviation between them."""
+def table_rows(results: Any) -> list[dict[str, Any]]:
+    """Return the table: mean ± standard deviation over seeds."""
     out = []
-    for name, part in cases(found).items():
+    for name, part in compared_networks(results).items():
         row: dict[str, Any] = {"penalty": name, "λ": float(part["lam"])}
         for key in ("accuracy", "zeros", "mean_size", "saturation", "inertia", "output_slope"):
             row[key] = f"{float(part[key].mean()):.3f} ± {float(part[key].std()):.3f}"
@@ -213,9 +218,9 @@ def rows(found: Any) -> list[dict[str, Any]]:
     return out
 
 
-def curves(found: Any, linear: Any) -> Any:
-    """Accuracy, zeros, size, saturation and inertia against λ, with bands over the seeds."""
-    shown = {
+def plot_curves(results: Any, linear: Any) -> Any:
+    """Plot accuracy, zeros, size, saturation and inertia against λ, with bands over the seeds."""
+    titles = {
         "accuracy": "accuracy on the test images",
         "zeros": "weights that are exactly 0",
         "mean_size": "mean |w|",
@@ -223,31 +228,31 @@ def curves(found: Any, linear: Any) -> Any:
         "inertia": "network: ‖Δw‖ / ‖ΔX‖ between two trainings",
         "output_slope": "network: ‖∂output/∂input‖",
     }
-    made, axes = figure(2, 4, (15.0, 6.4))
+    fig, axes = figure(2, 4, (15.0, 6.4))
     panels = axes.ravel()
-    part = found.isel(lam=slice(1, None))
-    for ax, (key, title) in zip(panels, shown.items(), strict=False):
+    part = results.isel(lam=slice(1, None))
+    for ax, (key, title) in zip(panels, titles.items(), strict=False):
         for k, name in enumerate(PENALTIES):
-            band(ax, part["lam"], part[key].isel(kind=k).transpose("lam", "seed"), name)
-        free = float(found[key].isel(kind=0, lam=0).mean())
-        ax.axhline(free, color=COLOURS["none"], linestyle=":", label="no penalty")
+            plot_band(ax, part["lam"], part[key].isel(kind=k).transpose("lam", "seed"), name)
+        unpenalised = float(results[key].isel(kind=0, lam=0).mean())
+        ax.axhline(unpenalised, color=COLOURS["none"], linestyle=":", label="no penalty")
         ax.set(title=title, xscale="log", xlabel="λ (Nielsen)")
     for k, name in enumerate(PENALTIES):
         values = linear["value"].isel(kind=k).values[:, None]
-        band(panels[6], linear["lam"], values, name)
+        plot_band(panels[6], linear["lam"], values, name)
     panels[6].set(title="least squares: ‖∂w*/∂X‖ along ΔX", xscale="log", yscale="log", xlabel="λ (jaxreg)")
     panels[4].set(yscale="log")
     panels[7].axis("off")
     panels[7].legend(
         *panels[0].get_legend_handles_labels(), loc="center", title="line: mean, band: all seeds"
     )
-    return made
+    return fig
 
 
-def histogram(found: Any) -> Any:
-    """All weights without a penalty, and at the largest λ of each that costs no accuracy."""
-    made, axes = figure(1, 3, (12.0, 3.6), sharex=True, sharey=True)
-    parts = cases(found)
+def plot_histogram(results: Any) -> Any:
+    """Plot histograms of the weights of the compared networks."""
+    fig, axes = figure(1, 3, (12.0, 3.6), sharex=True, sharey=True)
+    parts = compared_networks(results)
     every = {
         name: np.concatenate([part[w].values.ravel() for w in ("w1", "w2")]) for name, part in parts.items()
     }
@@ -259,19 +264,19 @@ def histogram(found: Any) -> Any:
         ax.hist(rest, edges, color=COLOURS[name], weights=np.full(rest.size, 1 / weights.size))
         ax.set(title=f"{name}: {100 * zero:.0f} % exactly 0", xlabel="weight (not 0)", yscale="log")
     axes[0].set_ylabel("share of all weights")
-    return made
+    return fig
 
 
-def first_layer(found: Any, units: int = 10) -> Any:
-    """Weights into the first hidden units as 8×8 images: blue negative, red positive, white exactly 0."""
-    units = min(units, found.sizes["w1_1"])
-    made, axes = figure(3, units, (1.15 * units, 4.2), squeeze=False)
-    for row, (name, part) in zip(axes, cases(found).items(), strict=True):
+def plot_first_layer(results: Any, units: int = 10) -> Any:
+    """Plot the weights of some hidden units as 8×8 images: blue negative, red positive, white exactly 0."""
+    units = min(units, results.sizes["w1_1"])
+    fig, axes = figure(3, units, (1.15 * units, 4.2), squeeze=False)
+    for row, (name, part) in zip(axes, compared_networks(results).items(), strict=True):
         images = part["w1"].isel(seed=0).values.T.reshape(-1, 8, 8)[:units]
         largest = np.abs(images).max() or 1.0
         for ax, image in zip(row, images, strict=True):
             ax.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
-    made.suptitle("Weights into ten hidden units (white: 0; each row has its own scale)")
-    return made
+    fig.suptitle("Weights into ten hidden units (white: 0; each row has its own scale)")
+    return fig

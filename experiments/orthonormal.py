@@ -1,9 +1,11 @@
 """On an orthonormal design each penalty is one curve: soft threshold, proportional shrinkage, hard threshold.
 
-Where XᵀX = nI the cost falls apart into one problem for each weight, and every penalty has a closed form in
-the least-squares estimate z. The estimates here come from the solver, which sees a dense random design and
-knows nothing of that; the closed forms are written out below and laid over them.
-Source: James et al. (2013), section 6.2.2; Fan and Li (2001) for SCAD, Zhang (2010) for MCP.
+Where XᵀX = nI the cost separates into one problem per weight, and the estimate under every penalty is a
+closed-form function of the least-squares estimate z. The estimates come from the solver, which sees a dense
+random design and does not use that structure; they are compared with the closed forms written out below.
+
+References:
+    James et al. (2013), section 6.2.2; Fan and Li (2001) for SCAD; Zhang (2010) for MCP.
 """
 
 import dataclasses
@@ -16,13 +18,16 @@ import numpy as np
 import jaxreg as jr
 from experiments._report import figure, option, save
 
+# The estimate as a function of the least-squares estimate z.
+Curve = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Sizes and settings; the defaults take a few seconds."""
 
-    weights: int = option(161, "weights, whose least-squares estimates are spread evenly over ±largest")
-    largest: float = option(4.0, "the largest least-squares estimate")
+    weights: int = option(161, "number of weights, with least-squares estimates evenly spaced over ±largest")
+    largest: float = option(4.0, "largest least-squares estimate")
     lam: float = option(1.0, "λ of every penalty")
     l1_ratio: float = option(0.5, "the share of L1 in the elastic net")
     gamma: float = option(3.0, "γ of MCP")
@@ -31,21 +36,21 @@ class Config:
 
 
 def main(config: Config, out: Path) -> None:
-    """Solve, lay the closed forms over the estimates, write the numbers."""
-    z, found = estimates(config)
-    forms = closed_forms(config)
-    rows = [compared(name, z, found[name], forms[name]) for name in found]
-    worst = max(row["largest difference"] for row in rows)
+    """Solve, compare with the closed forms, and save figure and numbers."""
+    z, results = estimates(config)
+    curves = closed_forms(config)
+    rows = [table_row(name, z, results[name], curves[name]) for name in results]
+    largest_error = max(row["largest difference"] for row in rows)
     zeros = ", ".join(f"{row['penalty']} {row['zeros']}" for row in rows)
     number = (
         f"The solver's {len(z)} estimates under each of {len(rows)} penalties differ from the closed forms by"
-        f" at most {worst:.0e}. Exact zeros: {zeros}."
+        f" at most {largest_error:.0e}. Exact zeros: {zeros}."
     )
-    save(out, {"orthonormal": drawn(config, z, found, forms)}, rows, config, number)
+    save(out, {"orthonormal": plot_estimates(config, z, results, curves)}, rows, config, number)
 
 
 def penalties(config: Config) -> dict[str, Any]:
-    """The six penalties, each at λ."""
+    """Return the six penalties at λ."""
     return {
         "lasso": jr.L1(config.lam),
         "ridge": jr.SquaredL2(config.lam),
@@ -56,8 +61,8 @@ def penalties(config: Config) -> dict[str, Any]:
     }
 
 
-def closed_forms(config: Config) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The estimate under each penalty as a function of the least-squares estimate z."""
+def closed_forms(config: Config) -> dict[str, Curve]:
+    """Return the estimate under each penalty as a function of the least-squares estimate z."""
     lam, r, gamma, a = config.lam, config.l1_ratio, config.gamma, config.a
 
     def soft(z: np.ndarray, t: float) -> np.ndarray:
@@ -78,77 +83,81 @@ def closed_forms(config: Config) -> dict[str, Callable[[np.ndarray], np.ndarray]
 
 
 def estimates(config: Config) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The least-squares estimates z, and the solver's estimates under each penalty."""
+    """Return the least-squares estimates z and the solver's estimates under each penalty."""
     p = config.weights
     if p < 2:
         raise ValueError(f"weights must be at least 2, got {p}")
     noise = np.random.default_rng(config.seed).normal(size=(2 * p, p))
     X = np.linalg.qr(noise)[0] * np.sqrt(2 * p)
-    # Half a step off 0 and ±1: just beyond the hard threshold both 0 and z are stationary, and the solver,
-    # whose steps are a little shorter than 1, may stay at 0.
+    # The grid is shifted by half a spacing off 0 and ±1: just above the hard threshold both 0 and z are
+    # stationary, and the solver, whose steps are slightly shorter than 1, may stay at 0.
     z = np.linspace(-config.largest, config.largest, p)
     z = z + 0.5 * (z[1] - z[0])
     problem = jr.Problem(jr.losses.SquaredError(), X, X @ z, intercept=False)
-    found = {
+    results = {
         name: np.asarray(jr.solve(problem, penalty, tol=1e-12).coef)
         for name, penalty in penalties(config).items()
     }
-    return z, found
+    return z, results
 
 
-def compared(name: str, z: np.ndarray, found: np.ndarray, form: Callable[..., Any]) -> dict[str, Any]:
-    """One row of the table."""
-    wanted = form(z)
+def table_row(name: str, z: np.ndarray, estimate: np.ndarray, curve: Curve) -> dict[str, Any]:
+    """Return one row of the table."""
+    expected = curve(z)
     return {
         "penalty": name,
-        "largest difference": float(np.abs(found - wanted).max()),
-        "zeros": int(np.sum(found == 0)),
-        "zeros of the closed form": int(np.sum(wanted == 0)),
-        "pull on the largest weight": float(np.abs(z[0]) - np.abs(found[0])),
+        "largest difference": float(np.abs(estimate - expected).max()),
+        "zeros": int(np.sum(estimate == 0)),
+        "zeros of the closed form": int(np.sum(expected == 0)),
+        "pull on the largest weight": float(np.abs(z[0]) - np.abs(estimate[0])),
     }
 
 
 # ---------------------------------------------------------------- the figure
 
 
-def drawn(
-    config: Config, z: np.ndarray, found: dict[str, np.ndarray], forms: dict[str, Callable[..., Any]]
+def plot_estimates(
+    config: Config, z: np.ndarray, results: dict[str, np.ndarray], curves: dict[str, Curve]
 ) -> Any:
-    """Estimate against least squares, one panel per penalty."""
-    made, axes = figure(2, 3, (11.0, 7.2), sharex=True, sharey=True)
+    """Plot the estimate against least squares, one panel per penalty."""
+    fig, axes = figure(2, 3, (11.0, 7.2), sharex=True, sharey=True)
     titles = {
         "lasso": "lasso (L1): soft threshold",
         "ridge": "ridge (L2): proportional shrinkage",
         "best subset": "best subset (L0): hard threshold",
         "elastic net": "elastic net: soft, then shrunk",
         "MCP": "MCP: firm threshold",
-        "SCAD": "SCAD: soft, then let go",
+        "SCAD": "SCAD: soft, then unshrunk",
     }
-    fine = np.linspace(-config.largest, config.largest, 2001)
-    for ax, (name, values) in zip(axes.ravel(), found.items(), strict=True):
-        zero = values == 0
-        line = forms[name](fine)
-        ax.set(xlim=(-config.largest, config.largest), ylim=(-config.largest, config.largest))
-        jump = np.abs(np.diff(line, append=line[-1])) > 0.1
-        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-        ax.plot(fine, fine, ":", color="0.45", label="least squares")
-        ax.plot(fine, np.where(jump, np.nan, line), "-", color="#56B4E9", linewidth=6, label="closed form")
-        every = slice(None, None, max(1, len(z) // 54))
-        ax.plot(
-            z[every], np.where(zero, np.nan, values)[every], "o", color="#0B3C5D", markersize=2.6,
-            label="solver",
-        )  # fmt: skip
-        ax.plot(
-            z[every], np.where(zero, 0.0, np.nan)[every], "s", color="#D55E00", markersize=4.5,
-            markerfacecolor="white", label="solver: exactly 0",
-        )  # fmt: skip
+    for ax, (name, estimate) in zip(axes.ravel(), results.items(), strict=True):
+        _plot_panel(ax, z, estimate, curves[name], config.largest)
         ax.set_title(titles[name], fontsize=12)
-        ax.set_aspect("equal")
     for ax in axes[-1]:
         ax.set_xlabel("least-squares estimate z")
     for ax in axes[:, 0]:
         ax.set_ylabel(f"estimate, λ = {config.lam:g}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return made
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return fig
+
+
+def _plot_panel(ax: Any, z: np.ndarray, estimate: np.ndarray, curve: Curve, largest: float) -> None:
+    zero = estimate == 0
+    z_fine = np.linspace(-largest, largest, 2001)
+    line = curve(z_fine)
+    jump = np.abs(np.diff(line, append=line[-1])) > 0.1
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.plot(z_fine, z_fine, ":", color="0.45", label="least squares")
+    ax.plot(z_fine, np.where(jump, np.nan, line), "-", color="#56B4E9", linewidth=6, label="closed form")
+    subset = slice(None, None, max(1, len(z) // 54))
+    ax.plot(
+        z[subset], np.where(zero, np.nan, estimate)[subset], "o", color="#0B3C5D", markersize=2.6,
+        label="solver",
+    )  # fmt: skip
+    ax.plot(
+        z[subset], np.where(zero, 0.0, np.nan)[subset], "s", color="#D55E00", markersize=4.5,
+        markerfacecolor="white", label="solver: exactly 0",
+    )  # fmt: skip
+    ax.set(xlim=(-largest, largest), ylim=(-largest, largest))
+    ax.set_aspect("equal")

@@ -1,10 +1,11 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, projections, sweeps, thresholds, training
+from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps, training
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
-from jaxreg.linear.path.path import Path, path
+from jaxreg.linear.path.path import path
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -62,11 +63,10 @@ __all__ = [
     "metrics",
     "path",
     "penalties",
-    "projections",
+    "prox",
     "solve",
     "sweep",
     "sweeps",
-    "thresholds",
     "train",
     "training",
     "transforms",

@@ -1,4 +1,4 @@
-"""A batched pure function on the devices of a mesh: no labels, no files.
+"""Run a pure function for a batch of lanes on the devices of a mesh.
 
 `lanes` runs any number of lanes in one computation; `compile_lanes` compiles a fixed number once, for a host
 that feeds it chunk after chunk.
@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
-__all__ = ["compile_lanes", "free_bytes", "lanes", "needed_bytes"]
+__all__ = ["compile_lanes", "free_bytes", "is_transparent", "lanes", "needed_bytes", "transparent_rule"]
 
 
 def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
-    """function(shared, lane) for every lane, the leading axis of every leaf of `each`, in one computation.
+    """Compute function(shared, lane) for every lane, the leading axis of the arrays of `each`, at once.
 
-    With a mesh each device runs its share of the lanes on its own, so that none waits for another; the last
-    lane is repeated to fill up, and what it gives again is cut off.
+    With a mesh each device runs its share of the lanes, so that none waits for another; the last lane is
+    repeated to fill the shares, and the repeated results are cut off.
     """
 
     def batch(shared: Any, each: Any) -> Any:
@@ -41,9 +41,9 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
 def compile_lanes(
     function: Callable[[Any, Any], Any], shared: Any, each: Any, device: Any
 ) -> jax.stages.Compiled:
-    """`lanes` compiled for one device and for as many lanes as `each` (arrays, or their shapes) has.
+    """Compile `lanes` for one device and for as many lanes as `each` (arrays, or their shapes) has.
 
-    Call it with `shared` and lanes that are on that device.
+    The compiled function takes `shared` and `each` on that device.
     """
     here = SingleDeviceSharding(device)
     place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
@@ -52,9 +52,7 @@ def compile_lanes(
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:
-    """What a compiled program holds on one device while it runs, by XLA's own account; 0 where it gives
-    none.
-    """
+    """Return the bytes that a compiled program holds on one device, as XLA reports them; 0 if it does not."""
     stats = program.memory_analysis()
     if stats is None:
         return 0
@@ -62,7 +60,7 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
 
 
 def free_bytes(device: Any) -> int | None:
-    """Memory that is free on a device, in bytes; for CPU devices each one's share of the machine's."""
+    """Return the free bytes of a device, for a CPU device its share of the machine's; None if unknown."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -78,3 +76,18 @@ def free_bytes(device: Any) -> int | None:
         except (AttributeError, OSError, ValueError):
             return None
     return free // len(jax.local_devices(backend="cpu"))
+
+
+def transparent_rule(rule: Any) -> Any:
+    """Mark a batching rule of `custom_vmap` as determined by the function that it batches.
+
+    A jaxpr shows the function that is batched, but not what its rule does. `jaxreg.sweep` shares a compiled
+    program between functions of equal jaxprs only where all rules in them are transparent.
+    """
+    rule.is_transparent = True
+    return rule
+
+
+def is_transparent(rule: Any) -> bool:
+    """Return whether a batching rule is marked by `transparent_rule`."""
+    return getattr(rule, "is_transparent", False)

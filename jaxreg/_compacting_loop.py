@@ -1,13 +1,27 @@
-"""A loop over lanes that leave the batch when they are done, so that the slowest does not hold the rest.
+"""A `while_loop` whose finished lanes leave the batch under `vmap`, so that a slow lane holds up no other.
 
-Under `jax.vmap` a `jax.lax.while_loop` runs all lanes until the last is done. `compacting_loop` is the same
-loop for one lane; the rule for a batch gathers the lanes that go on into a smaller batch once few enough are
-left. The sizes of the batches are known when it is traced: it is one program, which never asks the host.
+Under `jax.vmap`, `jax.lax.while_loop` runs every lane until the last one is done. `compacting_loop` is the
+same loop for a single lane; its batching rule moves the lanes that are not done into a smaller batch as soon
+as they fit into one. The sizes of the batches are fixed at trace time (`batch_sizes`): the loop is one
+program and never asks the host.
 
-The body comes in two parts: cheap steps, and a look now and then which is long to compile. Steps are compiled
-once for each size, the look for one size only, which takes the lanes that are ready for it one part after the
-other. They wait for others, but not for all: once those who wait have wasted as many steps as a look costs,
-it comes.
+Worked example: eight lanes need 1, 1, 2, 2, 3, 3, 5 and 9 steps, and the batch sizes are 8 and 2.
+
+| turn   | lanes not done | batch size |
+|--------|----------------|------------|
+| 1      | 8              | 8          |
+| 2      | 6              | 8          |
+| 3      | 4              | 8          |
+| 4 to 5 | 2              | 2          |
+| 6 to 9 | 1              | 2          |
+
+This runs 3·8 + 6·2 = 36 steps, where `jax.vmap` of `jax.lax.while_loop` runs 9·8 = 72 and the lanes need 26.
+
+The body has two parts: a cheap `step`, and an `evaluate` that follows some steps and takes long to compile
+(in the solvers it computes the certificate). Steps are compiled once for each batch size. Evaluations are
+compiled for one size, a quarter of the lanes: the lanes that are ready for one pass through it quarter by
+quarter. Ready lanes wait while other lanes step, until all of them together have waited through two steps for
+every lane that is not done.
 """
 
 import functools
@@ -19,239 +33,297 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import core
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 
-__all__ = ["compacting_loop", "widths"]
+from jaxreg._batching import transparent_rule
 
-#: From how many lanes on there are smaller batches, and their shares of all lanes: each size compiles the
-#: steps again, which few lanes do not pay back.
-_SHARES = {512: (2, 8), 64: (4,), 0: ()}
-#: The share of all lanes that look at once, and what a look costs, in steps.
-_LOOKING, _LOOK = 4, 2
+__all__ = ["batch_sizes", "compacting_loop"]
+
+#: Divisors of the number of lanes that give the sizes of the smaller batches, by the least number of lanes.
+#: Each size compiles the steps once more, which few lanes do not pay back.
+_DIVISORS = {512: (2, 8), 64: (4,), 0: ()}
+#: Lanes are evaluated in this many parts, where there is more than one batch size.
+_EVALUATION_PARTS = 4
+#: Cost of an evaluation, in steps.
+_EVALUATION_COST = 2
+
+#: Arrays that no function of the loop changes, or arrays that the loop carries.
+Arrays = list[Array]
 
 
-def widths(lanes: int) -> list[int]:
-    """The sizes of the batches that so many lanes pass through.
+def batch_sizes(lanes: int) -> list[int]:
+    """Return the sizes of the batches through which so many lanes pass, the largest first.
 
-    >>> widths(1000), widths(100), widths(40)
+    >>> batch_sizes(1000), batch_sizes(100), batch_sizes(40)
     ([1000, 500, 125], [100, 25], [40])
     """
-    shares = next(shares for least, shares in _SHARES.items() if lanes >= least)
-    return [lanes, *(-(-lanes // share) for share in shares)]
+    divisors = next(divisors for least, divisors in _DIVISORS.items() if lanes >= least)
+    return [lanes, *(-(-lanes // divisor) for divisor in divisors)]
 
 
 def compacting_loop(
-    more: Callable[[Any], Array],
-    stepping: Callable[[Any], Array],
+    not_done: Callable[[Any], Array],
+    keep_stepping: Callable[[Any], Array],
     step: Callable[[Any], Any],
-    look: Callable[[Any], Any],
-    start: Any,
+    evaluate: Callable[[Any], Any],
+    init: Any,
 ) -> tuple[Any, Array]:
-    """`while more(x): { while stepping(x): x = step(x); x = look(x) }` from `start`: the last x, and rounds.
+    """Run `while not_done(x): { while keep_stepping(x): x = step(x); x = evaluate(x) }` from `init`.
 
-    x is a pytree of arrays. Rounds are the steps that were run; in a batch also those in which the
-    lane's place only waited or was done, so that their sum over lanes is all the work. Forward mode is that
-    of `jax.lax.while_loop`, from which no lane leaves.
+    Forward-mode derivatives are those of `jax.lax.while_loop`, whose lanes stay in the batch.
+
+    Args:
+        not_done: Boolean function of x.
+        keep_stepping: Boolean function of x.
+        step: Function from x to x, of the same shapes and dtypes.
+        evaluate: Function from x to x, of the same shapes and dtypes.
+        init: A pytree of arrays.
+
+    Returns:
+        The last x, and the number of steps run. In a batch the number also counts steps during which the
+        lane waited or was done, so that the sum over the lanes is all the work.
+
+    Raises:
+        TypeError: `step` or `evaluate` changes a shape or a dtype.
     """
-    leaves, tree = jax.tree.flatten(jax.tree.map(_strong, start))
-    loop, fixed, moving, back = _traced((more, stepping, step, look), leaves, tree)
-    moved, rounds = _differentiable(loop)(fixed, moving)
-    return jax.tree.unflatten(tree, back(moved)), rounds
+    traced = _trace((not_done, keep_stepping, step, evaluate), init)
+    carry, steps = _differentiable(traced.loop)(traced.constants, traced.carry)
+    return traced.restore(carry), steps
 
 
 class _Loop(NamedTuple):
-    """The functions of a loop, each of what stays the same and of what moves; both are lists of arrays."""
+    """The functions of a loop, each of its constants and its carry."""
 
-    more: Callable[..., Any]
-    stepping: Callable[..., Any]
-    step: Callable[..., Any]
-    look: Callable[..., Any]
+    not_done: Callable[[Arrays, Arrays], Array]
+    keep_stepping: Callable[[Arrays, Arrays], Array]
+    step: Callable[[Arrays, Arrays], Arrays]
+    evaluate: Callable[[Arrays, Arrays], Arrays]
+
+
+class _TracedLoop(NamedTuple):
+    """A loop with its constants, its first carry, and the function from a carry back to x."""
+
+    loop: _Loop
+    constants: Arrays
+    carry: Arrays
+    restore: Callable[[Arrays], Any]
+
+
+def _trace(functions: Sequence[Callable[[Any], Any]], init: Any) -> _TracedLoop:
+    """Trace the four functions and separate what they change from what they do not.
+
+    Constants are the arrays that the functions close over, and the leaves of x that `step` and `evaluate`
+    both return untouched (such as a Gram matrix): lanes that share a constant share one copy.
+    """
+    leaves, structure = jax.tree.flatten(jax.tree.map(_strong, init))
+
+    def flat(function: Callable[[Any], Any]) -> Callable[..., Arrays]:
+        return lambda *leaves: jax.tree.leaves(
+            jax.tree.map(_strong, function(jax.tree.unflatten(structure, leaves)))
+        )
+
+    jaxprs = [jax.make_jaxpr(flat(function))(*leaves) for function in functions]
+    updates = jaxprs[2:]
+    for update in updates:
+        _check_form(leaves, update)
+    is_constant = [all(u.jaxpr.outvars[i] is u.jaxpr.invars[i] for u in updates) for i in range(len(leaves))]
+    changed = [i for i, constant in enumerate(is_constant) if not constant]
+    closed_over = (x for jaxpr in jaxprs for x in jaxpr.consts)
+    by_id = {id(x): x for x in (*closed_over, *_select(leaves, is_constant))}
+    position = {key: k for k, key in enumerate(by_id)}
+
+    def all_leaves(constants: Arrays, carry: Arrays) -> Arrays:
+        rest = iter(carry)
+        pairs = zip(leaves, is_constant, strict=True)
+        return [constants[position[id(x)]] if constant else next(rest) for x, constant in pairs]
+
+    def bind(jaxpr: core.ClosedJaxpr, output: Callable[[Arrays], Any]) -> Callable[[Arrays, Arrays], Any]:
+        consts = [position[id(x)] for x in jaxpr.consts]
+
+        def call(constants: Arrays, carry: Arrays) -> Any:
+            function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr.jaxpr, [constants[k] for k in consts]))
+            return output(function(*all_leaves(constants, carry)))
+
+        return call
+
+    first, carried = (lambda out: out[0]), (lambda out: [out[i] for i in changed])
+    outputs = (first, first, carried, carried)
+    loop = _Loop(*(bind(jaxpr, output) for jaxpr, output in zip(jaxprs, outputs, strict=True)))
+    constants = list(by_id.values())
+    restore = lambda carry: jax.tree.unflatten(structure, all_leaves(constants, carry))  # noqa: E731
+    return _TracedLoop(loop, constants, carried(leaves), restore)
 
 
 def _strong(x: Any) -> Array:
-    """The array without JAX's weak type, which a loop's result would not have."""
+    """Return the array without JAX's weak type, which the result of a loop would not have."""
     x = jnp.asarray(x)
     return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 
-def _traced(
-    functions: Sequence[Callable[[Any], Any]], leaves: list[Array], tree: Any
-) -> tuple[_Loop, list[Array], list[Array], Callable[[list[Array]], list[Array]]]:
-    """The loop, what stays the same in it, what moves, and how to have all leaves again.
-
-    What the functions close over stays, and so do leaves that they hand on untouched (a Gram matrix): for
-    lanes that share it there is one.
-    """
-
-    def flat(function: Callable[[Any], Any]) -> Callable[..., list[Array]]:
-        return lambda *leaves: jax.tree.leaves(
-            jax.tree.map(_strong, function(jax.tree.unflatten(tree, leaves)))
-        )
-
-    closed = [jax.make_jaxpr(flat(function))(*leaves) for function in functions]
-    for found in closed[2:]:
-        wanted, got = ([f"{x.dtype}{x.shape}" for x in avals] for avals in (leaves, found.out_avals))
-        if got != wanted:
-            raise TypeError(f"a step of the loop turns {wanted} into {got}: it must keep shapes and dtypes")
-    still = [all(c.jaxpr.outvars[i] is c.jaxpr.invars[i] for c in closed[2:]) for i in range(len(leaves))]
-    moves = [i for i, same in enumerate(still) if not same]
-    held = {id(x): x for x in (*(c for found in closed for c in found.consts), *_some(leaves, still))}
-    places = {key: k for k, key in enumerate(held)}
-
-    def whole(fixed: list[Array], moving: list[Array]) -> list[Array]:
-        rest = iter(moving)
-        return [fixed[places[id(x)]] if same else next(rest) for x, same in zip(leaves, still, strict=True)]
-
-    def bound(found: core.ClosedJaxpr, kept: Callable[[list[Array]], Any]) -> Callable[..., Any]:
-        where = [places[id(x)] for x in found.consts]
-
-        def call(fixed: list[Array], moving: list[Array]) -> Any:
-            function = core.jaxpr_as_fun(core.ClosedJaxpr(found.jaxpr, [fixed[k] for k in where]))
-            return kept(function(*whole(fixed, moving)))
-
-        return call
-
-    first, moved = (lambda out: out[0]), (lambda out: [out[i] for i in moves])
-    loop = _Loop(*(bound(c, kept) for c, kept in zip(closed, (first, first, moved, moved), strict=True)))
-    fixed = list(held.values())
-    return loop, fixed, moved(leaves), lambda moving: whole(fixed, moving)
+def _check_form(leaves: Arrays, update: core.ClosedJaxpr) -> None:
+    wanted, got = ([f"{x.dtype}{x.shape}" for x in avals] for avals in (leaves, update.out_avals))
+    if got != wanted:
+        raise TypeError(f"a step of the loop turns {wanted} into {got}: it must keep shapes and dtypes")
 
 
-def _some(leaves: list[Array], wanted: list[bool]) -> list[Array]:
-    return [x for x, yes in zip(leaves, wanted, strict=True) if yes]
+def _select(items: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
+    return [item for item, yes in zip(items, chosen, strict=True) if yes]
 
 
-def _alone(loop: _Loop, fixed: list[Array], moving: list[Array]) -> tuple[list[Array], Array]:
-    """One lane."""
+def _run_single(loop: _Loop, constants: Arrays, carry: Arrays) -> tuple[Arrays, Array]:
+    """Run the loop of one lane; returns its last carry and the number of steps."""
 
-    def inner(state: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
-        return loop.step(fixed, state[0]), state[1] + 1
+    def inner(state: tuple[Arrays, Array]) -> tuple[Arrays, Array]:
+        return loop.step(constants, state[0]), state[1] + 1
 
-    def outer(state: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
-        moving, rounds = jax.lax.while_loop(lambda s: loop.stepping(fixed, s[0]), inner, state)
-        return loop.look(fixed, moving), rounds
+    def outer(state: tuple[Arrays, Array]) -> tuple[Arrays, Array]:
+        carry, steps = jax.lax.while_loop(lambda s: loop.keep_stepping(constants, s[0]), inner, state)
+        return loop.evaluate(constants, carry), steps
 
-    return jax.lax.while_loop(lambda s: loop.more(fixed, s[0]), outer, (moving, jnp.array(0)))
+    return jax.lax.while_loop(lambda s: loop.not_done(constants, s[0]), outer, (carry, jnp.array(0)))
 
 
-def _differentiable(loop: _Loop) -> Callable[[list[Array], list[Array]], tuple[list[Array], Array]]:
-    """The loop as a function of what is fixed and what moves, with its rules for vmap and forward mode."""
-    batched = custom_vmap(lambda fixed, moving: _alone(loop, fixed, moving))
-    batched.def_vmap(_Rule(loop))
-    run = jax.custom_jvp(lambda fixed, moving: batched(fixed, moving))
+def _differentiable(loop: _Loop) -> Callable[[Arrays, Arrays], tuple[Arrays, Array]]:
+    """Return the loop as a function of its constants and carry, with rules for vmap and forward mode."""
+    batched = custom_vmap(lambda constants, carry: _run_single(loop, constants, carry))
+    batched.def_vmap(transparent_rule(_CompactingRule(loop)))
+    run = jax.custom_jvp(lambda constants, carry: batched(constants, carry))
 
-    def rule(primals: Any, tangents: Any) -> Any:
-        """That of `jax.lax.while_loop`: with tangents lanes do not leave, what has none gets none."""
-        fixed, moving = primals
-        given, dots = [*fixed, *moving], [*tangents[0], *tangents[1]]
-        known = [not isinstance(dot, SymbolicZero) for dot in dots]
+    def jvp(primals: Any, tangents: Any) -> Any:
+        """Differentiate `jax.lax.while_loop`; arrays without a tangent are left out."""
+        constants, carry = primals
+        values, dots = [*constants, *carry], [*tangents[0], *tangents[1]]
+        has_tangent = [not isinstance(dot, SymbolicZero) for dot in dots]
 
-        def function(some: list[Array]) -> tuple[list[Array], Array]:
-            rest = iter(some)
-            whole = [next(rest) if yes else x for yes, x in zip(known, given, strict=True)]
-            return _alone(loop, whole[: len(fixed)], whole[len(fixed) :])
+        def function(differentiated: Arrays) -> tuple[Arrays, Array]:
+            rest = iter(differentiated)
+            args = [next(rest) if yes else x for yes, x in zip(has_tangent, values, strict=True)]
+            return _run_single(loop, args[: len(constants)], args[len(constants) :])
 
-        return jax.jvp(function, (_some(given, known),), (_some(dots, known),))
+        return jax.jvp(function, (_select(values, has_tangent),), (_select(dots, has_tangent),))
 
-    run.defjvp(rule, symbolic_zeros=True)
+    run.defjvp(jvp, symbolic_zeros=True)
     return run
 
 
-class _Batch(NamedTuple):
-    """Lanes in a batch: what moves, which go on, and the steps that were run in each place."""
-
-    moving: list[Array]
-    alive: Array
-    rounds: Array
-
-
-class _Rule:
-    """The batching rule. All that it does follows from the loop itself, which its jaxpr shows."""
+class _CompactingRule:
+    """The batching rule, determined by the loop alone."""
 
     def __init__(self, loop: _Loop) -> None:
         self.loop = loop
 
     def __str__(self) -> str:
-        return "finished lanes leave"
+        # Part of the text of a jaxpr, where the default would print an address.
+        return "compacting loop"
 
-    def __call__(self, size: int, batched: Any, fixed: list[Array], moving: list[Array]) -> Any:
-        """All lanes, until each is done."""
-        shared, own = batched
-        moving = [x if b else jnp.broadcast_to(x, (size, *x.shape)) for x, b in zip(moving, own, strict=True)]
-        mapped = [0 if b else None for b in shared]
-        loop = _Loop(*(jax.vmap(function, in_axes=(mapped, 0)) for function in self.loop))
-        alive = jnp.broadcast_to(loop.more(fixed, moving), (size,))
-        batch = _together(loop, shared, fixed, _Batch(moving, alive, jnp.zeros(size, int)))
-        return (batch.moving, batch.rounds), ([True] * len(moving), True)
+    def __call__(self, size: int, batched: Any, constants: Arrays, carry: Arrays) -> Any:
+        own_constants, own_carry = batched
+        pairs = zip(carry, own_carry, strict=True)
+        carry = [x if own else jnp.broadcast_to(x, (size, *x.shape)) for x, own in pairs]
+        axes = [0 if own else None for own in own_constants]
+        loop = _Loop(*(jax.vmap(function, in_axes=(axes, 0)) for function in self.loop))
+        active = jnp.broadcast_to(loop.not_done(constants, carry), (size,))
+        runner = _BatchRunner(loop, constants, own_constants, batch_sizes(size))
+        batch = runner.run(_Batch(carry, active, jnp.zeros(size, int)))
+        return (batch.carry, batch.steps), ([True] * len(carry), True)
 
 
-def _together(loop: _Loop, own: list[bool], fixed: list[Array], batch: _Batch) -> _Batch:
-    """Turns of steps and looks until no lane goes on; `own` says what of `fixed` each lane has its own of."""
-    size = batch.alive.size
-    sizes = widths(size)
+class _Batch(NamedTuple):
+    """Lanes: what they carry, which of them are not done, and the steps run in the slot of each."""
 
-    def part(index: Array) -> list[Array]:
-        return [x[index] if each else x for x, each in zip(fixed, own, strict=True)]
+    carry: Arrays
+    active: Bool[Array, " lanes"]
+    steps: Int[Array, " lanes"]
 
-    def steps(k: int, wanted: Array, batch: _Batch) -> _Batch:
-        # Under another vmap all branches run: those that are not wanted then take no step.
-        here = batch._replace(alive=batch.alive & (wanted == k))
+
+class _BatchRunner(NamedTuple):
+    """A loop over all lanes of a batch: its vmapped functions, its constants and the batch sizes.
+
+    `is_own` marks the constants of which each lane has its own.
+    """
+
+    loop: _Loop
+    constants: Arrays
+    is_own: list[bool]
+    sizes: list[int]
+
+    def run(self, batch: _Batch) -> _Batch:
+        """Take turns of steps and evaluations until every lane is done."""
+
+        def turn(batch: _Batch) -> _Batch:
+            level = jnp.sum(jnp.sum(batch.active) <= jnp.array(self.sizes[1:], int))
+            branches = [functools.partial(self._step_at, k) for k in range(len(self.sizes))]
+            return self._evaluate_ready(jax.lax.switch(level, branches, level, batch))
+
+        return jax.lax.while_loop(lambda batch: jnp.any(batch.active), turn, batch)
+
+    def _constants_of(self, index: Array) -> Arrays:
+        """Return the constants of some lanes."""
+        return [x[index] if own else x for x, own in zip(self.constants, self.is_own, strict=True)]
+
+    def _step_at(self, k: int, level: Array, batch: _Batch) -> _Batch:
+        """Step the active lanes in a batch of size k."""
+        # Under another vmap all branches of the switch run: those of the other sizes then take no step.
+        masked = batch._replace(active=batch.active & (level == k))
         if k == 0:
-            here = _steps(loop, fixed, here)
-            return here._replace(alive=batch.alive)
-        # Those that go on come first; what fills up are lanes that are done.
-        index = jnp.argsort(~batch.alive, stable=True)[: sizes[k]]
-        some = _steps(loop, part(index), jax.tree.map(lambda x: x[index], here))
+            return _take_steps(self.loop, self.constants, masked)._replace(active=batch.active)
+        # Active lanes come first; lanes that are done fill up the rest.
+        index = jnp.argsort(~batch.active, stable=True)[: self.sizes[k]]
+        part = jax.tree.map(lambda x: x[index], masked)
+        part = _take_steps(self.loop, self._constants_of(index), part)
         put = lambda x, y: x.at[index].set(y, unique_indices=True)  # noqa: E731
-        moving = [put(x, y) for x, y in zip(batch.moving, some.moving, strict=True)]
-        return _Batch(moving, batch.alive, put(batch.rounds, some.rounds))
+        carry = [put(x, y) for x, y in zip(batch.carry, part.carry, strict=True)]
+        return _Batch(carry, batch.active, put(batch.steps, part.steps))
 
-    def looks(batch: _Batch) -> _Batch:
-        ready = batch.alive & ~loop.stepping(fixed, batch.moving)
-        width = size if len(sizes) == 1 else -(-size // _LOOKING)
+    def _evaluate_ready(self, batch: _Batch) -> _Batch:
+        """Evaluate the lanes that want no step, part by part, the ready lanes first."""
+        size = self.sizes[0]
+        ready = batch.active & ~self.loop.keep_stepping(self.constants, batch.carry)
+        width = size if len(self.sizes) == 1 else -(-size // _EVALUATION_PARTS)
         order = jnp.pad(jnp.argsort(~ready, stable=True), (0, -size % width), constant_values=size)
 
-        def one(state: tuple[_Batch, Array]) -> tuple[_Batch, Array]:
-            batch, done = state
-            index = jax.lax.dynamic_slice(order, (done,), (width,))
-            asked = ready.at[index].get(mode="fill", fill_value=False)
-            here, some = part(index), [x[index] for x in batch.moving]
-            some = _chosen(asked, loop.look(here, some), some)
-            to = jnp.where(asked, index, size)
-            moving = [x.at[to].set(y, mode="drop") for x, y in zip(batch.moving, some, strict=True)]
-            alive = batch.alive.at[to].set(loop.more(here, some), mode="drop")
-            return _Batch(moving, alive, batch.rounds), done + width
+        def one_part(state: tuple[_Batch, Array]) -> tuple[_Batch, Array]:
+            batch, start = state
+            index = jax.lax.dynamic_slice(order, (start,), (width,))
+            wanted = ready.at[index].get(mode="fill", fill_value=False)
+            constants, carry = self._constants_of(index), [x[index] for x in batch.carry]
+            carry = _where(wanted, self.loop.evaluate(constants, carry), carry)
+            # Lanes that are not ready are written past the end, that is not at all.
+            to = jnp.where(wanted, index, size)
+            new = [x.at[to].set(y, mode="drop") for x, y in zip(batch.carry, carry, strict=True)]
+            active = batch.active.at[to].set(self.loop.not_done(constants, carry), mode="drop")
+            return _Batch(new, active, batch.steps), start + width
 
-        return jax.lax.while_loop(lambda s: s[1] < jnp.sum(ready), one, (batch, jnp.array(0)))[0]
-
-    def turn(batch: _Batch) -> _Batch:
-        wanted = jnp.sum(jnp.sum(batch.alive) <= jnp.array(sizes[1:], int))
-        branches = [functools.partial(steps, k) for k in range(len(sizes))]
-        return looks(jax.lax.switch(wanted, branches, wanted, batch))
-
-    return jax.lax.while_loop(lambda batch: jnp.any(batch.alive), turn, batch)
+        return jax.lax.while_loop(lambda s: s[1] < jnp.sum(ready), one_part, (batch, jnp.array(0)))[0]
 
 
-def _steps(loop: _Loop, fixed: list[Array], batch: _Batch) -> _Batch:
-    """Steps of all lanes until none wants one, or those that wait have wasted as many as their look costs."""
-    alive, patience = batch.alive, _LOOK * jnp.sum(batch.alive)
+class _Stepping(NamedTuple):
+    """Lanes that step together: which still want a step, the steps waited by all ready lanes, steps taken."""
 
-    def going(state: tuple[list[Array], Array, Array, Array]) -> Array:
-        _, busy, waited, _ = state
-        return jnp.any(busy) & (waited < patience)
-
-    def one(state: tuple[list[Array], Array, Array, Array]) -> tuple[list[Array], Array, Array, Array]:
-        moving, busy, waited, taken = state
-        waited += jnp.sum(alive & ~busy)
-        moving = _chosen(busy, loop.step(fixed, moving), moving)
-        return moving, busy & loop.stepping(fixed, moving), waited, taken + 1
-
-    begin = (batch.moving, alive & loop.stepping(fixed, batch.moving), jnp.array(0), jnp.array(0))
-    moving, _, _, taken = jax.lax.while_loop(going, one, begin)
-    return _Batch(moving, alive, batch.rounds + taken)
+    carry: Arrays
+    wants_step: Bool[Array, " lanes"]
+    waited: Int[Array, ""]
+    taken: Int[Array, ""]
 
 
-def _chosen(which: Array, new: list[Array], old: list[Array]) -> list[Array]:
-    """Of each lane the new or the old."""
-    pick = lambda x, y: jnp.where(jnp.expand_dims(which, range(1, x.ndim)), x, y)  # noqa: E731
+def _take_steps(loop: _Loop, constants: Arrays, batch: _Batch) -> _Batch:
+    """Step until no lane wants a step, or ready lanes have waited as long as evaluating all lanes costs."""
+    active, max_waited = batch.active, _EVALUATION_COST * jnp.sum(batch.active)
+
+    def one_step(state: _Stepping) -> _Stepping:
+        waited = state.waited + jnp.sum(active & ~state.wants_step)
+        carry = _where(state.wants_step, loop.step(constants, state.carry), state.carry)
+        wants_step = state.wants_step & loop.keep_stepping(constants, carry)
+        return _Stepping(carry, wants_step, waited, state.taken + 1)
+
+    wants_step = active & loop.keep_stepping(constants, batch.carry)
+    init = _Stepping(batch.carry, wants_step, jnp.array(0), jnp.array(0))
+    goes_on = lambda state: jnp.any(state.wants_step) & (state.waited < max_waited)  # noqa: E731
+    last = jax.lax.while_loop(goes_on, one_step, init)
+    return _Batch(last.carry, active, batch.steps + last.taken)
+
+
+def _where(chosen: Bool[Array, " lanes"], new: Arrays, old: Arrays) -> Arrays:
+    """Take the new arrays of the chosen lanes, the old ones of all other lanes."""
+    pick = lambda x, y: jnp.where(jnp.expand_dims(chosen, range(1, x.ndim)), x, y)  # noqa: E731
     return [pick(x, y) for x, y in zip(new, old, strict=True)]

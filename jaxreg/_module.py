@@ -1,12 +1,12 @@
-"""The base of modules whose methods may be handed to `jax.jit`.
+"""The base class of modules whose methods may be passed to `jax.jit`.
 
-A method taken off an Equinox module is a pytree that compares and hashes by its arrays, which cannot be
-hashed: `jax.jit(penalty.prox)` would fail on its first call. Here such a method is hashed and compared by
-identity, as the bound methods of ordinary objects are; it stays a pytree.
+A bound method of an Equinox module is a pytree that compares and hashes by its arrays, which cannot be
+hashed: `jax.jit(penalty.prox)` would fail on its first call. The methods of `Module` are hashed and compared
+by the identity of their module, as the bound methods of ordinary objects are; they stay pytrees.
 
-`jax.jit` compiles the arrays of the module into the program as constants, so that every new module compiles
-anew. `equinox.filter_jit(penalty.prox)` traces them, and so does `jax.jit` of a function that takes the
-module as an argument.
+`jax.jit(penalty.prox)` compiles the arrays of the module into the program as constants, so that every new
+module compiles anew. `equinox.filter_jit(penalty.prox)` traces them, and so does `jax.jit` of a function that
+takes the module as an argument.
 """
 
 from types import MethodType
@@ -26,7 +26,7 @@ _BoundMethod: Any = type(_Probe().method)
 
 
 class _Method(_BoundMethod):
-    """A bound method that is hashed by identity of its module."""
+    """A bound method that is hashed by the identity of its module."""
 
     def __hash__(self) -> int:
         return hash((self.__func__, id(self.__self__)))
@@ -40,7 +40,7 @@ class Module(eqx.Module):
     """An `equinox.Module` whose bound methods are hashable."""
 
     def __getattribute__(self, name: str) -> Any:
-        found = object.__getattribute__(self, name)
-        if type(found) is MethodType and found.__self__ is self and not name.startswith("__"):
-            return _Method(found.__func__, self)
-        return found
+        value = object.__getattribute__(self, name)
+        if type(value) is MethodType and value.__self__ is self and not name.startswith("__"):
+            return _Method(value.__func__, self)
+        return value

@@ -1,9 +1,7 @@
 """Pytrees of parameters: which leaves are weights, and arithmetic over them.
 
-A leaf is a weight where it is an array of floats. Everything else in a model (integers, static fields,
-functions, None) passes through untouched; complex arrays only where a mask leaves them out.
-
-`two_sum` is the arithmetic of single arrays whose sums must lose nothing.
+A leaf is a weight if it is an array of floats. All other leaves of a model (integers, static fields,
+functions, None) pass through untouched; complex arrays do so only where a mask leaves them out.
 """
 
 from collections.abc import Callable
@@ -16,79 +14,78 @@ from jaxtyping import Array
 
 from jaxreg._typing import Params, Scalar
 
-__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "two_sum", "weights_of"]
+__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "weights_of"]
 
 
 def is_weight(leaf: Any) -> bool:
-    """Whether a leaf is an array of floats, concrete or traced, that holds anything."""
+    """Return whether a leaf is a non-empty array of floats, concrete or traced."""
     array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
     return array and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size > 0
 
 
 def is_complex(leaf: Any) -> bool:
-    """Return whether a leaf is an array of complex numbers, which penalties refuse."""
+    """Return whether a leaf is a non-empty array of complex numbers, which penalties refuse."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating) and leaf.size > 0
 
 
 def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:
-    """The float arrays of a tree, and the function that puts new ones in their place.
-
-    TypeError where there is none.
-    """
+    """Return the float arrays of a tree and the function that replaces them; TypeError for a tree without."""
     leaves, structure = jax.tree.flatten(params)
-    at = [k for k, leaf in enumerate(leaves) if is_weight(leaf)]
-    if not at:
+    positions = [k for k, leaf in enumerate(leaves) if is_weight(leaf)]
+    if not positions:
         kinds = sorted({type(leaf).__name__ for leaf in leaves})
         raise TypeError(
             f"params hold no array of floats (found {', '.join(kinds) or 'no leaf at all'}): convert numbers"
             " with jnp.asarray(x, float)"
         )
 
-    def put(new: list[Any]) -> Params:
+    def replace(new: list[Any]) -> Params:
         out = list(leaves)
-        for k, leaf in zip(at, new, strict=True):
+        for k, leaf in zip(positions, new, strict=True):
             out[k] = leaf
         return jax.tree.unflatten(structure, out)
 
-    return [jnp.asarray(leaves[k]) for k in at], put
+    return [jnp.asarray(leaves[k]) for k in positions], replace
 
 
 def ravel(params: Params) -> tuple[Array, Callable[[Array], Params]]:
-    """All weights as one vector, and the way back. Leaves of mixed precision meet in the widest."""
-    leaves, put = weights_of(params)
+    """Return all weights as one vector in the widest of their dtypes, and the function back to a tree."""
+    leaves, replace = weights_of(params)
     vector = jnp.concatenate([leaf.ravel() for leaf in leaves]) if len(leaves) > 1 else leaves[0].ravel()
 
-    def back(vector: Array) -> Params:
+    def unravel(vector: Array) -> Params:
         out, start = [], 0
         for leaf in leaves:
             out.append(vector[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
             start += leaf.size
-        return put(out)
+        return replace(out)
 
-    return vector, back
+    return vector, unravel
 
 
 def along(tree: Any, params: Params, what: str) -> list[Any]:
-    """One value per weight of `params`: a scalar is repeated, a tree of the same structure is read off.
+    """Return one value per weight of `params`, from one number or a tree of the same structure.
 
     `what` names the tree in the ValueError for another structure.
     """
     leaves, structure = jax.tree.flatten(params, is_leaf=lambda x: x is None)
     if not isinstance(params, jax.Array) and jax.tree.structure(tree) == jax.tree.structure(0):
-        return [tree] * sum(is_weight(leaf) for leaf in leaves) if jnp.ndim(tree) == 0 else _one(tree, leaves)
+        return (
+            [tree] * sum(is_weight(leaf) for leaf in leaves) if jnp.ndim(tree) == 0 else _single(tree, leaves)
+        )
     try:
-        own = structure.flatten_up_to(tree)
+        values = structure.flatten_up_to(tree)
     except ValueError as error:
         found = jax.tree.structure(tree)
         raise ValueError(
             f"{what} has structure {found}, wanted one number or the params' {structure}"
         ) from error
-    # Where the params hold None or no weight, whatever stands in the other tree does not matter.
-    return [x for x, leaf in zip(own, leaves, strict=True) if is_weight(leaf)]
+    # Values at leaves that are None or no weight are ignored.
+    return [x for x, leaf in zip(values, leaves, strict=True) if is_weight(leaf)]
 
 
-def _one(tree: Any, leaves: list[Any]) -> list[Any]:
-    """An array for params that are one array but not a `jax.Array`, such as NumPy's."""
+def _single(tree: Any, leaves: list[Any]) -> list[Any]:
+    """Return the array of values for params that are one array but not a `jax.Array`, such as NumPy's."""
     if len(leaves) != 1:
         raise ValueError(
             f"an array of shape {jnp.shape(tree)} does not fit {len(leaves)} leaves: give a tree of arrays"
@@ -97,12 +94,5 @@ def _one(tree: Any, leaves: list[Any]) -> list[Any]:
 
 
 def tree_sum(terms: list[Array]) -> Scalar:
-    """The sum of all entries of some arrays."""
+    """Return the sum of all entries of all arrays."""
     return reduce(jnp.add, [jnp.sum(term) for term in terms])
-
-
-def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b and what rounding lost of it (Knuth): long chains in float32 would drift without."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)

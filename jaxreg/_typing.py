@@ -1,4 +1,4 @@
-"""Names for the arrays that pass between modules, one line of meaning each."""
+"""Type aliases for the arrays that pass between modules."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Shaped
 
 __all__ = ["ArrayLike", "Matrix", "Params", "Scalar", "Vector"]
 
-#: Anything `jnp.asarray` takes: arrays, NumPy arrays, numbers, nested lists.
+#: Argument of `jnp.asarray`: an array, a NumPy array, a number, a nested list.
 ArrayLike = Any
 #: A pytree of float arrays: the weights of a model.
 Params = Any

@@ -1,7 +1,7 @@
-"""Fields of our modules, and the one way to refuse a bad number.
+"""Check numbers, and declare the numeric fields of modules.
 
-Every number is an array: a Python float would be static under `eqx.filter_jit`, retrace for each λ and
-have no gradient.
+Every number is an array: a Python float would be static under `eqx.filter_jit`, retrace for each λ and have
+no gradient.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ __all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "re
 
 
 def require(condition: ArrayLike, message: str) -> None:
-    """Raise `ValueError(message)` where a concrete condition is false; traced ones pass unseen."""
+    """Raise `ValueError(message)` where a concrete condition is false; a traced condition is not checked."""
     if not isinstance(condition, jax.core.Tracer) and not bool(np.all(condition)):
         raise ValueError(message)
 
 
 def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
-    """Whether values pass a test, which sees them as NumPy arrays; where one is traced it is not asked.
+    """Return whether values pass a test of NumPy arrays; true where one of the values is traced.
 
-    On the host, so that a check compiles nothing.
+    The test runs on the host, so that it compiles nothing.
     """
     if any(isinstance(value, jax.core.Tracer) for value in values):
         return True
@@ -36,14 +36,14 @@ def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
 
 
 def number(x: ArrayLike) -> Array:
-    """An array of floats, so that the number is traced, batched and differentiated, never static."""
-    # A Python number stays weakly typed, so that 1 and 0.2 share a compiled program.
+    """Return a number as a float array, so that it is traced, batched and differentiated, never static."""
+    # A Python number stays weakly typed: 1 and 0.2 share a compiled program.
     x = jnp.asarray(float(x)) if isinstance(x, int | float) and not isinstance(x, bool) else jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
 def require_scalar(name: str, x: ArrayLike) -> None:
-    """Raise `ValueError` for a hyperparameter that is not one finite number ≥ 0."""
+    """Raise `ValueError` where a hyperparameter is not one finite number ≥ 0."""
     if jnp.ndim(x):
         raise ValueError(
             f"{name} must be one number, got shape {jnp.shape(x)}: factors per coordinate are `weights`, a"
@@ -53,12 +53,12 @@ def require_scalar(name: str, x: ArrayLike) -> None:
 
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:
-    """A field for one number such as λ: always an array."""
+    """Declare a field for one number such as λ, converted to an array."""
     return eqx.field(default=default, converter=number)
 
 
 def per_coordinate(default: Any = dataclasses.MISSING) -> Any:
-    """A field for a number, one number per coordinate, or None."""
+    """Declare a field for a number, one number per coordinate, or None."""
     return eqx.field(
         default=default,
         converter=lambda x: None if x is None else number(x),

@@ -1,7 +1,8 @@
-"""Other people's λ, alpha, C and weight decay, to ours and back.
+"""Convert λ, alpha, C and weight decay between other libraries and jaxreg.
 
-Our empirical loss is a mean over samples, L1 is λ·Σ|w| and SquaredL2 is λ/2·Σw². Each function `from_…`
-takes their number and returns our λ, or a pair `Lams` where their cost has both penalties; `to_…` goes back.
+In jaxreg the empirical loss is a mean over samples, `L1` is λ·Σ|w| and `SquaredL2` is λ/2·Σw². `from_…`
+returns jaxreg's λ for another library's number, or a pair `Lams` where that library's cost has both
+penalties; `to_…` is the inverse.
 """
 
 from typing import NamedTuple
@@ -30,14 +31,14 @@ __all__ = [
 
 
 class Lams(NamedTuple):
-    """λ of `L1` and λ of `SquaredL2`, to be added."""
+    """λ of `L1` and λ of `SquaredL2`, whose penalties add up."""
 
     l1: float
     l2: float
 
 
 def from_sklearn_elastic_net(alpha: float, l1_ratio: float = 1.0) -> Lams:
-    """scikit-learn's `Lasso` and `ElasticNet`: RSS/(2n) + α(r‖β‖₁ + (1−r)/2‖β‖²).
+    """Convert from scikit-learn's `Lasso` and `ElasticNet`: RSS/(2n) + α(r‖β‖₁ + (1−r)/2‖β‖²).
 
     >>> from_sklearn_elastic_net(2.0, 0.75)
     Lams(l1=1.5, l2=0.5)
@@ -46,7 +47,7 @@ def from_sklearn_elastic_net(alpha: float, l1_ratio: float = 1.0) -> Lams:
 
 
 def to_sklearn_elastic_net(l1: float, l2: float) -> tuple[float, float]:
-    """(alpha, l1_ratio) of scikit-learn's `ElasticNet`.
+    """Return (alpha, l1_ratio) of scikit-learn's `ElasticNet`.
 
     >>> to_sklearn_elastic_net(1.5, 0.5)
     (2.0, 0.75)
@@ -56,7 +57,7 @@ def to_sklearn_elastic_net(l1: float, l2: float) -> tuple[float, float]:
 
 
 def from_sklearn_ridge(alpha: float, n: int) -> float:
-    """scikit-learn's `Ridge`: RSS + alpha·‖β‖², n samples. Our λ of `SquaredL2`.
+    """Convert from scikit-learn's `Ridge`, RSS + alpha·‖β‖² over n samples, to the λ of `SquaredL2`.
 
     >>> from_sklearn_ridge(5.0, 10)
     0.5
@@ -65,7 +66,7 @@ def from_sklearn_ridge(alpha: float, n: int) -> float:
 
 
 def to_sklearn_ridge(lam: float, n: int) -> float:
-    """alpha of scikit-learn's `Ridge`.
+    """Return alpha of scikit-learn's `Ridge`.
 
     >>> to_sklearn_ridge(0.5, 10)
     5.0
@@ -74,7 +75,7 @@ def to_sklearn_ridge(lam: float, n: int) -> float:
 
 
 def from_sklearn_logistic(C: float, n: int) -> float:
-    """scikit-learn's `LogisticRegression`: C·Σ loss + ‖β‖₁ or ½‖β‖². Our λ of `L1` or `SquaredL2`.
+    """Convert from scikit-learn's `LogisticRegression`: C·Σ loss + ‖β‖₁ (λ of `L1`) or ½‖β‖² (`SquaredL2`).
 
     >>> from_sklearn_logistic(0.5, 10)
     0.2
@@ -83,7 +84,7 @@ def from_sklearn_logistic(C: float, n: int) -> float:
 
 
 def to_sklearn_logistic(lam: float, n: int) -> float:
-    """C of scikit-learn's `LogisticRegression`.
+    """Return C of scikit-learn's `LogisticRegression`.
 
     >>> to_sklearn_logistic(0.2, 10)
     0.5
@@ -92,7 +93,7 @@ def to_sklearn_logistic(lam: float, n: int) -> float:
 
 
 def from_sklearn_poisson(alpha: float) -> float:
-    """scikit-learn's `PoissonRegressor`: mean deviance/2 + alpha/2·‖β‖². Our λ of `SquaredL2`.
+    """Convert from scikit-learn's `PoissonRegressor`, mean deviance/2 + alpha/2·‖β‖², to `SquaredL2`.
 
     >>> from_sklearn_poisson(0.5)
     0.5
@@ -101,7 +102,7 @@ def from_sklearn_poisson(alpha: float) -> float:
 
 
 def to_sklearn_poisson(lam: float) -> float:
-    """alpha of scikit-learn's `PoissonRegressor`.
+    """Return alpha of scikit-learn's `PoissonRegressor`.
 
     >>> to_sklearn_poisson(0.5)
     0.5
@@ -110,11 +111,19 @@ def to_sklearn_poisson(lam: float) -> float:
 
 
 def from_glmnet(lam: float, alpha: float = 1.0, sd_y: float = 1.0) -> Lams:
-    """glmnet's lambda and alpha; `sd_y` is the 1/n standard deviation of y for family gaussian, else 1.
+    """Convert from glmnet's lambda and alpha.
 
-    Its gaussian cost is that of scikit-learn's `ElasticNet` for y divided by sd_y and scaled back, so that
-    its ridge part acts as lambda/sd_y; other families have mean deviance/2 + λ(α‖β‖₁ + (1−α)/2‖β‖²).
-    Source: Friedman, Hastie and Tibshirani (2010), and glmnet's vignette on the objective.
+    For family gaussian glmnet minimises the cost of scikit-learn's `ElasticNet` for y/sd_y and scales back,
+    so that its ridge part acts as lambda/sd_y; other families have mean deviance/2 + λ(α‖β‖₁ + (1−α)/2‖β‖²).
+
+    Args:
+        lam: glmnet's lambda.
+        alpha: glmnet's alpha.
+        sd_y: The standard deviation of y with divisor n for family gaussian, else 1.
+
+    References:
+        Friedman, Hastie and Tibshirani (2010), Regularization paths for generalized linear models via
+        coordinate descent, and glmnet's vignette on its objective.
 
     >>> from_glmnet(2.0, alpha=0.5, sd_y=4.0)
     Lams(l1=1.0, l2=0.25)
@@ -123,7 +132,7 @@ def from_glmnet(lam: float, alpha: float = 1.0, sd_y: float = 1.0) -> Lams:
 
 
 def to_glmnet(l1: float, l2: float, sd_y: float = 1.0) -> tuple[float, float]:
-    """(lambda, alpha) of glmnet.
+    """Return (lambda, alpha) of glmnet.
 
     >>> to_glmnet(1.0, 0.25, sd_y=4.0)
     (2.0, 0.5)
@@ -132,7 +141,7 @@ def to_glmnet(l1: float, l2: float, sd_y: float = 1.0) -> tuple[float, float]:
 
 
 def from_isl(n: int, *, lasso: float = 0.0, ridge: float = 0.0) -> Lams:
-    """James et al., An Introduction to Statistical Learning, p. 215 and 219: RSS + λΣ|β| or RSS + λΣβ².
+    """Convert from An Introduction to Statistical Learning, p. 215 and 219: RSS + λΣ|β| or RSS + λΣβ².
 
     >>> from_isl(10, lasso=4.0, ridge=5.0)
     Lams(l1=0.2, l2=0.5)
@@ -141,7 +150,7 @@ def from_isl(n: int, *, lasso: float = 0.0, ridge: float = 0.0) -> Lams:
 
 
 def to_isl(l1: float, l2: float, n: int) -> tuple[float, float]:
-    """(λ of the lasso, λ of ridge regression) in An Introduction to Statistical Learning.
+    """Return (λ of the lasso, λ of ridge regression) in An Introduction to Statistical Learning.
 
     >>> to_isl(0.2, 0.5, 10)
     (4.0, 5.0)
@@ -150,7 +159,9 @@ def to_isl(l1: float, l2: float, n: int) -> tuple[float, float]:
 
 
 def from_nielsen(n: int, *, l1: float = 0.0, l2: float = 0.0) -> Lams:
-    """Nielsen, Neural Networks and Deep Learning, ch. 3: C₀ + (λ/n)Σ|w| or C₀ + (λ/2n)Σw², C₀ a mean.
+    """Convert from Nielsen, Neural Networks and Deep Learning, ch. 3: C₀ + (λ/n)Σ|w| or C₀ + (λ/2n)Σw².
+
+    C₀ is a mean over the n samples.
 
     >>> from_nielsen(10, l2=5.0)
     Lams(l1=0.0, l2=0.5)
@@ -159,7 +170,7 @@ def from_nielsen(n: int, *, l1: float = 0.0, l2: float = 0.0) -> Lams:
 
 
 def to_nielsen(l1: float, l2: float, n: int) -> tuple[float, float]:
-    """(λ of his L1, λ of his L2).
+    """Return (λ of L1, λ of L2) in Neural Networks and Deep Learning.
 
     >>> to_nielsen(0.0, 0.5, 10)
     (0.0, 5.0)
@@ -168,7 +179,7 @@ def to_nielsen(l1: float, l2: float, n: int) -> tuple[float, float]:
 
 
 def from_unhalved(*, l1: float = 0.0, l2: float = 0.0) -> Lams:
-    """Mean loss + λΣ|w| or + λΣw², whose gradients are ±λ and 2λw: the short form of many lecture notes.
+    """Convert from mean loss + λΣ|w| or + λΣw², with gradients ±λ and 2λw, as in many lecture notes.
 
     >>> from_unhalved(l1=0.5, l2=0.5)
     Lams(l1=0.5, l2=1.0)
@@ -177,7 +188,7 @@ def from_unhalved(*, l1: float = 0.0, l2: float = 0.0) -> Lams:
 
 
 def to_unhalved(l1: float, l2: float) -> tuple[float, float]:
-    """(λ of Σ|w|, λ of Σw²).
+    """Return (λ of Σ|w|, λ of Σw²).
 
     >>> to_unhalved(0.5, 1.0)
     (0.5, 0.5)
@@ -186,9 +197,10 @@ def to_unhalved(l1: float, l2: float) -> tuple[float, float]:
 
 
 def from_weight_decay(weight_decay: float) -> float:
-    """Coupled `weight_decay` of optax and PyTorch: weight_decay·w joins the gradient. Our λ of `SquaredL2`.
+    """Convert from the coupled `weight_decay` of optax and PyTorch: weight_decay·w added to the gradient.
 
-    AdamW's decay is decoupled from the gradient and is no penalty of the cost.
+    The result is the λ of `SquaredL2`. AdamW's decay is decoupled from the gradient and is no penalty of the
+    cost.
 
     >>> from_weight_decay(0.01)
     0.01
@@ -197,7 +209,7 @@ def from_weight_decay(weight_decay: float) -> float:
 
 
 def to_weight_decay(lam: float) -> float:
-    """Coupled `weight_decay` of optax and PyTorch.
+    """Return the coupled `weight_decay` of optax and PyTorch.
 
     >>> to_weight_decay(0.01)
     0.01

@@ -1,4 +1,4 @@
-"""The cost of a model: Cost(h) = EmpLoss(h) + λ·Complexity(h)."""
+"""Cost of a model: Cost(h) = EmpLoss(h) + λ·Complexity(h)."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,10 +11,15 @@ __all__ = ["cost"]
 
 
 def cost(loss_fn: Callable[..., Any], penalty: Penalty, *, has_aux: bool = False) -> Callable[..., Any]:
-    """The pure function loss_fn(params, *args) + penalty.value(params), for jit, grad and vmap.
+    """Return the pure function loss_fn(params, *args) + penalty.value(params), for jit, grad and vmap.
 
-    `loss_fn` returns a scalar, or with `has_aux` a pair (scalar, anything), which is kept. TypeError where
-    `penalty` is not a penalty.
+    Args:
+        loss_fn: Returns a scalar, or with `has_aux` a pair (scalar, anything).
+        penalty: The penalty.
+        has_aux: Whether `loss_fn` returns a pair, whose second part the cost returns too.
+
+    Raises:
+        TypeError: `penalty` is not a penalty.
 
     >>> import jax
     >>> from jaxreg.penalties import L1

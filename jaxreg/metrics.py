@@ -1,4 +1,4 @@
-"""Plain functions of coefficients and predictions: sparsity, shrinkage, degrees of freedom, error."""
+"""Metrics of coefficients and predictions: sparsity, shrinkage, degrees of freedom, error."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def support(coef: Array) -> Array:
-    """Booleans shaped like `coef`: which weights are not exactly 0.
+    """Mark the weights that are not exactly 0, by booleans shaped like `coef`.
 
     >>> support(jnp.array([0.0, 2.0])).tolist()
     [False, True]
@@ -29,7 +29,7 @@ def support(coef: Array) -> Array:
 
 
 def zeros(coef: Array) -> Array:
-    """The number of weights that are exactly 0.
+    """Count the weights that are exactly 0.
 
     >>> int(zeros(jnp.array([0.0, 2.0])))
     1
@@ -38,7 +38,7 @@ def zeros(coef: Array) -> Array:
 
 
 def zero_fraction(coef: Array) -> Scalar:
-    """The fraction of weights that are exactly 0.
+    """Return the fraction of weights that are exactly 0.
 
     >>> float(zero_fraction(jnp.array([0.0, 2.0])))
     0.5
@@ -47,7 +47,9 @@ def zero_fraction(coef: Array) -> Scalar:
 
 
 def shrinkage(coef: Array, reference: Array) -> Scalar:
-    """1 − ‖coef‖₂/‖reference‖₂: 0 is as large as the reference, 1 is all zeros; NaN where the reference is 0.
+    """Return 1 − ‖coef‖₂/‖reference‖₂.
+
+    0 is a norm as large as that of the reference, 1 all zeros, NaN a reference of 0.
 
     >>> float(shrinkage(jnp.array([0.0, 1.0]), jnp.array([0.0, 4.0])))
     0.75
@@ -56,7 +58,7 @@ def shrinkage(coef: Array, reference: Array) -> Scalar:
 
 
 def shrinkage_per_coefficient(coef: Array, reference: Array) -> Array:
-    """1 − coef/reference, shaped like them; NaN where the reference is 0.
+    """Return 1 − coef/reference, entry by entry; NaN where the reference is 0.
 
     >>> shrinkage_per_coefficient(jnp.array([1.0]), jnp.array([4.0])).tolist()
     [0.75]
@@ -68,10 +70,17 @@ def shrinkage_per_coefficient(coef: Array, reference: Array) -> Array:
 def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scalar) -> Scalar:
     r"""Effective degrees of freedom $\operatorname{tr}[H_{AA}(H_{AA} + \operatorname{diag}((1-d)/(dt)))^+]$.
 
-    X (n, p) as the penalty sees it; `curvature` (n,) or (n, K, K), the loss's second derivative with sample
-    weights, so that H = XᵀWX; `derivative` d (p,) or (p, K), the prox's derivative there; `step` t.
-    A is where d > 0. It is rank(X_A) for the lasso (Tibshirani and Taylor 2012) and Σ σ²/(σ² + λ) for ridge.
-    Penalised directions lighter than √eps of the heaviest count as part of the null space.
+    H = XᵀWX is the Hessian of the loss and A the set of coefficients with d > 0. The result is rank(X_A) for
+    the lasso and Σ σ²/(σ² + λ) for ridge.
+
+    Args:
+        X: Features (n, p) as the penalty sees them.
+        curvature: Second derivative of the loss, times the sample weights: (n,) or (n, K, K).
+        derivative: Derivative d of the prox at the solution: (p,) or (p, K).
+        step: Step t of the prox.
+
+    References:
+        Tibshirani and Taylor (2012), Degrees of freedom in lasso problems.
 
     >>> X = jnp.eye(3)
     >>> float(degrees_of_freedom(X, jnp.ones(3), jnp.array([1.0, 1.0, 0.0]), jnp.array(1.0)).round(4))
@@ -79,29 +88,36 @@ def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scal
     """
     n, p = X.shape
     d = derivative if derivative.ndim == 2 else derivative[:, None]
-    bend = curvature if curvature.ndim == 3 else curvature[:, None, None]
+    hessian = curvature if curvature.ndim == 3 else curvature[:, None, None]
     outputs = d.shape[1]
-    top = jnp.max(jnp.einsum("ip,ikk->pk", X**2, bend))
-    floor = jnp.finfo(X.dtype).eps ** 0.7 * jnp.where(top > 0, top, 1.0)
+    # A direction without shrinkage counts only if its curvature exceeds eps^0.7 of the largest: less is a
+    # rounding error of the null space.
+    largest = jnp.max(jnp.einsum("ip,ikk->pk", X**2, hessian))
+    floor = jnp.finfo(X.dtype).eps ** 0.7 * jnp.where(largest > 0, largest, 1.0)
     weight = d / jnp.maximum((1 - d) / step, floor * jnp.where(d > 0, d, 1.0))
     with jax.default_matmul_precision("highest"):
         if p <= n:
             root = jnp.sqrt(weight)
-            gram = jnp.einsum("ia,ib,ikl->akbl", X, X, bend, optimize="optimal")
+            gram = jnp.einsum("ia,ib,ikl->akbl", X, X, hessian, optimize="optimal")
             inner = root[:, :, None, None] * gram * root[None, None]
             size = p * outputs
         else:
             gram = jnp.einsum("ia,ja,ak->ijk", X, X, weight, optimize="optimal")
-            inner = jnp.einsum("ikl,ijl->ikjl", bend, gram)
+            inner = jnp.einsum("ikl,ijl->ikjl", hessian, gram)
             size = n * outputs
         inverse = jnp.linalg.inv(jnp.eye(size, dtype=X.dtype) + inner.reshape(size, size))
     return size - jnp.trace(inverse)
 
 
 def explained_deviance(loss: Loss, z: Array, y: Array) -> Scalar:
-    """1 − (loss − saturated)/(null − saturated), the null model being the best constant predictor of y.
+    """Return 1 − (loss − saturated)/(null − saturated), where the null model is the best constant predictor.
 
-    z (n,) or (n, K), y (n,) or (n, K). 1 is perfect, 0 no better than the constant, negative worse.
+    1 is a perfect fit, 0 as good as the constant, negative worse.
+
+    Args:
+        loss: The loss.
+        z: Linear predictor, (n,) or (n, K).
+        y: Encoded target, (n,) or (n, K).
 
     >>> from jaxreg.losses import SquaredError
     >>> y = jnp.array([0.0, 2.0])
@@ -119,7 +135,12 @@ def explained_deviance(loss: Loss, z: Array, y: Array) -> Scalar:
 
 
 def prediction_error(loss: Loss, z: Array, y: Array) -> Scalar:
-    """Error of the predictor z: misclassified fraction, mean Poisson deviance, or mean squared error.
+    """Return the misclassified fraction, the mean Poisson deviance or the mean squared error, by the loss.
+
+    Args:
+        loss: The loss.
+        z: Linear predictor, (n,) or (n, K).
+        y: Encoded target.
 
     >>> from jaxreg.losses import SquaredError
     >>> float(prediction_error(SquaredError(), jnp.array([1.0]), jnp.array([3.0])))

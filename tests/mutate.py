@@ -1,11 +1,11 @@
-"""Mutation check of the test suite: plant one-line faults in the package and count those that tests notice.
+"""Mutation testing: plant one-line faults in the package and count those that the tests detect.
 
-    python -m tests.mutate list             print the mutations that a seed draws
-    python -m tests.mutate run --jobs 2     plant each one in a copy of the tree, run the tests of its subject
+    python -m tests.mutate list             print the mutations of a seed
+    python -m tests.mutate run --jobs 2     plant each in a copy of the tree and run the tests of its subject
 
-A mutation changes one operator, number or function name on one line. It is *killed* when a test fails or
-hangs, *survives* when all tests pass, and is *undecided* when they run into the time limit. Compare two
-versions of the suite by running both with one seed; ``--tree`` names the checkout whose tests are run.
+A mutation changes one operator, number or function name on one line. A mutation is *killed* if a test fails
+or hangs, *survives* if all tests pass, and is *undecided* if the tests exceed the time limit. To compare two
+versions of the suite, run both with one seed; ``--tree`` names the checkout whose tests are run.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-#: Seconds after which a single test counts as hanging.
+# Seconds after which a single test counts as hanging.
 HANG = 200
 
 
 class Subject(NamedTuple):
-    """Part of the package: how many mutations it gets, its sources, and its tests, the nearest first."""
+    """Part of the package: number of mutations, source files, and tests with the most specific first."""
 
     count: int
     sources: tuple[str, ...]
@@ -41,16 +41,15 @@ class Subject(NamedTuple):
 SUBJECTS = {
     "penalties": Subject(
         13,
-        ("penalties/*.py", "thresholds.py", "projections.py"),
+        ("penalties/*.py", "prox/*.py", "_numerics.py"),
         (
-            "tests/test_thresholds.py",
-            "tests/test_thresholds_groups.py",
-            "tests/test_projections.py",
+            "tests/prox",
+            "tests/test_numerics.py",
             "tests/penalties",
             "jaxreg/penalties",
         ),
     ),
-    "losses": Subject(6, ("losses.py",), ("tests/test_losses.py", "jaxreg/losses.py", "tests/linear")),
+    "losses": Subject(6, ("losses/*.py",), ("tests/test_losses.py", "jaxreg/losses", "tests/linear")),
     "certificate": Subject(
         7,
         ("linear/certificate.py", "linear/null_fit.py"),
@@ -118,73 +117,85 @@ NAMES = {
 }
 
 
-def candidates(subject: str, path: str, text: str) -> Iterator[Mutation]:
-    """Yield the mutations of one module, in the order of its lines.
+class Source:
+    """Text of one module, and the mutations of its syntax tree."""
 
-    Docstrings, annotations, messages and module-level constants, which tune speed rather than results, stay.
-    """
-    lines = [line.encode() for line in text.splitlines()]
+    def __init__(self, subject: str, path: str, text: str) -> None:
+        self.subject, self.path, self.text = subject, path, text
+        self.lines = [line.encode() for line in text.splitlines()]
 
-    def between(left: ast.expr, right: ast.expr, operator: ast.AST) -> Iterator[Mutation]:
-        if type(operator) not in OPERATORS or left.end_lineno != right.lineno:
-            return
-        old, new = OPERATORS[type(operator)]
-        column = lines[right.lineno - 1].find(old.encode(), left.end_col_offset, right.col_offset)
-        if column >= 0:
-            yield Mutation(subject, path, right.lineno, column, old, new)
+    def mutations(self) -> list[Mutation]:
+        """Return all mutations in the order of the lines.
 
-    def own(node: ast.AST) -> Iterator[Mutation]:
-        if isinstance(node, ast.BinOp):
-            yield from between(node.left, node.right, node.op)
-        elif isinstance(node, ast.Compare):
-            terms = [node.left, *node.comparators]
-            for left, right, operator in zip(terms[:-1], terms[1:], node.ops, strict=True):
-                yield from between(left, right, operator)
-        elif isinstance(node, ast.BoolOp):
-            for left, right in itertools.pairwise(node.values):
-                yield from between(left, right, node.op)
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
-            old = {ast.Not: "not ", ast.USub: "-", ast.Invert: "~"}[type(node.op)]
-            yield Mutation(subject, path, node.lineno, node.col_offset, old, "")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
-            value = node.value
-            new = not value if isinstance(value, bool) else 2 * value if value else 1
-            written = lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
-            yield Mutation(subject, path, node.lineno, node.col_offset, written, repr(new))
-        elif isinstance(node, ast.Attribute) and node.attr in NAMES and node.end_lineno == node.lineno:
-            column = node.end_col_offset - len(node.attr)
-            yield Mutation(subject, path, node.lineno, column, node.attr, NAMES[node.attr])
+        Docstrings, annotations, messages and module-level constants (they tune speed only) are left out.
+        """
+        return sorted(self._visit(ast.parse(self.text), inside=False), key=lambda m: (m.line, m.column))
 
-    def visit(node: ast.AST, inside: bool) -> Iterator[Mutation]:
+    def _visit(self, node: ast.AST, inside: bool) -> Iterator[Mutation]:
+        """Yield the mutations below a node; `inside` is true inside a function."""
         if isinstance(node, ast.JoinedStr | ast.arg | ast.Raise):
             return
         if inside:
-            yield from own(node)
+            yield from self._at(node)
         for name, field in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list"):
                 continue
             inner = inside or isinstance(node, ast.FunctionDef)
             for child in field if isinstance(field, list) else [field]:
                 if isinstance(child, ast.AST):
-                    yield from visit(child, inner)
+                    yield from self._visit(child, inner)
 
-    yield from sorted(visit(ast.parse(text), False), key=lambda m: (m.line, m.column))
+    def _at(self, node: ast.AST) -> Iterator[Mutation]:
+        """Yield the mutations of one node."""
+        if isinstance(node, ast.BinOp):
+            yield from self._between(node.left, node.right, node.op)
+        elif isinstance(node, ast.Compare):
+            terms = [node.left, *node.comparators]
+            for left, right, operator in zip(terms[:-1], terms[1:], node.ops, strict=True):
+                yield from self._between(left, right, operator)
+        elif isinstance(node, ast.BoolOp):
+            for left, right in itertools.pairwise(node.values):
+                yield from self._between(left, right, node.op)
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
+            old = {ast.Not: "not ", ast.USub: "-", ast.Invert: "~"}[type(node.op)]
+            yield self._mutation(node.lineno, node.col_offset, old, "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+            value = node.value
+            new = not value if isinstance(value, bool) else 2 * value if value else 1
+            old = self.lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
+            yield self._mutation(node.lineno, node.col_offset, old, repr(new))
+        elif isinstance(node, ast.Attribute) and node.attr in NAMES and node.end_lineno == node.lineno:
+            yield self._mutation(
+                node.lineno, node.end_col_offset - len(node.attr), node.attr, NAMES[node.attr]
+            )
+
+    def _between(self, left: ast.expr, right: ast.expr, operator: ast.AST) -> Iterator[Mutation]:
+        """Yield the mutation of an operator between two expressions on one line."""
+        if type(operator) not in OPERATORS or left.end_lineno != right.lineno:
+            return
+        old, new = OPERATORS[type(operator)]
+        column = self.lines[right.lineno - 1].find(old.encode(), left.end_col_offset, right.col_offset)
+        if column >= 0:
+            yield self._mutation(right.lineno, column, old, new)
+
+    def _mutation(self, line: int, column: int, old: str, new: str) -> Mutation:
+        return Mutation(self.subject, self.path, line, column, old, new)
 
 
 def draw(seed: int, tree: pathlib.Path) -> list[Mutation]:
-    """Draw the mutations of a seed: for each subject its number of them, on lines that differ."""
-    found = []
+    """Draw the mutations of a seed: for each subject its `count`, on distinct lines."""
+    drawn = []
     for name, subject in SUBJECTS.items():
         rng = random.Random(f"{seed} {name}")
         files = sorted({file for pattern in subject.sources for file in (tree / "jaxreg").glob(pattern)})
         lines: dict[tuple[str, int], list[Mutation]] = {}
         for file in files:
             path = file.relative_to(tree).as_posix()
-            for mutation in candidates(name, path, file.read_text(encoding="utf-8")):
+            for mutation in Source(name, path, file.read_text(encoding="utf-8")).mutations():
                 lines.setdefault((path, mutation.line), []).append(mutation)
         for key in rng.sample(sorted(lines), subject.count):
-            found.append(rng.choice(lines[key]))
-    return found
+            drawn.append(rng.choice(lines[key]))
+    return drawn
 
 
 def mutated(text: str, mutation: Mutation) -> str:
@@ -198,7 +209,7 @@ def mutated(text: str, mutation: Mutation) -> str:
 
 
 def copy_of(tree: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Copy the files of a checkout that git tracks or would track."""
+    """Copy the files of a checkout that git does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in names:
@@ -208,7 +219,7 @@ def copy_of(tree: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def verdict(folder: pathlib.Path, mutation: Mutation, limit: float, cache: pathlib.Path) -> dict[str, object]:
-    """Plant a mutation in a copy of the tree, run its subject's tests up to the first failure, undo it."""
+    """Plant a mutation, run the tests of its subject to the first failure, and undo the mutation."""
     file = folder / mutation.path
     text = file.read_text(encoding="utf-8")
     tests = [path for path in SUBJECTS[mutation.subject].tests if (folder / path).exists()]
@@ -234,24 +245,24 @@ def verdict(folder: pathlib.Path, mutation: Mutation, limit: float, cache: pathl
 
 
 def run(mutations: list[Mutation], tree: pathlib.Path, jobs: int, limit: float, out: pathlib.Path) -> int:
-    """Judge every mutation, append one JSON line for each to a file, and return how many were killed."""
+    """Test every mutation, append one JSON line for each to a file, and return the number killed."""
     killed = 0
     with tempfile.TemporaryDirectory() as temporary:
-        free: queue.Queue[pathlib.Path] = queue.Queue()
+        folders: queue.Queue[pathlib.Path] = queue.Queue()
         for k in range(jobs):
-            free.put(copy_of(tree, pathlib.Path(temporary) / str(k)))
+            folders.put(copy_of(tree, pathlib.Path(temporary) / str(k)))
 
-        def one(mutation: Mutation) -> dict[str, object]:
-            folder = free.get()
+        def test(mutation: Mutation) -> dict[str, object]:
+            folder = folders.get()
             try:
                 return verdict(folder, mutation, limit, tree / ".jax_cache")
             finally:
-                free.put(folder)
+                folders.put(folder)
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool, out.open("a", encoding="utf-8") as log:
-            for found in pool.map(one, mutations):
-                killed += found["status"] == "killed"
-                log.write(json.dumps(found) + "\n")
+            for result in pool.map(test, mutations):
+                killed += result["status"] == "killed"
+                log.write(json.dumps(result) + "\n")
                 log.flush()
     return killed
 
@@ -262,7 +273,7 @@ def main() -> None:
     parser.add_argument("action", choices=["list", "run"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="checkout whose tests are run")
-    parser.add_argument("--jobs", type=int, default=1, help="mutations judged at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="mutations tested at a time")
     parser.add_argument("--limit", type=float, default=1200.0, help="seconds for the tests of one mutation")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the mutations, as listed")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("mutations.jsonl"))

@@ -1,4 +1,4 @@
-"""Pairwise coverage of a product of parameters; the rest of the product is marked ``slow``."""
+"""Pairwise coverage of a product of test parameters; the other rows are marked ``slow``."""
 
 import itertools
 from collections.abc import Collection, Hashable, Sequence
@@ -8,20 +8,20 @@ import pytest
 
 
 def pairwise(*factors: Sequence[Hashable], apart: Collection[tuple[int, int]] = ()) -> list[tuple[Any, ...]]:
-    """Return few rows of the product in which every two values of different factors meet.
+    """Return few rows of a product that contain every pair of values of two factors.
 
-    Greedy: the next row is the one that covers the most pairs not yet covered, the earliest among equals.
-    Factors whose positions are a pair in ``apart`` need not meet.
+    Greedy: each next row covers the most pairs not yet covered; ties go to the earliest row. Pairs of factor
+    positions in ``apart`` need not be covered.
 
     >>> len(pairwise("ab", "cd", "ef")), len(pairwise(range(8), range(5), range(2), range(2)))
     (4, 40)
     >>> len(pairwise(range(8), range(5), range(2), range(2), apart=[(0, 1)]))
     16
     """
-    meet = [pair for pair in itertools.combinations(range(len(factors)), 2) if pair not in apart]
+    covered = [pair for pair in itertools.combinations(range(len(factors)), 2) if pair not in apart]
 
     def pairs(row: tuple[Any, ...]) -> set[tuple[int, Hashable, int, Hashable]]:
-        return {(i, row[i], j, row[j]) for i, j in meet}
+        return {(i, row[i], j, row[j]) for i, j in covered}
 
     rows = list(itertools.product(*factors))
     missing = set().union(*map(pairs, rows))
@@ -34,7 +34,7 @@ def pairwise(*factors: Sequence[Hashable], apart: Collection[tuple[int, int]] = 
 
 
 def product_params(*factors: Sequence[Hashable], apart: Collection[tuple[int, int]] = ()) -> list[Any]:
-    """Return the whole product as pytest parameters; rows outside of `pairwise` carry the mark ``slow``."""
+    """Return the whole product as pytest parameters; rows not in `pairwise` are marked ``slow``."""
     fast = set(pairwise(*factors, apart=apart))
     return [
         pytest.param(*row, marks=() if row in fast else pytest.mark.slow, id="-".join(map(str, row)))

@@ -1,4 +1,4 @@
-"""Laws of the loop whose finished lanes leave: it is `jax.lax.while_loop`, with less work."""
+"""Laws of the compacting loop: it gives the results of `jax.lax.while_loop` with less work."""
 
 import jax
 import jax.numpy as jnp
@@ -7,27 +7,32 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxreg as jr
+from jaxreg import _compacting_loop
 from jaxreg._batching import lanes
-from jaxreg._compacting_loop import compacting_loop, widths
+from jaxreg._compacting_loop import batch_sizes, compacting_loop
 from tests.members import problem
 
 SIZES = (1, 2, 7, 40, 64, 97, 300, 600)
 
 
 def parts(limit, matrix):
-    """A walk with a carry of many kinds; it ends after `limit` steps, and looks when `every` are taken."""
+    """A walk with a carry of many kinds: it ends after `limit` steps, evaluated every 1 + limit % 5 steps."""
 
     def step(x):
         moved = jnp.tanh(x["shared"] @ x["w"] + x["kept"].sum()) + 0.1 * jax.random.normal(x["key"], (3,))
         key = jax.random.fold_in(x["key"], x["k"])
         return x | {"w": matrix @ moved, "k": x["k"] + 1, "since": x["since"] + 1, "key": key}
 
-    def look(x):
-        return x | {"since": jnp.zeros_like(x["since"]), "even": x["k"] % 2 == 0, "looks": x["looks"] + 1}
+    def evaluate(x):
+        return x | {
+            "since": jnp.zeros_like(x["since"]),
+            "even": x["k"] % 2 == 0,
+            "evaluations": x["evaluations"] + 1,
+        }
 
-    more = lambda x: x["k"] < limit  # noqa: E731
-    stepping = lambda x: (x["since"] < 1 + limit % 5) & (x["k"] < limit)  # noqa: E731
-    return more, stepping, step, look
+    not_done = lambda x: x["k"] < limit  # noqa: E731
+    keep_stepping = lambda x: (x["since"] < 1 + limit % 5) & (x["k"] < limit)  # noqa: E731
+    return not_done, keep_stepping, step, evaluate
 
 
 def begin(seed, shared):
@@ -35,18 +40,19 @@ def begin(seed, shared):
     w = jnp.arange(3.0)
     key = jax.random.key(seed)
     kept = jnp.ones((2, 2))
-    return {"w": w, "k": zero, "since": zero, "looks": zero, "even": jnp.array(False), "key": key,
+    return {"w": w, "k": zero, "since": zero, "evaluations": zero, "even": jnp.array(False), "key": key,
             "shared": shared, "kept": kept}  # fmt: skip
 
 
-def plain(more, stepping, step, look, start):
-    """The same by the loops of JAX."""
-    return jax.lax.while_loop(more, lambda x: look(jax.lax.while_loop(stepping, step, x)), start), 0
+def plain(not_done, keep_stepping, step, evaluate, init):
+    """`compacting_loop` by the loops of JAX, without the number of steps."""
+    body = lambda x: evaluate(jax.lax.while_loop(keep_stepping, step, x))  # noqa: E731
+    return jax.lax.while_loop(not_done, body, init), 0
 
 
 def walk(loop, matrix, limit, seed, shared):
-    out, rounds = loop(*parts(limit, matrix), begin(seed, shared))
-    return out | {"key": jax.random.key_data(out["key"])}, rounds
+    out, steps = loop(*parts(limit, matrix), begin(seed, shared))
+    return out | {"key": jax.random.key_data(out["key"])}, steps
 
 
 SHARED = jnp.array([[0.3, -0.2, 0.5], [0.1, 0.4, -0.6], [0.2, 0.2, 0.1]])
@@ -76,31 +82,47 @@ def test_a_batch_is_the_loop_of_jax(size, own):
     def run(loop):
         return jax.jit(jax.vmap(lambda *a: walk(loop, *a), in_axes=axes))(*args)
 
-    (found, rounds), (wanted, _) = run(compacting_loop), run(plain)
+    (found, steps), (wanted, _) = run(compacting_loop), run(plain)
     compare(found, wanted)
     np.testing.assert_array_equal(found["k"], limits)
-    assert np.all(rounds >= limits)
+    assert np.all(steps >= limits)
 
 
-def test_alone_rounds_are_steps():
-    found, rounds = walk(compacting_loop, MATRIX, 13, 0, SHARED)
+def test_steps_of_a_single_lane():
+    found, steps = walk(compacting_loop, MATRIX, 13, 0, SHARED)
     compare(found, walk(plain, MATRIX, 13, 0, SHARED)[0])
-    assert rounds == 13
+    assert steps == 13
 
 
 def halving(loop, limit, scale):
     """A number halved `limit` times."""
     step = lambda x: (x[0] / 2 * scale / scale, x[1] + 1)  # noqa: E731
-    more = lambda x: x[1] < limit  # noqa: E731
-    (x, k), rounds = loop(more, more, step, lambda x: x, (scale, jnp.array(0)))
-    return x, k, rounds
+    not_done = lambda x: x[1] < limit  # noqa: E731
+    (x, k), steps = loop(not_done, not_done, step, lambda x: x, (scale, jnp.array(0)))
+    return x, k, steps
 
 
 @pytest.mark.parametrize("limit", [0, 9])
 def test_all_lanes_done_at_once(limit):
-    x, k, rounds = jax.vmap(lambda s: halving(compacting_loop, limit, s))(jnp.arange(1.0, 101.0))
+    x, k, steps = jax.vmap(lambda s: halving(compacting_loop, limit, s))(jnp.arange(1.0, 101.0))
     np.testing.assert_allclose(x, jnp.arange(1.0, 101.0) / 2**limit)
-    assert set(np.asarray(k)) == set(np.asarray(rounds)) == {limit}
+    assert set(np.asarray(k)) == set(np.asarray(steps)) == {limit}
+
+
+def test_the_worked_example(monkeypatch):
+    """Eight lanes in batches of 8 and 2, evaluated after every step, as the module's docstring says."""
+    monkeypatch.setattr(_compacting_loop, "_DIVISORS", {8: (4,), 0: ()})
+    limits = jnp.array([1, 1, 2, 2, 3, 3, 5, 9])
+
+    def one(limit):
+        not_done, keep_stepping = (lambda x: x[0] < limit), (lambda x: x[1])
+        step, evaluate = (lambda x: (x[0] + 1, jnp.array(False))), (lambda x: (x[0], jnp.array(True)))
+        init = jnp.array(0), jnp.array(True)
+        return compacting_loop(not_done, keep_stepping, step, evaluate, init)
+
+    (taken, _), steps = jax.vmap(one)(limits)
+    np.testing.assert_array_equal(taken, limits)
+    assert steps.sum() == 3 * 8 + 6 * 2
 
 
 def test_a_lane_that_is_not_a_number_leaves_the_others_alone():
@@ -113,25 +135,25 @@ def test_a_lane_that_is_not_a_number_leaves_the_others_alone():
 def test_work_falls():
     """One lane of a thousand takes 1000 steps, the others ten."""
     limits = jnp.full(1000, 10).at[333].set(1000)
-    _, k, rounds = jax.vmap(lambda n: halving(compacting_loop, n, 1.0))(limits)
+    _, k, steps = jax.vmap(lambda n: halving(compacting_loop, n, 1.0))(limits)
     np.testing.assert_array_equal(k, limits)
-    # Those that were ready for their look waited for the one no longer than three steps.
-    assert rounds.sum() == 1000 * 13 + widths(1000)[-1] * 987
+    # Ready lanes waited for the slow one no longer than three steps.
+    assert steps.sum() == 1000 * 13 + batch_sizes(1000)[-1] * 987
 
 
-def test_who_is_ready_to_look_waits_for_some():
-    """Half of the lanes look after each step, half once in a hundred steps: neither waits for the other."""
+def test_ready_lanes_wait_for_some():
+    """Half of the lanes are evaluated after each step, half after a hundred: neither waits for the other."""
     every = jnp.where(jnp.arange(1000) % 2 == 0, 1, 100)
 
     def one(every):
-        more = lambda x: x[0] < 200  # noqa: E731
-        stepping = lambda x: x[1] < every  # noqa: E731
-        step, look = (lambda x: (x[0] + 1, x[1] + 1)), (lambda x: (x[0], jnp.array(0)))
-        return compacting_loop(more, stepping, step, look, (jnp.array(0), jnp.array(0)))
+        not_done = lambda x: x[0] < 200  # noqa: E731
+        keep_stepping = lambda x: x[1] < every  # noqa: E731
+        step, evaluate = (lambda x: (x[0] + 1, x[1] + 1)), (lambda x: (x[0], jnp.array(0)))
+        return compacting_loop(not_done, keep_stepping, step, evaluate, (jnp.array(0), jnp.array(0)))
 
-    (taken, _), rounds = jax.vmap(one)(every)
+    (taken, _), steps = jax.vmap(one)(every)
     assert set(np.asarray(taken)) == {200}
-    assert rounds.max() < 1000  # 200 · 100 if all waited for all
+    assert steps.max() < 1000  # 200 · 100 if all waited for all
 
 
 def nested(loop):
@@ -171,9 +193,9 @@ def test_forward_mode():
 
 
 def test_a_step_that_changes_a_dtype_is_refused():
-    yes = lambda x: x < 3  # noqa: E731
+    below = lambda x: x < 3  # noqa: E731
     with pytest.raises(TypeError, match=r"\['int64\(\)'\] into \['float64\(\)'\]"):
-        compacting_loop(yes, yes, lambda x: x + 0.5, lambda x: x, jnp.array(0))
+        compacting_loop(below, below, lambda x: x + 0.5, lambda x: x, jnp.array(0))
 
 
 # ---------------------------------------------------------------- in the solvers
@@ -185,7 +207,7 @@ def test_what_all_share_is_never_copied():
     fit = lambda lam: jr.solve(here, jr.L1(lam), solver=jr.ProximalGradient(gram=True), throw=False).coef  # noqa: E731
     text = jax.jit(jax.vmap(fit)).lower(jnp.linspace(0.01, 0.1, 100)).as_text()
     n, p = here.shape
-    for size in widths(100):
+    for size in batch_sizes(100):
         assert f"tensor<{size}x{n}x{p}x" not in text and f"tensor<{size}x{p}x{p}x" not in text
     assert "custom_call @xla_python" not in text
 

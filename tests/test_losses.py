@@ -42,12 +42,12 @@ def test_gradient_is_the_difference_quotient(name):
 def test_smoothness_bounds_the_curvature(name):
     loss, z, y = make(name, jnp.float64)
 
-    def one(z, y):
+    def gradient(z, y):
         return loss.gradient(z[None], y[None])[0]
 
-    bend = jax.vmap(jax.jacfwd(one))(z, y)
-    top = jnp.max(jnp.abs(bend)) if bend.ndim == 1 else jnp.max(jnp.linalg.eigvalsh(bend))
-    assert top <= loss.smoothness() * (1 + 1e-12)
+    hessian = jax.vmap(jax.jacfwd(gradient))(z, y)
+    largest = jnp.max(jnp.abs(hessian)) if hessian.ndim == 1 else jnp.max(jnp.linalg.eigvalsh(hessian))
+    assert largest <= loss.smoothness() * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,7 +112,7 @@ def test_saturated_is_the_infimum(name):
 
 
 def test_optimal_shift_is_where_the_gradient_is_0(dtype):
-    """Of the losses that have a closed form, also for predictors that are far from the targets."""
+    """Closed forms, also for predictors that are far from the targets."""
     exact = []
     for name in NAMES:
         loss, z, y = make(name, dtype)
@@ -140,6 +140,43 @@ def test_target_scale_is_the_deviation_of_targets_with_a_unit(dtype):
             np.testing.assert_allclose(found, c * y.std(), rtol=1e-5)
     for loss in (losses.Logistic(), losses.Poisson()):
         assert loss.target_scale(jnp.ones(50, dtype), jnp.asarray(weight, dtype)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closed_form_gradient_is_that_of_the_value(name, dtype):
+    loss, z, y = make(name, dtype)
+    wanted = jax.grad(lambda z: jnp.sum(loss.value(z, y)))(z)
+    np.testing.assert_array_equal(loss.gradient(z, y), wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quadratic_loss_has_the_same_hessian_everywhere(name):
+    loss, z, y = make(name, jnp.float64)
+    curvature = jax.jvp(lambda z: loss.gradient(z, y), (z,), (jnp.ones_like(z),))[1]
+    assert not loss.is_quadratic or jnp.all(curvature == curvature[0])
+
+
+def test_null_predictor_and_prediction_error():
+    """The mean at the null predictor is the weighted mean of the targets, finite where that is 0."""
+    weight = jnp.array([0.5, 0.25, 0.25])
+    for loss, y in (
+        (losses.SquaredError(), [1.0, 2.0, 4.0]),
+        (losses.Huber(), [1.0, 2.0, 4.0]),
+        (losses.Logistic(), [0.0, 1.0, 0.5]),
+        (losses.Poisson(), [0.0, 3.0, 1.0]),
+    ):
+        y = jnp.array(y)
+        np.testing.assert_allclose(loss.mean(loss.null_predictor(y, weight)), weight @ y)
+    null = losses.Multinomial(3).null_predictor(jnp.array([0, 1, 1]), weight, (3,))
+    np.testing.assert_allclose(jax.nn.softmax(null), [0.5, 0.5, 0.0], atol=1e-12)
+    assert jnp.all(jnp.isfinite(null)) and jnp.isfinite(losses.Poisson().link(jnp.zeros(())))
+    z, y = jnp.array([0.0, 1.0, -2.0]), jnp.array([1.0, 0.0, 3.0])
+    np.testing.assert_allclose(losses.SquaredError().prediction_error(z, y), [1.0, 1.0, 25.0])
+    np.testing.assert_array_equal(losses.Logistic().prediction_error(z, y > 0), [True, True, True])
+    deviance = 2 * (np.exp(z) - y + np.where(y > 0, y * np.log(np.maximum(y, 1e-9) / np.exp(z)), 0.0))
+    np.testing.assert_allclose(losses.Poisson().prediction_error(z, y), deviance, rtol=1e-12)
+    classes = losses.Multinomial(3).prediction_error(jnp.eye(3), jnp.array([0, 2, 2]))
+    np.testing.assert_array_equal(classes, [False, True, False])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.linear.path.path import Path
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
 from tests.members import LOSSES, MEMBERS, PENALTIES, problem

@@ -1,4 +1,4 @@
-"""Pictures: what is in them, by asking matplotlib; how they look was seen by eye."""
+"""Pictures: their contents as matplotlib reports them; how they look was checked by eye."""
 
 import matplotlib.colors
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import jaxreg as jr
-from jaxreg.plots import map, paths, prepare, save
+from jaxreg.plots import best_step, map, paths, prepare, save
+from tests.made_sweep import made_sweep
 
 
 def texts(ax):
@@ -14,8 +15,17 @@ def texts(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_map(swept):
-    ax = map(swept())
+def test_best_is_the_smallest_held_out_error():
+    part = made_sweep().isel(penalty=0)
+    assert best_step(part) == 20
+    part["error"][{"step": [3, 20]}] = 0.5
+    assert best_step(part) == 3, "the largest λ among equals"
+    part["error"][{"step": 7}] = np.nan
+    assert best_step(part) == 3
+
+
+def test_map():
+    ax = map(made_sweep())
     assert texts(ax) == ["L1", "L2", "Smallest error"]
     assert ax.get_title() == "Sparsity versus shrinkage: made.csv"
     assert ax.get_xlabel() == "Shrinkage: norm of the weights below that of the unpenalised fit [%]"
@@ -24,31 +34,31 @@ def test_map(swept):
     assert bar.get_ylabel() == "Mean squared error, held-out rows [(price)²]"
 
 
-def test_map_without_held_out_rows_marks_nothing(swept):
-    ax = map(swept(held=0))
+def test_map_without_held_out_rows_marks_nothing():
+    ax = map(made_sweep(held=0))
     assert texts(ax) == ["L1", "L2"]
     assert len(ax.collections) == 2
     assert "training rows" in ax.figure.axes[1].get_ylabel()
 
 
-def test_map_tells_penalties_apart_without_colour(swept):
-    lines = [line for line in map(swept()).get_lines() if line.get_label() in ("L1", "L2")]
+def test_map_tells_penalties_apart_without_colour():
+    lines = [line for line in map(made_sweep()).get_lines() if line.get_label() in ("L1", "L2")]
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 2
 
 
-def test_map_keeps_its_markers_apart(swept):
-    points = map(swept(steps=2000)).collections[0].get_offsets()
+def test_map_keeps_its_markers_apart():
+    points = map(made_sweep(steps=2000)).collections[0].get_offsets()
     gaps = np.hypot(*np.diff(np.asarray(points), axis=0).T)
     assert 10 < len(points) < 200 and np.sum(gaps < 1.5) <= 3, "but for the best and the last"
 
 
-def test_map_shows_misclassified_rows_in_percent(swept):
-    label = map(swept(loss="logistic")).figure.axes[1].get_ylabel()
+def test_map_shows_misclassified_rows_in_percent():
+    label = map(made_sweep(loss="logistic")).figure.axes[1].get_ylabel()
     assert label == "Misclassified, held-out rows [%]"
 
 
-def test_paths(swept):
-    axes = paths(swept(features=[f"x{i}" for i in range(9)]))
+def test_paths():
+    axes = paths(made_sweep(features=[f"x{i}" for i in range(9)]))
     assert [ax.get_title() for ax in axes] == ["L1", "L2"]
     assert texts(axes[-1]) == ["Smallest error", "x0", "x1", "x2", "x3", "x4", "4 others"]
     assert axes[0].get_ylabel() == "Coefficient\n[price per s.d. of the feature]"
@@ -60,38 +70,38 @@ def test_paths(swept):
     assert len({matplotlib.colors.to_hex(line.get_color()) for line in styles}) == 5
 
 
-def test_paths_of_several_classes_are_one_curve_a_feature(swept):
-    data = swept(classes=("u", "v", "w"), loss="multinomial")
+def test_paths_of_several_classes_are_one_curve_a_feature():
+    data = made_sweep(classes=("u", "v", "w"), loss="multinomial")
     axes = paths(data)
     assert axes[0].get_ylabel().startswith("Norm over the 3 classes")
     curve = next(line for line in axes[1].get_lines() if line.get_label() == "a")
     assert np.allclose(curve.get_ydata(), np.linalg.norm(data["coef"][1, :, 0], axis=-1))
 
 
-def test_paths_without_held_out_rows_mark_nothing(swept):
-    assert "Smallest error" not in texts(paths(swept(held=0))[-1])
+def test_paths_without_held_out_rows_mark_nothing():
+    assert "Smallest error" not in texts(paths(made_sweep(held=0))[-1])
 
 
-def test_strange_names_do_not_break_a_picture(swept, tmp_path):
+def test_strange_names_do_not_break_a_picture(tmp_path):
     names = ["_hidden", "$x$ and $\\bad", "two\nlines", "long " * 30]
-    save(swept(features=names), tmp_path)
-    words = texts(paths(swept(features=names))[-1])[1:]
+    save(made_sweep(features=names), tmp_path)
+    words = texts(paths(made_sweep(features=names))[-1])[1:]
     assert words[0] == " _hidden" and words[2] == "two lines" and all(len(word) <= 30 for word in words)
 
 
-def test_given_axes_are_used(swept):
+def test_given_axes_are_used():
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
-    assert map(swept(), ax) is ax
-    one = swept().isel(penalty=[0])
+    assert map(made_sweep(), ax) is ax
+    one = made_sweep().isel(penalty=[0])
     assert paths(one, ax)[0] is ax
 
 
 @pytest.mark.parametrize("count", [4, 300])
-def test_save(swept, tmp_path, count):
+def test_save(tmp_path, count):
     prepare()
-    save(swept(features=[f"x{i}" for i in range(count)]), tmp_path)
+    save(made_sweep(features=[f"x{i}" for i in range(count)]), tmp_path)
     for name, least in (("map.png", 1000), ("paths.png", 1200)):
         grey = np.asarray(Image.open(tmp_path / name).convert("L"))
         assert grey.shape[1] >= least and grey.std() > 5

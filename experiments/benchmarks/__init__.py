@@ -1,1 +1,1 @@
-"""Measurements of speed and memory: each file is one command that prints a table; ratios, not seconds."""
+"""Benchmarks of speed, memory and correctness: each is one command that prints a table of ratios."""

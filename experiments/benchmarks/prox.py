@@ -1,13 +1,13 @@
-"""How fast the proximal maps are, beside the copy of an array and beside direct implementations.
+"""Time of the proximal maps relative to the copy of an array and to direct implementations.
 
     python -m experiments.benchmarks.prox [--size 10000000] [--out FILE.json]
 
-Each ratio is of medians taken in one run, the two sides in turn. `copy` is one read and one write of the
-array. For separable penalties with a transcendental function the yardstick is that function alone. Sorted
-and chained penalties are measured at a tenth of the size against direct implementations: pooling by
-scikit-learn's isotonic regression, sorting by NumPy, total variation by the same algorithm in numba where it
-is installed. Where pyproximal is installed its proxes are a yardstick too; its total variation iterates to a
-tolerance, ours is exact.
+Each ratio divides two medians taken in one run, with the two sides in turn. `copy` is one read and one write
+of the array. For separable penalties with a transcendental function the baseline is that function alone.
+Sorted and chained penalties are measured at a tenth of the size against direct implementations: SLOPE against
+NumPy's sort and scikit-learn's isotonic regression, total variation against the same algorithm in numba. The
+proxes of pyproximal are baselines too; its total variation iterates to a tolerance, jaxreg's is exact. Peers
+that are not installed are left out.
 """
 
 import argparse
@@ -40,11 +40,11 @@ _SEPARABLE = {
     "LHalf": P.LHalf(0.5),
     "LogSum": P.LogSum(0.5, 1.0),
 }
-_YARDSTICKS = {"LHalf": ("cbrt", jnp.cbrt), "LogSum": ("log1p of |v|", lambda v: jnp.log1p(jnp.abs(v)))}
+_BASELINES = {"LHalf": ("cbrt", jnp.cbrt), "LogSum": ("log1p of |v|", lambda v: jnp.log1p(jnp.abs(v)))}
 
 
 def medians(calls: dict[str, Callable[[], Any]], repeats: int = 7) -> dict[str, float]:
-    """Median seconds of each call, taken in turn after one warm-up, so that drift hits all alike."""
+    """Return the median seconds of each call; calls take turns, so that drift affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())
@@ -53,57 +53,57 @@ def medians(calls: dict[str, Callable[[], Any]], repeats: int = 7) -> dict[str, 
             start = time.perf_counter()
             jax.block_until_ready(call())
             times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(found)) for name, found in times.items()}
+    return {name: float(np.median(seconds)) for name, seconds in times.items()}
 
 
 def temporaries(function: Callable[..., Any], *args: Any) -> float:
-    """Megabytes that the compiled function allocates beside its arguments and result."""
+    """Return the megabytes of temporaries of the compiled function."""
     analysis = jax.jit(function).lower(*args).compile().memory_analysis()
     return float(getattr(analysis, "temp_size_in_bytes", float("nan"))) / 1e6
 
 
-def separable(v: jax.Array) -> list[dict[str, Any]]:
-    """Separable proxes beside a copy, or beside their transcendental function."""
+def separable_rows(v: jax.Array) -> list[dict[str, Any]]:
+    """Compare separable proxes with a copy, or with their transcendental function."""
     rows = []
     copy, prox = jax.jit(lambda v: v + 1), jax.jit(lambda p, v: p.prox(v, 0.7))
     for name, penalty in _SEPARABLE.items():
-        label, alone = _YARDSTICKS.get(name, ("copy", copy))
-        alone = jax.jit(alone)
-        found = medians({"prox": lambda p=penalty: prox(p, v), "yardstick": lambda f=alone: f(v)})
-        rows.append(_row(name, v.size, label, found, temporaries(lambda p, v: p.prox(v, 0.7), penalty, v)))
+        label, baseline = _BASELINES.get(name, ("copy", copy))
+        baseline = jax.jit(baseline)
+        seconds = medians({"prox": lambda p=penalty: prox(p, v), "baseline": lambda f=baseline: f(v)})
+        rows.append(_row(name, v.size, label, seconds, temporaries(lambda p, v: p.prox(v, 0.7), penalty, v)))
     return rows
 
 
-def grouped(v: jax.Array, groups: int = 100_000) -> list[dict[str, Any]]:
-    """Group norms over uneven groups beside a copy."""
+def group_rows(v: jax.Array, groups: int = 100_000) -> list[dict[str, Any]]:
+    """Compare the prox of group norms over uneven groups with a copy."""
     rng = np.random.default_rng(0)
     cuts = np.sort(rng.choice(np.arange(1, v.size), min(groups, v.size // 4) - 1, replace=False))
     labels = jnp.asarray(np.searchsorted(cuts, np.arange(v.size), side="right"))
     penalty = P.GroupL2(0.5, labels)
     prox, copy = jax.jit(lambda p, v: p.prox(v, 0.7)), jax.jit(lambda v: v + 1)
-    found = medians({"prox": lambda: prox(penalty, v), "yardstick": lambda: copy(v)})
-    return [_row("GroupL2", v.size, "copy", found, temporaries(lambda p, v: p.prox(v, 0.7), penalty, v))]
+    seconds = medians({"prox": lambda: prox(penalty, v), "baseline": lambda: copy(v)})
+    return [_row("GroupL2", v.size, "copy", seconds, temporaries(lambda p, v: p.prox(v, 0.7), penalty, v))]
 
 
-def chained(v: jax.Array) -> list[dict[str, Any]]:
-    """SLOPE and total variation beside direct implementations outside of JAX."""
+def chain_rows(v: jax.Array) -> list[dict[str, Any]]:
+    """Compare SLOPE and total variation with direct implementations outside of JAX."""
     x = np.asarray(v, np.float64)
     lams = np.linspace(2.0, 0.1, x.size)
     slope, chain = P.SortedL1(lams.astype(np.float32)), P.TotalVariation(0.5)
     prox = jax.jit(lambda p, v: p.prox(v, 1.0))
-    found = medians({"prox": lambda: prox(slope, v), "yardstick": lambda: _slope(x, lams)})
-    rows = [_row("SortedL1", v.size, "NumPy sort + scikit-learn pooling", found, float("nan"))]
-    direct = _direct_tv()
-    if direct is not None:
-        found = medians({"prox": lambda: prox(chain, v), "yardstick": lambda: direct(x, 0.5)})
-        error = float(np.max(np.abs(np.asarray(prox(chain, v), float) - direct(x, 0.5))))
-        rows.append(_row("TotalVariation", v.size, "numba, the same algorithm", found, float("nan")))
+    seconds = medians({"prox": lambda: prox(slope, v), "baseline": lambda: _slope(x, lams)})
+    rows = [_row("SortedL1", v.size, "NumPy sort + scikit-learn pooling", seconds, float("nan"))]
+    numba_prox = _numba_total_variation()
+    if numba_prox is not None:
+        seconds = medians({"prox": lambda: prox(chain, v), "baseline": lambda: numba_prox(x, 0.5)})
+        error = float(np.max(np.abs(np.asarray(prox(chain, v), float) - numba_prox(x, 0.5))))
+        rows.append(_row("TotalVariation", v.size, "numba, the same algorithm", seconds, float("nan")))
         rows[-1]["difference"] = error
     return rows
 
 
-def peers(v: jax.Array) -> list[dict[str, Any]]:
-    """The proxes that pyproximal has too, on the same values; none where it is not installed."""
+def peer_rows(v: jax.Array) -> list[dict[str, Any]]:
+    """Compare with the proxes of pyproximal on the same values; no rows where it is not installed."""
     try:
         import pyproximal  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -123,21 +123,21 @@ def peers(v: jax.Array) -> list[dict[str, Any]]:
     for name, (ours, theirs, values, array) in pairs.items():
         calls = {
             "prox": lambda ours=ours, values=values: prox(ours, values),
-            "yardstick": lambda theirs=theirs, array=array: theirs.prox(array, 0.7),
+            "baseline": lambda theirs=theirs, array=array: theirs.prox(array, 0.7),
         }
         rows.append(_row(name, values.size, "pyproximal", medians(calls, 3), float("nan")))
-        gap = np.asarray(calls["prox"](), float) - np.asarray(calls["yardstick"](), float)
+        gap = np.asarray(calls["prox"](), float) - np.asarray(calls["baseline"](), float)
         rows[-1]["difference"] = float(np.max(np.abs(gap)))
     return rows
 
 
-def _row(name: str, size: int, label: str, found: dict[str, float], temporary: float) -> dict[str, Any]:
+def _row(name: str, size: int, label: str, seconds: dict[str, float], temporary: float) -> dict[str, Any]:
     return {
         "penalty": name,
         "size": size,
-        "yardstick": label,
-        "ratio": found["prox"] / found["yardstick"],
-        "milliseconds": 1e3 * found["prox"],
+        "baseline": label,
+        "ratio": seconds["prox"] / seconds["baseline"],
+        "milliseconds": 1e3 * seconds["prox"],
         "temporaries_MB": temporary,
     }
 
@@ -152,62 +152,60 @@ def _slope(x: np.ndarray, lams: np.ndarray) -> np.ndarray:
     return np.copysign(out, x)
 
 
-def _direct_tv() -> Callable[[np.ndarray, float], np.ndarray] | None:
-    """Johnson's dynamic programme, compiled by numba; None where that is not installed."""
+def _numba_total_variation() -> Callable[[np.ndarray, float], np.ndarray] | None:
+    """Return Johnson's algorithm compiled by numba, or None where numba is not installed."""
     try:
         import numba  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
+    return numba.njit(cache=False)(_johnson)
 
-    @numba.njit(cache=False)
-    def solve(y: np.ndarray, lam: float) -> np.ndarray:
-        n = y.size
-        x, a, b = np.zeros(2 * n), np.zeros(2 * n), np.zeros(2 * n)
-        low, high = np.zeros(n), np.zeros(n)
-        low[0], high[0] = y[0] - lam, y[0] + lam
-        left, right = n - 1, n
-        x[left], x[right] = low[0], high[0]
-        a[left], b[left] = 1.0, -y[0] + lam
-        a[right], b[right] = -1.0, y[0] + lam
-        first_a, first_b, last_a, last_b = 1.0, -y[1] - lam, -1.0, y[1] - lam
-        for k in range(1, n - 1):
-            al, bl = first_a, first_b
-            at = left
-            while at <= right and al * x[at] + bl <= -lam:
-                al, bl = al + a[at], bl + b[at]
-                at += 1
-            ah, bh = last_a, last_b
-            end = right
-            while end >= at and -(ah * x[end] + bh) >= lam:
-                ah, bh = ah + a[end], bh + b[end]
-                end -= 1
-            low[k], high[k] = (-lam - bl) / al, -(lam + bh) / ah
-            left, right = at - 1, end + 1
-            x[left], a[left], b[left] = low[k], al, bl + lam
-            x[right], a[right], b[right] = high[k], ah, bh + lam
-            first_a, first_b, last_a, last_b = 1.0, -y[k + 1] - lam, -1.0, y[k + 1] - lam
+
+def _johnson(y: np.ndarray, lam: float) -> np.ndarray:
+    """Compute the prox of lam·TotalVariation by Johnson's dynamic programme (2013)."""
+    n = y.size
+    x, a, b = np.zeros(2 * n), np.zeros(2 * n), np.zeros(2 * n)
+    low, high = np.zeros(n), np.zeros(n)
+    low[0], high[0] = y[0] - lam, y[0] + lam
+    left, right = n - 1, n
+    x[left], x[right] = low[0], high[0]
+    a[left], b[left] = 1.0, -y[0] + lam
+    a[right], b[right] = -1.0, y[0] + lam
+    first_a, first_b, last_a, last_b = 1.0, -y[1] - lam, -1.0, y[1] - lam
+    for k in range(1, n - 1):
         al, bl, at = first_a, first_b, left
-        while at <= right and al * x[at] + bl <= 0:
+        while at <= right and al * x[at] + bl <= -lam:
             al, bl = al + a[at], bl + b[at]
             at += 1
-        u = np.empty(n)
-        u[n - 1] = -bl / al
-        for k in range(n - 2, -1, -1):
-            u[k] = min(max(u[k + 1], low[k]), high[k])
-        return u
-
-    return solve
+        ah, bh, end = last_a, last_b, right
+        while end >= at and -(ah * x[end] + bh) >= lam:
+            ah, bh = ah + a[end], bh + b[end]
+            end -= 1
+        low[k], high[k] = (-lam - bl) / al, -(lam + bh) / ah
+        left, right = at - 1, end + 1
+        x[left], a[left], b[left] = low[k], al, bl + lam
+        x[right], a[right], b[right] = high[k], ah, bh + lam
+        first_a, first_b, last_a, last_b = 1.0, -y[k + 1] - lam, -1.0, y[k + 1] - lam
+    al, bl, at = first_a, first_b, left
+    while at <= right and al * x[at] + bl <= 0:
+        al, bl = al + a[at], bl + b[at]
+        at += 1
+    u = np.empty(n)
+    u[n - 1] = -bl / al
+    for k in range(n - 2, -1, -1):
+        u[k] = min(max(u[k + 1], low[k]), high[k])
+    return u
 
 
 def main(size: int = 10_000_000, out: Path | None = None) -> list[dict[str, Any]]:
-    """Measure, print the table, write it where asked."""
+    """Measure, print the table, and write it to `out` if given."""
     v = jax.random.normal(jax.random.key(0), (size,), jnp.float32)
-    rows = [*separable(v), *grouped(v), *chained(v[: max(size // 10, 1000)]), *peers(v)]
-    print(f"{'penalty':16}{'size':>10}  {'ratio':>6}  {'ms':>8}  {'temp MB':>8}  beside")
+    rows = [*separable_rows(v), *group_rows(v), *chain_rows(v[: max(size // 10, 1000)]), *peer_rows(v)]
+    print(f"{'penalty':16}{'size':>10}  {'ratio':>6}  {'ms':>8}  {'temp MB':>8}  baseline")
     for row in rows:
         print(
             f"{row['penalty']:16}{row['size']:>10}  {row['ratio']:6.2f}  {row['milliseconds']:8.1f}"
-            f"  {row['temporaries_MB']:8.1f}  {row['yardstick']}"
+            f"  {row['temporaries_MB']:8.1f}  {row['baseline']}"
             + (f", differs by {row['difference']:.0e}" if "difference" in row else "")
         )
     if out is not None:

@@ -1,14 +1,18 @@
-"""How many trainings per second a sweep reaches, beside the loops that people write.
+"""Trainings per second of a sweep, compared with loops in Python and with PyTorch.
 
     python -m experiments.benchmarks.sweeps [--lanes 1 10 100 1000] [--steps 500] [--out FILE.json]
 
 One training is a 64-32-10 network on scikit-learn's digits, mini-batches of 10, with the exact proximal L1
-step. Beside `jaxreg.sweep` over λ stand (a) a Python loop over one compiled training, which does not compile
-again; (b) the usual loop that builds the optimiser with each λ as a constant and compiles anew; (c) PyTorch
-on the CPU, one training after the other with the same data, sizes and proximal step, where it is installed.
-All are taken in one run, the parties in turn; the loops are timed over a few trainings, since each costs the
-same. `sweep` is warm: its first call, compilation included, is in the column `cold`. Memory is XLA's own
-account of one batch, per lane.
+step. `jaxreg.sweep` over λ is compared with
+
+- `loop`: a Python loop over one compiled training, which does not compile again;
+- `recompiled`: the usual loop that builds the optimiser with each λ as a constant and compiles each time;
+- `torch`: PyTorch on the CPU, one training after the other with the same data, sizes and proximal step, if
+  PyTorch is installed.
+
+All are measured in one run, in turns. The loops are timed over at most ten trainings, since all trainings
+cost the same. `sweep` is timed warm; the column `cold` is its first call, compilation included. Memory per
+lane is XLA's memory analysis of one batch.
 """
 
 import argparse
@@ -19,7 +23,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +35,7 @@ HIDDEN, BATCH, RATE = 32, 10, 0.5
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images and one-hot labels."""
+    """Load images and one-hot labels."""
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
@@ -39,7 +43,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def start(key: jax.Array) -> dict[str, jax.Array]:
-    """Initial weights."""
+    """Return the initial weights."""
     a, b = jax.random.split(key)
     return {
         "w1": jax.random.normal(a, (64, HIDDEN)) / 8,
@@ -50,14 +54,14 @@ def start(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def loss(net: dict[str, jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Cross-entropy of the softmax."""
+    """Return the cross-entropy of the softmax."""
     X, y = batch
     z = jax.nn.sigmoid(X @ net["w1"] + net["b1"]) @ net["w2"] + net["b2"]
     return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
 
 
 def training(steps: int) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """One training as a function of λ and the seed."""
+    """Return one training as a function of λ and the seed."""
     data = tuple(jnp.asarray(part) for part in digits())
 
     def train(lam: Any, seed: Any) -> dict[str, jax.Array]:
@@ -73,7 +77,7 @@ def training(steps: int) -> Callable[[Any, Any], dict[str, jax.Array]]:
 
 
 def torch_training(steps: int) -> Callable[[float, int], Any] | None:
-    """The same training in PyTorch; None where it is not installed."""
+    """Return the same training in PyTorch, or None where PyTorch is not installed."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -82,7 +86,7 @@ def torch_training(steps: int) -> Callable[[float, int], Any] | None:
     labels = y.argmax(1)
 
     def train(lam: float, seed: int) -> Any:
-        made = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         net = torch.nn.Sequential(
             torch.nn.Linear(64, HIDDEN), torch.nn.Sigmoid(), torch.nn.Linear(HIDDEN, 10)
         )
@@ -90,9 +94,9 @@ def torch_training(steps: int) -> Callable[[float, int], Any] | None:
         per_epoch = len(X) // BATCH
         for step in range(steps):
             if step % per_epoch == 0:
-                order = torch.randperm(len(X), generator=made)
-            place = (step % per_epoch) * BATCH
-            chosen = order[place : place + BATCH]
+                order = torch.randperm(len(X), generator=generator)
+            first = (step % per_epoch) * BATCH
+            chosen = order[first : first + BATCH]
             optimizer.zero_grad(set_to_none=True)
             torch.nn.functional.cross_entropy(net(X[chosen]), labels[chosen]).backward()
             optimizer.step()
@@ -106,56 +110,61 @@ def torch_training(steps: int) -> Callable[[float, int], Any] | None:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+    """Return the seconds of one call."""
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
 
 
 def per_lane_bytes(train: Callable[..., Any], lanes: int) -> float:
-    """Bytes that XLA allocates for a batch of lanes, per lane, its data left out."""
+    """Return the bytes that XLA allocates for a batch of lanes, per lane, without the data."""
     batch = jax.jit(jax.vmap(train)).lower(jnp.zeros(lanes), jnp.zeros(lanes, int)).compile()
-    found = batch.memory_analysis()
-    return (found.temp_size_in_bytes + found.output_size_in_bytes) / lanes
+    memory = batch.memory_analysis()
+    return (memory.temp_size_in_bytes + memory.output_size_in_bytes) / lanes
 
 
-def parties(
-    train: Callable[..., Any], torch_train: Any, count: int
-) -> dict[str, tuple[Callable[[], Any], int]]:
-    """Per party a call, and how many trainings it does."""
+class Contender(NamedTuple):
+    """A call that does `trainings` trainings."""
+
+    call: Callable[[], Any]
+    trainings: int
+
+
+def contenders(train: Callable[..., Any], torch_train: Any, count: int) -> dict[str, Contender]:
+    """Return the calls that are compared at `count` lanes."""
     lams = [float(lam) for lam in np.geomspace(1e-5, 1e-1, count)]
     single, some = jax.jit(train), lams[: min(count, 10)]
     jax.block_until_ready(single(lams[0], 0))
     calls = {
-        "sweep": (lambda: jr.sweep(train, lam=lams, seed=[0], progress=False).to_dict(), count),
-        "loop": (lambda: [single(lam, 0) for lam in some], len(some)),
-        "recompiled": (lambda: jax.jit(lambda seed: train(lams[-1], seed))(0), 1),
+        "sweep": Contender(lambda: jr.sweep(train, lam=lams, seed=[0], progress=False).to_dict(), count),
+        "loop": Contender(lambda: [single(lam, 0) for lam in some], len(some)),
+        "recompiled": Contender(lambda: jax.jit(lambda seed: train(lams[-1], seed))(0), 1),
     }
     if torch_train:
-        calls["torch"] = (lambda: [torch_train(lams[0], 0)].clear(), 1)
+        calls["torch"] = Contender(lambda: [torch_train(lams[0], 0)].clear(), 1)
     return calls
 
 
 def measure(lanes: list[int], steps: int, repeats: int = 5) -> list[dict[str, Any]]:
-    """One row for each number of lanes."""
+    """Return one row for each number of lanes."""
     train, torch_train = training(steps), torch_training(steps)
     rows = []
     for count in lanes:
-        calls = parties(train, torch_train, count)
-        cold = seconds(calls["sweep"][0])
+        calls = contenders(train, torch_train, count)
+        cold = seconds(calls["sweep"].call)
         times: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(repeats):
             for name, (call, trainings) in calls.items():
                 times[name].append(seconds(call) / trainings)
-        middle = {name: float(np.median(found)) for name, found in times.items()}
-        row = {"lanes": count, "cold": cold, "per second": 1 / middle["sweep"]}
-        row |= {f"x {name}": middle[name] / middle["sweep"] for name in middle if name != "sweep"}
+        median = {name: float(np.median(samples)) for name, samples in times.items()}
+        row = {"lanes": count, "cold": cold, "per second": 1 / median["sweep"]}
+        row |= {f"x {name}": median[name] / median["sweep"] for name in median if name != "sweep"}
         rows.append({**row, "bytes per lane": per_lane_bytes(train, count)})
     return rows
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print the table, and save it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,1 +1,1 @@
-"""What people touch: files in, the sweep, pictures, the report, the command. Nothing else imports it."""
+"""The command `jaxreg`: read a file, sweep over λ, draw, report. No other module imports it."""

@@ -1,13 +1,20 @@
-"""The numbers of a sweep as one labelled `xarray.Dataset`, with meanings, units, settings and versions."""
+"""Label the numbers of a sweep: one `xarray.Dataset` with meanings, units, settings and versions."""
+
+from __future__ import annotations
 
 import importlib.metadata
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxreg.cli.load import Table
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["labelled"]
 
 _PACKAGES = ("jaxreg", "jax", "equinox", "numpy", "xarray", "scikit-learn")
 _MEANING = {
@@ -27,10 +34,18 @@ _MEANING = {
     "status": "why the solver stopped",
     "constant": "1 where the feature never varies in the training rows, so that its coefficient is 0",
     "penalty": "penalty",
-    "step": "place in the grid of λ, the largest first",
+    "step": "position in the grid of λ, the largest first",
     "feature": "feature",
     "class": "class of the target",
 }
+
+
+class _Response(NamedTuple):
+    """Name of the linear predictor, and name and unit of the prediction error."""
+
+    predictor: str
+    error: str
+    unit: str
 
 
 def labelled(
@@ -38,79 +53,87 @@ def labelled(
     labels: list[str],
     parts: list[dict[str, np.ndarray]],
     constant: np.ndarray,
-    settings: dict[str, Any],
-) -> Any:
-    """Dimensions penalty, step, feature (and class); λ is a coordinate of (penalty, step).
+    attributes: dict[str, Any],
+) -> xarray.Dataset:
+    """Label the numbers of all penalties by penalty, step, feature and, where there are several, class.
 
-    `parts` has the numbers of each penalty by the names above, `settings` goes into the attributes.
+    `parts` has the numbers of each penalty by the names in `_MEANING`, `constant` (p,) marks the features
+    that never vary, and `attributes` are the settings of the sweep. λ is a coordinate over (penalty, step).
     """
     import xarray
 
-    extra = ("class",) * (parts[0]["coef"].ndim - 2)
-    dims = {
-        "coef": ("step", "feature", *extra),
-        "standardized_coef": ("step", "feature", *extra),
-        "reference_coef": ("feature", *extra),
-        "intercept": ("step", *extra),
+    classes = ("class",) * (parts[0]["coef"].ndim - 2)
+    own_dims = {
+        "coef": ("step", "feature", *classes),
+        "standardized_coef": ("step", "feature", *classes),
+        "reference_coef": ("feature", *classes),
+        "intercept": ("step", *classes),
     }
     data: dict[str, Any] = {
-        name: (("penalty", *dims.get(name, ("step",))), np.stack([part[name] for part in parts]))
+        name: (("penalty", *own_dims.get(name, ("step",))), np.stack([part[name] for part in parts]))
         for name in parts[0]
     }
     coords: dict[str, Any] = {"lam": data.pop("lam"), "penalty": labels, "feature": list(table.features)}
     coords["step"] = np.arange(len(parts[0]["lam"]), dtype="int32")
-    if extra:
+    if classes:
         coords["class"] = list(table.classes)
     data["constant"] = ("feature", constant.astype("int32"))
-    out = xarray.Dataset(data, coords)
-    error, units = _units(table, settings)
-    judged = "held-out rows" if settings["rows_held_out"] else "training rows"
-    for name, variable in out.variables.items():
-        meaning = f"{error} on the {judged}" if name == "error" else _MEANING[str(name)]
-        variable.attrs.update(long_name=meaning, units=units.get(str(name), "1"))
-    out.attrs = {
+    response = _response(table)
+    error_rows = "held-out rows" if attributes["rows_held_out"] else "training rows"
+    meanings = _MEANING | {"error": f"{response.error} on the {error_rows}"}
+    units = _units(response, attributes["standardize"])
+    dataset = xarray.Dataset(data, coords)
+    for name, variable in dataset.variables.items():
+        variable.attrs.update(long_name=meanings[str(name)], units=units.get(str(name), "1"))
+    dataset.attrs = {
         "data": table.name,
         "target": table.target,
         "target_meaning": table.unit,
         "loss": table.loss,
         "classes": ", ".join(table.classes),
-        "error": error,
-        "error_rows": judged,
-        **settings,
+        "error": response.error,
+        "error_rows": error_rows,
+        **attributes,
         "notes": " ".join(table.notes),
         **_versions(),
     }
-    return out
+    return dataset
 
 
-def _units(table: Table, settings: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """The name of the error, and the units of what has one."""
-    response, error, unit = {
-        "poisson": (f"log of {table.target}", "mean Poisson deviance", "1"),
-        "logistic": ("log-odds", "misclassified fraction", "1"),
-        "multinomial": ("log-odds up to a constant", "misclassified fraction", "1"),
-    }.get(table.loss, (table.target, "mean squared error", f"({table.target})²"))
-    seen = "standard deviation" if settings["standardize"] else "unit"
-    return error, {
+def _response(table: Table) -> _Response:
+    return {
+        "poisson": _Response(f"log of {table.target}", "mean Poisson deviance", "1"),
+        "logistic": _Response("log-odds", "misclassified fraction", "1"),
+        "multinomial": _Response("log-odds up to a constant", "misclassified fraction", "1"),
+    }.get(table.loss, _Response(table.target, "mean squared error", f"({table.target})²"))
+
+
+def _units(response: _Response, standardize: bool) -> dict[str, str]:
+    """Return the units of the variables that have one."""
+    per_penalised = (
+        f"{response.predictor} per {'standard deviation' if standardize else 'unit'} of the feature"
+    )
+    return {
         "lam": "unit of the loss per unit of the penalty",
-        "coef": f"{response} per unit of the feature",
-        "standardized_coef": f"{response} per {seen} of the feature",
-        "reference_coef": f"{response} per {seen} of the feature",
-        "intercept": response,
-        "error": unit,
+        "coef": f"{response.predictor} per unit of the feature",
+        "standardized_coef": per_penalised,
+        "reference_coef": per_penalised,
+        "intercept": response.predictor,
+        "error": response.unit,
     }
 
 
 def _versions() -> dict[str, str]:
-    found = []
+    """Return the versions of the packages that took part, and the machine."""
+    versions = []
     for package in _PACKAGES:
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
     device = jax.devices()[0]
     return {
-        "versions": ", ".join(found),
+        "versions": ", ".join(versions),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": f"{device.platform} ({device.device_kind})",

@@ -1,9 +1,11 @@
-"""What the command shows: a bar of steps on stderr while it works, then the report on stdout."""
+"""Show a bar of steps on stderr while the command works, then the report on stdout."""
+
+from __future__ import annotations
 
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,11 +21,14 @@ from jaxreg.cli import report
 from jaxreg.cli._messages import printable
 from jaxreg.cli.load import Table
 
+if TYPE_CHECKING:
+    from xarray import Dataset
+
 
 class Steps:
-    """A bar of `total` steps on stderr, gone at the end; nothing where stderr is not a terminal.
+    """Progress bar of `total` steps on stderr, removed at the end; nothing where stderr is no terminal.
 
-    Calling it says what begins now, and counts what was going on as done.
+    A call names the step that starts, and counts the step before as done.
     """
 
     def __init__(self, total: int) -> None:
@@ -39,7 +44,7 @@ class Steps:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=total)
-        self._begun = False
+        self._started = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -49,11 +54,11 @@ class Steps:
         self._bar.stop()
 
     def __call__(self, label: str) -> None:
-        self._bar.update(self._task, advance=int(self._begun), description=label, refresh=True)
-        self._begun = True
+        self._bar.update(self._task, advance=int(self._started), description=label, refresh=True)
+        self._started = True
 
     def aside(self, show: Callable[[], None]) -> None:
-        """Print something on stdout, the bar being out of the way."""
+        """Print something on stdout while the bar is hidden."""
         self._bar.stop()
         show()
         sys.stdout.flush()
@@ -61,7 +66,7 @@ class Steps:
 
 
 def opening(table: Table) -> None:
-    """What was read, and what was done to it."""
+    """Print what was read, and the notes on what was done to the data."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
     read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
@@ -70,8 +75,8 @@ def opening(table: Table) -> None:
         console.print(printable(f"note: {note}"))
 
 
-def closing(dataset: Any, written: list[pathlib.Path]) -> None:
-    """The tables, what their columns mean, what happened in words, and where the files are."""
+def closing(dataset: Dataset, written: list[pathlib.Path]) -> None:
+    """Print the tables, their legend, a sentence for each penalty, remarks, and the files written."""
     console = Console(highlight=False, markup=False)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
     for part in parts:

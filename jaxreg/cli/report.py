@@ -1,175 +1,190 @@
-"""The sweep in words: a table and a plain sentence for each penalty, what the columns mean, what to know.
+"""Report a sweep in words: a table and a sentence for each penalty, a legend, and remarks.
 
 `part` is the sweep's dataset at one penalty, `dataset.isel(penalty=k)`.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-__all__ = ["best", "legend", "remarks", "sentence", "table"]
+from jaxreg.plots import best_step
 
-_SHORT = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
+if TYPE_CHECKING:
+    from rich.table import Table
+    from xarray import Dataset
+
+__all__ = ["legend", "remarks", "sentence", "table"]
+
+_STATUS = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
+#: Degrees of freedom from which on a table shows no decimals.
+_MANY_DOF = 1000
 
 
-def best(part: Any) -> int | None:
-    """The step with the smallest held-out error, the largest λ among equals; None where none was held out."""
-    error = part["error"].values
-    if not part.attrs["rows_held_out"] or np.isnan(error).all():
-        return None
-    return int(np.nanargmin(error))
+class _Column(NamedTuple):
+    """A column of a table: its heading, and the cell at a step of the grid."""
+
+    heading: str
+    cell: Callable[[int], str]
 
 
-def sentence(part: Any) -> str:
-    """What this penalty did to the weights: at its best λ, else from the largest λ to the smallest."""
-    name, reference, top = part["penalty"].item(), part.attrs["reference"], best(part)
-    name = name[:1].upper() + name[1:]
-    lam, norm = part["lam"].values, 100 * (1 - part["shrinkage"].values)
+def sentence(part: Dataset) -> str:
+    """Say what a penalty did to the weights: at its best λ, else from the largest λ to the smallest."""
+    best = best_step(part)
     coef = part["coef"].values
-    kept = np.sum(coef != 0, axis=tuple(range(1, coef.ndim)))
-    total = coef[0].size * int(np.sum(part["constant"].values == 0)) // part.sizes["feature"]
-    if top is None:
-        if (kept == kept[0]).all():
-            words = f"{name} kept {_of(kept[0], total)} at every λ"
-        else:
-            words = f"{name} kept {_of(kept[0], total)} at λ = {lam[0]:.3g} and {_of(kept[-1], total)}"
-            words += f" at λ = {lam[-1]:.3g}"
-        half = np.flatnonzero(norm >= 50)
-        when = (
-            f"at λ = {lam[half[0]]:.3g} their norm passes half of" if half.size else "their norm stays below"
-        )
-        return f"{words}; as λ falls, {when} that of {reference}."
-    where = f"at λ = {lam[top]:.3g}, where the error on the held-out rows is smallest"
-    if top == len(lam) - 1:
+    nonzero = np.sum(coef != 0, axis=tuple(range(1, coef.ndim)))
+    varying = int(np.sum(part["constant"].values == 0))
+    total = coef[0].size * varying // part.sizes["feature"]
+    return _over_grid(part, nonzero, total) if best is None else _at_best(part, best, nonzero[best], total)
+
+
+def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
+    """Say how many weights are not 0 at both ends of the grid, and where their norm passes one half."""
+    name, lam = _capitalised(part["penalty"].item()), part["lam"].values
+    if (nonzero == nonzero[0]).all():
+        kept = f"{name} kept {_count(nonzero[0], total)} at every λ"
+    else:
+        kept = f"{name} kept {_count(nonzero[0], total)} at λ = {lam[0]:.3g}"
+        kept += f" and {_count(nonzero[-1], total)} at λ = {lam[-1]:.3g}"
+    half = np.flatnonzero(_norm_percent(part) >= 50)
+    passes = f"at λ = {lam[half[0]]:.3g} their norm passes" if half.size else "their norm stays below"
+    return f"{kept}; as λ falls, {passes} half of that of {part.attrs['reference']}."
+
+
+def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
+    """Say how many weights are not 0 at the best λ, and how far the largest and the norm of all shrank."""
+    name, lam = _capitalised(part["penalty"].item()), part["lam"].values
+    where = f"at λ = {lam[best]:.3g}, where the error on the held-out rows is smallest"
+    if best == len(lam) - 1:
         where += " (the end of the grid: a smaller --ratio may do better)"
-    if not kept[top]:
+    if not nonzero:
         return f"{name} kept none of {total} weights {where}: no weight is worth its cost there."
-    words = f"{name} kept {_of(kept[top], total)} {where}"
-    here, base = part["standardized_coef"].values[top].ravel(), part["reference_coef"].values.ravel()
-    most = int(np.argmax(np.abs(base)))
-    if base[most] == 0 or (here == base).all():
-        return f"{words}."
-    pulled = 100 * abs(here[most]) / abs(base[most])
-    became = "set to 0" if here[most] == 0 else f"pulled to {pulled:.0f} % of its size"
-    became = became if pulled < 100 else f"{pulled:.0f} % of its size"
-    largest = f"the largest weight of {reference} ({_weight(part, most)}) is {became}"
-    return f"{words}; {largest}, the norm of all to {norm[top]:.0f} %."
+    kept = f"{name} kept {_count(nonzero, total)} {where}"
+    coef, reference = part["standardized_coef"].values[best].ravel(), part["reference_coef"].values.ravel()
+    largest = int(np.argmax(np.abs(reference)))
+    if reference[largest] == 0 or (coef == reference).all():
+        return f"{kept}."
+    percent = 100 * abs(coef[largest]) / abs(reference[largest])
+    if percent >= 100:
+        became = f"{percent:.0f} % of its size"
+    else:
+        became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
+    of = f"the largest weight of {part.attrs['reference']} ({_weight_name(part, largest)})"
+    return f"{kept}; {of} is {became}, the norm of all to {_norm_percent(part)[best]:.0f} %."
 
 
-def _of(kept: int, total: int) -> str:
-    return f"all {total} weights" if kept == total else f"{kept} of {total} weights"
+def _norm_percent(part: Dataset) -> np.ndarray:
+    """Return the norm of the weights at each step, in percent of that of the reference."""
+    return 100 * (1 - part["shrinkage"].values)
 
 
-def _weight(part: Any, flat: int) -> str:
-    """The name of a weight by its place among all: the feature, and the class where there are several."""
-    columns = part["reference_coef"].size // part.sizes["feature"]
-    feature, column = divmod(flat, columns)
+def _count(nonzero: int, total: int) -> str:
+    return f"all {total} weights" if nonzero == total else f"{nonzero} of {total} weights"
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _weight_name(part: Dataset, flat: int) -> str:
+    """Return the feature of a weight by its flat index, with the class where there are several."""
+    classes = part["reference_coef"].size // part.sizes["feature"]
+    feature, label = divmod(flat, classes)
     name = str(part["feature"].values[feature])
-    return f"{name}, class {part['class'].values[column]}" if columns > 1 else name
+    return f"{name}, class {part['class'].values[label]}" if classes > 1 else name
 
 
-def table(part: Any, rows: int = 12) -> Any:
-    """A rich table of about `rows` steps of the grid, the best marked; at most 80 columns wide."""
+def table(part: Dataset, rows: int = 12) -> Table:
+    """Return a rich table of about `rows` steps of the grid, the best marked; at most 80 columns wide."""
     from rich import box
     from rich.table import Table
 
-    top, held = best(part), part.attrs["error_rows"].startswith("held")
-    value = {name: part[name].values for name in ("lam", "zeros", "shrinkage", "dof", "deviance_explained")}
-    gap, name = part["gap"].values, "gap"
-    if not np.isfinite(gap).any():
-        gap, name = part["kkt"].values, "kkt"
-    total = part["coef"][0].size
-    title = str(part["penalty"].item())
-    out = Table(
-        title=title[:1].upper() + title[1:],
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    judged = "held-out" if held else "training"
-    heads = (
-        "",
-        "λ",
-        f"zeros\nof {total}",
-        "shrinkage",
-        "df",
-        "explained\ntraining",
-        f"error\n{judged}",
-        name,
-    )
-    for head in heads:
-        out.add_column(head, justify="right", overflow="fold")
-    out.add_column("status", overflow="fold")
-    steps = part.sizes["step"]
-    shown = {*np.linspace(0, steps - 1, min(rows, steps)).round().astype(int).tolist(), top} - {None}
-    for k in sorted(shown):
-        status = str(part["status"].values[k])
-        out.add_row(
-            "★" if k == top else "",
-            f"{value['lam'][k]:.3g}",
-            f"{value['zeros'][k]}",
-            _percent(value["shrinkage"][k], 0),
-            f"{value['dof'][k]:.{1 if value['dof'][k] < 1000 else 0}f}",
-            _percent(value["deviance_explained"][k]),
-            _error(part, k),
-            f"{gap[k]:.0e}",
-            _SHORT.get(status, status),
-            style="bold" if k == top else None,
+    best, steps = best_step(part), part.sizes["step"]
+    title = {
+        "title": _capitalised(str(part["penalty"].item())),
+        "title_justify": "left",
+        "title_style": "bold",
+    }
+    frame = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+    out = Table(**title, **frame)
+    columns = _columns(part, best)
+    for column in columns:
+        out.add_column(
+            column.heading, justify="left" if column.heading == "status" else "right", overflow="fold"
         )
+    shown = set(np.linspace(0, steps - 1, min(rows, steps)).round().astype(int).tolist())
+    for k in sorted(shown if best is None else shown | {best}):
+        out.add_row(*(column.cell(k) for column in columns), style="bold" if k == best else None)
     return out
 
 
-def _error(part: Any, k: int) -> str:
-    error = part["error"].values[k]
-    return _percent(error) if "fraction" in part.attrs["error"] else f"{error:.4g}"
+def _columns(part: Dataset, best: int | None) -> list[_Column]:
+    """Return the columns of the table; the KKT residual stands for a duality gap that no λ has."""
+    names = ("lam", "zeros", "shrinkage", "dof", "deviance_explained", "error", "status")
+    lam, zeros, shrinkage, dof, explained, error, status = (part[name].values for name in names)
+    bound = "gap" if np.isfinite(part["gap"].values).any() else "kkt"
+    fraction = "fraction" in part.attrs["error"]
+    error_rows = "held-out" if part.attrs["rows_held_out"] else "training"
+    return [
+        _Column("", lambda k: "★" if k == best else ""),
+        _Column("λ", lambda k: f"{lam[k]:.3g}"),
+        _Column(f"zeros\nof {part['coef'][0].size}", lambda k: f"{zeros[k]}"),
+        _Column("shrinkage", lambda k: _percent(shrinkage[k], 0)),
+        _Column("df", lambda k: f"{dof[k]:.{1 if dof[k] < _MANY_DOF else 0}f}"),
+        _Column("explained\ntraining", lambda k: _percent(explained[k])),
+        _Column(
+            f"error\n{error_rows}", lambda k: _percent(error[k]) if fraction else f"{float(error[k]):.4g}"
+        ),
+        _Column(bound, lambda k: f"{part[bound].values[k]:.0e}"),
+        _Column("status", lambda k: _STATUS.get(str(status[k]), str(status[k]))),
+    ]
 
 
 def _percent(share: float, digits: int = 1) -> str:
+    # Adding 0.0 turns a rounded −0.0 into 0.0.
     return f"{round(100 * float(share), digits) + 0.0:.{digits}f} %"
 
 
-def legend(dataset: Any) -> list[str]:
-    """What the columns of the tables mean, a line each."""
-    at = dataset.attrs
-    units = dataset["error"].attrs.get("units", "1")
-    judged = at["rows_held_out"] or at["rows_train"]
+def legend(dataset: Dataset) -> list[str]:
+    """Explain the columns of the tables, a line each."""
+    attrs = dataset.attrs
+    unit = dataset["error"].attrs.get("units", "1")
+    error_rows = f"{attrs['rows_held_out'] or attrs['rows_train']} {attrs['error_rows']}"
     lines = [
         ("λ", "strength of the penalty"),
         ("zeros", "weights that are exactly 0"),
-        ("shrinkage", f"norm of the weights below that of {at['reference']}"),
-        ("df", "effective degrees of freedom: what the fit is worth in free weights"),
-        ("explained", f"deviance explained on the {at['rows_train']} training rows"),
-        ("error", f"{at['error']} on the {judged} {at['error_rows']}{'' if units == '1' else f', {units}'}"),
-        ("gap", "bound on what is left to gain, relative to the null fit's loss"),
+        ("shrinkage", f"norm of the weights below that of {attrs['reference']}"),
+        ("df", "effective degrees of freedom, as a number of unpenalised weights"),
+        ("explained", f"deviance explained on the {attrs['rows_train']} training rows"),
+        ("error", f"{attrs['error']} on the {error_rows}{'' if unit == '1' else f', {unit}'}"),
+        ("gap", "bound on cost minus its minimum, relative to the null fit's loss"),
     ]
     if not np.isfinite(dataset["gap"].values).any(axis=1).all():
         lines.append(("kkt", "residual of the optimality conditions, where there is no gap"))
-    if at["rows_held_out"]:
+    if attrs["rows_held_out"]:
         lines.append(("★", "smallest error on the held-out rows"))
     return [f"  {name:<9}  {meaning}" for name, meaning in lines]
 
 
-def remarks(dataset: Any) -> list[str]:
-    """What to know of the numbers: whether rows were held out, what never varies, what is not certified."""
-    at, said = dataset.attrs, []
-    if not at["rows_held_out"]:
-        said.append("No rows were held out, so no λ is called best.")
-    dead = int(dataset["constant"].values.sum())
-    if dead:
-        who = "1 feature never varies" if dead == 1 else f"{dead} features never vary"
-        said.append(f"{who} in the training rows: weights of 0 that are not counted above.")
+def remarks(dataset: Dataset) -> list[str]:
+    """List reservations: no held-out rows, features that never vary, λ that missed the tolerance."""
+    attrs, lines = dataset.attrs, []
+    if not attrs["rows_held_out"]:
+        lines.append("No rows were held out, so no λ is called best.")
+    if constant := int(dataset["constant"].values.sum()):
+        who = "1 feature never varies" if constant == 1 else f"{constant} features never vary"
+        lines.append(f"{who} in the training rows: weights of 0 that are not counted above.")
     status = dataset["status"].values.ravel()
-    left = Counter(_SHORT.get(str(word), str(word)) for word in status if word != "converged")
-    if left:
-        why = ", ".join(f"{count} {word}" for word, count in left.items())
-        said.append(
-            f"{left.total()} of {status.size} λ did not reach the tolerance of {at['tol']:g} ({why}):"
+    missed = Counter(_STATUS.get(str(word), str(word)) for word in status if word != "converged")
+    if missed:
+        why = ", ".join(f"{count} {word}" for word, count in missed.items())
+        lines.append(
+            f"{missed.total()} of {status.size} λ did not reach the tolerance of {attrs['tol']:g} ({why}):"
             " their gap says how near they came."
         )
     else:
-        said.append(f"All {status.size} λ reached the tolerance of {at['tol']:g}.")
-    return said
+        lines.append(f"All {status.size} λ reached the tolerance of {attrs['tol']:g}.")
+    return lines

@@ -1,22 +1,26 @@
-"""The sweep behind the command: every penalty on a grid of λ, as one labelled dataset.
+"""Solve every penalty on its grid of λ and collect the numbers in one labelled dataset.
 
-What is eager here would compile a small program for each new shape, so the problem is built in one compiled
-program and every number of a path is computed in another, shared by all penalties.
+Eager operations would compile a small program for each new shape, so the problem is built in one compiled
+program and the numbers of a path are computed in another, which all penalties share.
 """
 
-import difflib
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 import jaxreg as jr
 from jaxreg.cli._dataset import labelled
-from jaxreg.cli.load import Table, split
+from jaxreg.cli._messages import wanted_one_of
+from jaxreg.cli._settings import Settings
+from jaxreg.cli.load import Table
+from jaxreg.cli.split import Split, split
 
 __all__ = ["family", "run"]
 
@@ -26,23 +30,38 @@ _LOSSES = {
     "logistic": jr.losses.Logistic,
     "poisson": jr.losses.Poisson,
 }
+_FAMILIES: dict[str, tuple[str, Any]] = {
+    "l1": ("L1", jr.L1),
+    "l2": ("L2", jr.SquaredL2),
+    "nonnegative-l1": ("nonnegative L1", lambda lam: jr.L1(lam) + jr.NonNegative()),
+}
+#: Smallest λ over largest, glmnet's values, with more rows than features and without.
+_RATIO_TALL = 1e-4
+_RATIO_WIDE = 1e-2
+#: Ridge starts at glmnet's 1000·‖∇f(null)‖∞, where no weight moves yet: its grid goes as much further down.
+_RATIO_RIDGE = 1e-3
+
+
+class _Rows(NamedTuple):
+    """Rows on which a path is measured: the training rows, and those of the error (held out, or the same)."""
+
+    X: Float[Array, "n p"]
+    y: Shaped[Array, " n"]
+    X_error: Float[Array, "m p"]
+    y_error: Shaped[Array, " m"]
 
 
 def family(name: str) -> tuple[str, Any]:
-    """The label and the family of a penalty's name: l1, l2, elastic-net:RATIO, nonnegative-l1."""
-    word, _, number = name.lower().partition(":")
-    plain = {
-        "l1": ("L1", jr.L1),
-        "l2": ("L2", jr.SquaredL2),
-        "nonnegative-l1": ("nonnegative L1", lambda lam: jr.L1(lam) + jr.NonNegative()),
-    }
-    if word in plain and not number:
-        return plain[word]
-    if word != "elastic-net":
-        known = [*plain, "elastic-net:0.5"]
-        close = difflib.get_close_matches(name.lower(), known, 1, 0.3)
-        hint = f"did you mean {close[0]!r}?" if close else "correct the name"
-        raise ValueError(f"no penalty {name!r}: wanted one of {', '.join(map(repr, known))}; {hint}")
+    """Return the label and the family of penalties for l1, l2, elastic-net:RATIO or nonnegative-l1.
+
+    Raises:
+        ValueError: The name is unknown, or the ratio is not a number between 0 and 1.
+    """
+    kind, _, number = name.lower().partition(":")
+    if kind in _FAMILIES and not number:
+        return _FAMILIES[kind]
+    if kind != "elastic-net":
+        raise ValueError(f"no penalty {name!r}: {wanted_one_of([*_FAMILIES, 'elastic-net:0.5'], name)}")
     try:
         ratio = float(number or 0.5)
     except ValueError:
@@ -56,93 +75,105 @@ def family(name: str) -> tuple[str, Any]:
 def run(
     table: Table,
     penalties: Sequence[str],
-    *,
-    num: int = 100,
-    ratio: float | None = None,
-    holdout: float = 0.25,
-    standardize: bool = True,
-    seed: int = 0,
-    dtype: str = "float64",
-    tol: float = 1e-6,
+    settings: Settings | None = None,
     tick: Callable[[str], None] = lambda label: None,
 ) -> Any:
-    """Solve every penalty on its own grid; returns an `xarray.Dataset` (penalty, step, feature, class).
+    """Solve every penalty on its own grid. Sets JAX's precision to that of the settings.
 
-    `tick` is called with a label at the start of each part of the work. Sets JAX's precision to `dtype`.
-    Raises ValueError for what `split`, `Problem` or `path` refuse, and for an unknown penalty.
+    Args:
+        table: The data.
+        penalties: Names that `family` knows.
+        settings: By default those of the command.
+        tick: Called with a label at the start of each part of the work.
+
+    Returns:
+        An `xarray.Dataset` over penalty, step, feature and, where there are several, class.
+
+    Raises:
+        ValueError: `family`, `split`, `Problem` or `path` refuse what they were given.
     """
+    settings = Settings() if settings is None else settings
     families = dict(family(name) for name in penalties)
-    train, held = split(table, holdout, seed)
+    rows = split(table, settings.holdout, settings.seed)
     tick("preparing the problem")
-    jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_enable_x64", settings.dtype == "float64")
     loss = jr.losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
-    X, judged = table.X.astype(dtype), held if held.size else train
-    problem = _problem(loss, X[train], table.y[train], standardize)
-    rows = (X[train], table.y[train]), (X[judged], table.y[judged])
+    X, error_rows = table.X.astype(settings.dtype), rows.held if rows.held.size else rows.train
+    problem = _problem(loss, X[rows.train], table.y[rows.train], settings.standardize)
+    data = _Rows(X[rows.train], table.y[rows.train], X[error_rows], table.y[error_rows])
     parts, free = [], None
-    with ThreadPoolExecutor(1) as beside:  # compiles at the same time as the first path
-        unpenalized = beside.submit(jr.unpenalized, problem)
+    with ThreadPoolExecutor(1) as worker:  # compiles at the same time as the first path
+        unpenalized = worker.submit(jr.unpenalized, problem)
         for label, member in families.items():
             tick(f"solving {label}")
-            default = 1e-4 if train.size > X.shape[1] else 1e-2
-            # Ridge starts at glmnet's 1000·‖∇f(null)‖, where nothing happens yet: go as much further down.
-            span = ratio or (default * 1e-3 if label == "L2" else default)
-            path = jr.path(problem, member, num=num, ratio=span, tol=tol)
+            ratio = settings.ratio or _default_ratio(label, data.X.shape)
+            path = jr.path(problem, member, num=settings.lambdas, ratio=ratio, tol=settings.tol)
             free = unpenalized.result()
-            parts.append(_measure(problem, path, member, path.coef[-1] if free is None else free[0], rows))
-    settings = {
+            reference = path.coef[-1] if free is None else free[0]
+            parts.append(_measure(problem, path, member, reference, data))
+    reference = "the unpenalised fit" if free is not None else "the fit at the smallest λ"
+    attributes = _attributes(settings, penalties, rows, reference)
+    return labelled(table, list(families), parts, np.asarray(problem.constant), attributes)
+
+
+def _default_ratio(label: str, shape: tuple[int, int]) -> float:
+    """Return the smallest λ over the largest for a penalty, by the shape (n, p) of the training data."""
+    ratio = _RATIO_TALL if shape[0] > shape[1] else _RATIO_WIDE
+    return ratio * _RATIO_RIDGE if label == "L2" else ratio
+
+
+def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, reference: str) -> dict[str, Any]:
+    """Return the settings of a sweep as values that a netCDF file holds."""
+    return {
         "penalties": ", ".join(penalties),
-        "reference": "the unpenalised fit" if free is not None else "the fit at the smallest λ",
-        "rows_train": int(train.size),
-        "rows_held_out": int(held.size),
-        "lambdas": num,
-        "ratio": "default" if ratio is None else ratio,
-        "holdout": holdout,
-        "standardize": int(standardize),
-        "seed": seed,
-        "dtype": dtype,
-        "tol": tol,
+        "reference": reference,
+        "rows_train": int(rows.train.size),
+        "rows_held_out": int(rows.held.size),
+        **dataclasses.asdict(settings),
+        "ratio": "default" if settings.ratio is None else settings.ratio,
+        "standardize": int(settings.standardize),
     }
-    return labelled(table, list(families), parts, np.asarray(problem.constant), settings)
 
 
 @eqx.filter_jit
 def _problem(loss: jr.losses.Loss, X: Any, y: Any, standardize: bool) -> jr.Problem:
-    """The problem in one compiled program; its values were checked by `load`."""
+    """Build the problem in one compiled program, which skips the checks of values: `load` made them."""
     return jr.Problem(loss, X, y, standardize=standardize)
 
 
 @eqx.filter_jit
-def _numbers(problem: jr.Problem, path: jr.Path, base: Any, rows: Any) -> dict[str, Any]:
-    """What is said of each λ, and the weights as the penalty sees them, in one compiled program."""
+def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) -> dict[str, Array]:
+    """Compute the metrics of each λ and the standardised coefficients in one compiled program."""
     loss = problem.loss
-    (X, y), (X_judged, y_judged) = rows
-    y, y_judged = (loss.encode(jnp.asarray(target), problem.dtype) for target in (y, y_judged))
-    scale = problem.scale.reshape(-1, *(1,) * (base.ndim - 1))
+    y, y_error = (loss.encode(jnp.asarray(target), problem.dtype) for target in (rows.y, rows.y_error))
+    scale = problem.scale.reshape(-1, *(1,) * (reference.ndim - 1))
 
-    def one(row: tuple[Any, Any]) -> dict[str, Any]:
-        coef, intercept = row
-        z, z_judged = X @ coef + intercept, X_judged @ coef + intercept
+    def one(fit: tuple[Array, Array]) -> dict[str, Array]:
+        coef, intercept = fit
+        z, z_error = rows.X @ coef + intercept, rows.X_error @ coef + intercept
         return {
             "standardized_coef": coef * scale,
             "zeros": jr.metrics.zeros(coef),
             "zero_fraction": jr.metrics.zero_fraction(coef).astype(coef.dtype),
-            "shrinkage": jr.metrics.shrinkage(coef * scale, base * scale),
+            "shrinkage": jr.metrics.shrinkage(coef * scale, reference * scale),
             "deviance_explained": jr.metrics.explained_deviance(loss, z, y),
-            "error": jr.metrics.prediction_error(loss, z_judged, y_judged).astype(coef.dtype),
+            "error": jr.metrics.prediction_error(loss, z_error, y_error).astype(coef.dtype),
         }
 
     with jax.default_matmul_precision("highest"):
         numbers = jax.lax.map(one, (path.coef, path.intercept))
-    return numbers | {"reference_coef": base * scale}
+    return numbers | {"reference_coef": reference * scale}
 
 
-def _measure(problem: jr.Problem, path: jr.Path, member: Any, base: Any, rows: Any) -> dict[str, np.ndarray]:
-    """The numbers of one path, by the names of the dataset."""
-    numbers = _numbers(problem, path, base, rows)
+def _measure(
+    problem: jr.Problem, path: jr.Path, member: Any, reference: Array, rows: _Rows
+) -> dict[str, np.ndarray]:
+    """Return the numbers of one path by the names of the dataset."""
+    numbers = _numbers(problem, path, reference, rows)
     numbers["dof"] = path.degrees_of_freedom(problem, member)
     numbers["lam"] = path.lambdas
     for name in ("coef", "intercept", "gap", "kkt", "steps"):
         numbers[name] = getattr(path, name)
-    found = {name: np.asarray(value) for name, value in numbers.items()}
-    return found | {"status": np.asarray(path.messages())}
+    return {name: np.asarray(value) for name, value in numbers.items()} | {
+        "status": np.asarray(path.messages())
+    }

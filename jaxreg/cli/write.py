@@ -1,4 +1,6 @@
-"""Where results go: a folder that is asked before the work, and files that are all there or not at all."""
+"""Write results: the folder is checked before the work, and its files are all written or none."""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -8,24 +10,29 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-from jaxreg.cli._messages import _line, _wrong
+from jaxreg.cli._messages import one_line, refusal
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["FILES", "check", "use_cache", "write"]
 
 FILES = ("map.png", "paths.png", "sweep.nc")
 
 
 def check(folder: pathlib.Path, overwrite: bool) -> None:
-    """ValueError where results cannot go to `folder`; tries to write in it, or where it would be made."""
+    """Raise `ValueError` where results cannot go to `folder`: writes there, or where it would be made."""
     if folder.exists() and not folder.is_dir():
-        raise _wrong(f"{folder} is a file", "a folder", "give another with --out")
-    held = [name for name in FILES if (folder / name).exists()]
-    if held and not overwrite:
-        got = f"{folder} holds results already ({', '.join(held)})"
-        raise _wrong(got, "a new or empty folder", "add --overwrite or give another with --out")
-    blocked = [name for name in held if (folder / name).is_dir()]
+        raise refusal(f"{folder} is a file", "a folder", "give another with --out")
+    present = [name for name in FILES if (folder / name).exists()]
+    if present and not overwrite:
+        got = f"{folder} holds results already ({', '.join(present)})"
+        raise refusal(got, "a new or empty folder", "add --overwrite or give another with --out")
+    blocked = [name for name in present if (folder / name).is_dir()]
     if blocked:
-        raise _wrong(f"{folder / blocked[0]} is a folder", "a file or nothing", "give another with --out")
+        raise refusal(f"{folder / blocked[0]} is a folder", "a file or nothing", "give another with --out")
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with _interrupt_raises():
@@ -35,27 +42,27 @@ def check(folder: pathlib.Path, overwrite: bool) -> None:
 
 
 def write(
-    dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path], None]
+    dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]
 ) -> list[pathlib.Path]:
-    """Write sweep.nc and the pictures that `draw` makes; returns their paths, or leaves nothing behind.
+    """Write sweep.nc and the pictures that `draw` makes, and return their paths; a failure leaves nothing.
 
-    The files are made in a hidden folder inside `folder` and moved when all of them are whole.
+    The files are made in a hidden folder inside `folder` and moved once all of them are complete.
     """
     with _interrupt_raises():
         _write(dataset, folder, draw)
     return [folder / file for file in FILES]
 
 
-def _write(dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path], None]) -> None:
+def _write(dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]) -> None:
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=folder) as name:
-            beside = pathlib.Path(name)
-            dataset.to_netcdf(beside / "sweep.nc", engine="scipy")
-            draw(dataset, beside)
+            temporary = pathlib.Path(name)
+            dataset.to_netcdf(temporary / "sweep.nc", engine="scipy")
+            draw(dataset, temporary)
             for file in FILES:
-                os.replace(beside / file, folder / file)
+                os.replace(temporary / file, folder / file)
     except BaseException as error:
         if folder in made:
             shutil.rmtree(folder, ignore_errors=True)
@@ -69,7 +76,7 @@ def _write(dataset: Any, folder: pathlib.Path, draw: Callable[[Any, pathlib.Path
 
 @contextlib.contextmanager
 def _interrupt_raises() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, so that files that are half written are removed."""
+    """Let Ctrl-C raise `KeyboardInterrupt`, so that partly written files are removed."""
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
@@ -82,15 +89,15 @@ def _interrupt_raises() -> Iterator[None]:
 
 
 def _refused(folder: pathlib.Path, error: OSError) -> ValueError:
-    reason = (error.strerror or _line(error)).lower()
+    reason = (error.strerror or one_line(error)).lower()
     got = f"{folder} cannot be written to ({reason})"
-    return _wrong(got, "a folder you may write to", "give another with --out")
+    return refusal(got, "a folder you may write to", "give another with --out")
 
 
 def use_cache(on: bool) -> None:
-    """Keep every compiled program in $JAX_COMPILATION_CACHE_DIR, else the user's cache folder; or none.
+    """Keep compiled programs in $JAX_COMPILATION_CACHE_DIR, by default a folder in the user's cache folder.
 
-    Where that folder cannot be made or written to, nothing is kept.
+    Nothing is kept where `on` is false or the folder cannot be made or written to.
     """
     import jax
 

@@ -1,102 +1,85 @@
-"""How near the optimum a point is: asked of the mathematics and the data, never of a solver.
+"""Optimality certificates, computed from the problem and its data: relative duality gap and KKT residual.
 
-Source of the gap: Fenchel duality (Rockafellar 1970, section 31) and the rescaled residual as dual point
-(Massias, Gramfort and Salmon 2018). The dual point must be orthogonal to the intercept and to unpenalised
-directions. The loss is minimised over these first, and what rounding leaves of the gradient along them is
-charged to the gap at its cost, half the squared Newton decrement. So is the rounding of the predictor.
+With z = Xw + b + offset, sample weights ω, loss f and penalty g, primal and dual are
+
+    P(w, b) = Σᵢ ωᵢ f(zᵢ) + g(w),    D(u) = ⟨ωu, offset⟩ − Σᵢ ωᵢ f*(uᵢ) − g*(θ),    θ = −Xᵀ(ωu),
+
+where Σᵢ ωᵢuᵢ = 0 if there is an intercept (Rockafellar 1970, section 31). Their difference is a sum of
+Fenchel–Young terms, none of them negative, so that no large numbers cancel:
+
+    P − D = Σᵢ ωᵢ [f(zᵢ) + f*(uᵢ) − uᵢzᵢ] + [g(w) + g*(θ) − ⟨θ, w⟩].
+
+The dual point is the rescaled residual u = s·∇f(z), for which any s in [0, s_max] gives a valid bound
+(Massias, Gramfort and Salmon 2018). It must be orthogonal to the intercept and to the unpenalised directions,
+so the loss is minimised over these first. The gradient that rounding leaves along them is added to the gap at
+its cost, half the squared Newton decrement, and so is the rounding error of the predictor.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
-from jaxreg.penalties._vectors import norm
 
 __all__ = [
     "Certificate",
     "Evaluation",
     "certificate_at",
     "certify",
-    "curvature",
+    "curvature_bound",
     "evaluate",
     "kkt_residual",
 ]
 
 
 class Certificate(NamedTuple):
-    """`gap`: relative duality gap, inf where no dual point was found. `kkt`: relative KKT residual."""
+    """Relative duality gap, inf where no dual point was found, and relative KKT residual."""
 
     gap: Scalar
     kkt: Scalar
 
 
-def curvature(problem: Problem, z: Array, spectrum: Scalar) -> Scalar:
-    """An upper bound on the loss's curvature in the coefficients, at z where it has no global one."""
-    smoothness = jnp.asarray(problem.loss.smoothness(), problem.dtype)
-    here = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.ones_like(z),))[1]
-    local = jnp.maximum(jnp.max(jnp.abs(here)), jnp.finfo(problem.dtype).tiny)
-    return spectrum * jnp.where(jnp.isinf(smoothness), local, smoothness)
-
-
-class Evaluation(NamedTuple):
-    """Working coefficients and intercept, with what follows from them by one product each way."""
-
-    coef: Array
-    intercept: Array
-    z: Array
-    residual: Array
-    gradient: Array
-
-
-def evaluate(problem: Problem, coef: Array, intercept: Array) -> Evaluation:
-    """The predictor there, its residual, and the gradient in the coefficients."""
-    z = problem.predictor(coef, intercept)
-    residual = problem.residual(z)
-    return Evaluation(coef, intercept, z, residual, problem.design.rmatmul(residual))
-
-
-def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> Scalar:
-    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
-    t = 1 / curvature(problem, at.z, null_fit.max_eigenvalue)
-    moved = penalty.prox(at.coef - t * at.gradient, t)
-    top = jnp.max(jnp.abs(at.coef - moved)) / t
-    if problem.intercept:
-        top = jnp.maximum(top, jnp.max(jnp.abs(jnp.sum(at.residual, axis=0))))
-    return jnp.where(_feasible(problem, at), top / null_fit.max_grad, jnp.inf)
-
-
-def _feasible(problem: Problem, at: Evaluation) -> Array:
-    """Whether the intercept is 0 where the problem has none."""
-    return jnp.array(problem.intercept) | jnp.all(at.intercept == 0)
-
-
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: ArrayLike) -> Certificate:
-    """How near the optimum any point is: coefficients (p,) or (p, K) and intercept on the scale of the data.
+    """Compute the certificate of coefficients and intercept, which may come from any solver of any library.
 
-    It may come from any solver of any library. Raises TypeError where `penalty` is not a penalty, and
-    ValueError where there is an intercept and the problem has none.
+    Args:
+        problem: the problem.
+        penalty: the penalty; without a conjugate (non-convex ones) the gap is inf.
+        coef: coefficients (p,) or (p, K) on the scale of the data.
+        intercept: intercept () or (K,) on the scale of the data.
+
+    Returns:
+        `gap`, the duality gap over (null loss − saturated loss), and `kkt`, the KKT residual over the largest
+        gradient at the null fit.
+
+    Raises:
+        TypeError: if `problem` is not a problem or `penalty` not a penalty.
+        ValueError: for an intercept other than 0 where the problem has none.
 
     >>> from jaxreg.losses import SquaredError
     >>> from jaxreg.penalties import L1
     >>> problem = Problem(SquaredError(), 2.0 * jnp.eye(4), jnp.arange(4.0), intercept=False)
-    >>> found = certify(problem, L1(1.0), jnp.array([0.0, 0.0, 0.0, 0.5]), 0.0)
-    >>> bool(found.gap < 1e-12), bool(found.kkt < 1e-6)
+    >>> certificate = certify(problem, L1(1.0), jnp.array([0.0, 0.0, 0.0, 0.5]), 0.0)
+    >>> bool(certificate.gap < 1e-12), bool(certificate.kkt < 1e-6)
     (True, True)
     """
     require_problem(problem, "jaxreg.certify(jaxreg.Problem(loss, X, y), penalty, coef, intercept)")
     working = problem.working_penalty(penalty)
-    return _certify(problem, working, fit_null_model(problem, working), *problem.point(coef, intercept))
+    null_fit = fit_null_model(problem, working)
+    return _certify(problem, working, null_fit, *problem.as_working_arrays(coef, intercept))
 
 
 @eqx.filter_jit
@@ -107,161 +90,262 @@ def _certify(
     return certificate_at(problem, penalty, null_fit, at)
 
 
+class Evaluation(NamedTuple):
+    """An iterate in working coordinates, its predictor, weighted residual ω∇f(z) and gradient Xᵀω∇f(z)."""
+
+    coef: Float[Array, "p *K"]
+    intercept: Float[Array, "*K"]
+    z: Float[Array, "n *K"]
+    residual: Float[Array, "n *K"]
+    gradient: Float[Array, "p *K"]
+
+
+def evaluate(problem: Problem, coef: Array, intercept: Array) -> Evaluation:
+    """Evaluate predictor and gradient at working coefficients, by one product with X and one with Xᵀ."""
+    z = problem.predictor(coef, intercept)
+    residual = problem.residual(z)
+    return Evaluation(coef, intercept, z, residual, problem.design.rmatmul(residual))
+
+
 def certificate_at(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation, enough: ArrayLike = 0.0
+    problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation, tol: ArrayLike = 0.0
 ) -> Certificate:
-    """Both numbers for a point that was looked at; a gap ≤ `enough` is not made smaller by a better dual."""
+    """Compute the certificate of an iterate; a gap ≤ `tol` is not refined by a better dual scale."""
     with jax.default_matmul_precision("highest"):
         kkt = kkt_residual(problem, penalty, null_fit, at)
         if not penalty.has_conjugate:
             return Certificate(jnp.full_like(kkt, jnp.inf), kkt)
         dual = _dual_point(problem, penalty, null_fit, at)
-        gap = _gap(problem, penalty, null_fit, at, dual, enough) / null_fit.loss_range
-        sound = jnp.isfinite(gap) & _feasible(problem, at)
-        return Certificate(jnp.where(sound, jnp.maximum(gap, 0.0), jnp.inf), kkt)
+        gap = _gap(problem, penalty, at, dual, tol * null_fit.loss_range) / null_fit.loss_range
+        gap = jnp.where(jnp.isfinite(gap), jnp.maximum(gap, 0.0), jnp.inf)
+        return Certificate(_inf_if_infeasible(problem, at, gap), kkt)
 
 
-class _Dual(NamedTuple):
-    """Dual point: v per sample, without weights; −Xᵀ(weight·v), 0 along unpenalised directions.
+def _inf_if_infeasible(problem: Problem, at: Evaluation, x: Scalar) -> Scalar:
+    """Replace x by inf where the problem has no intercept and the iterate has one."""
+    return x if problem.intercept else jnp.where(jnp.all(at.intercept == 0), x, jnp.inf)
 
-    `charge` bounds what the rounding of v costs: it is not exactly orthogonal to the intercept and to the
-    unpenalised directions.
+
+# ---------------------------------------------------------------- KKT residual
+
+
+def curvature_bound(problem: Problem, z: Array, max_eigenvalue: Scalar) -> Scalar:
+    """Bound the loss's curvature in the coefficients: globally if the loss is smooth, otherwise at z.
+
+    Args:
+        problem: the problem.
+        z: the predictor (n,) or (n, K).
+        max_eigenvalue: the largest eigenvalue of XᵀWX.
+    """
+    smoothness = problem.loss.smoothness()
+    if isinstance(smoothness, float) and math.isfinite(smoothness):
+        return max_eigenvalue * smoothness
+    smoothness = jnp.asarray(smoothness, problem.dtype)
+    curvature = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.ones_like(z),))[1]
+    local = jnp.maximum(jnp.max(jnp.abs(curvature)), jnp.finfo(problem.dtype).tiny)
+    return max_eigenvalue * jnp.where(jnp.isinf(smoothness), local, smoothness)
+
+
+def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> Scalar:
+    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
+    t = 1 / curvature_bound(problem, at.z, null_fit.max_eigenvalue)
+    prox_step = penalty.prox(at.coef - t * at.gradient, t)
+    largest = jnp.max(jnp.abs(at.coef - prox_step)) / t
+    if problem.intercept:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(jnp.sum(at.residual, axis=0))))
+    return _inf_if_infeasible(problem, at, largest / null_fit.max_grad)
+
+
+# ---------------------------------------------------------------- duality gap
+
+
+class _DualPoint(NamedTuple):
+    """A dual point before rescaling: u = ∇f per sample, and θ = −Xᵀ(ωu), 0 along unpenalised directions.
+
+    `infeasibility` bounds the cost of rounding, by which u is not exactly orthogonal to the intercept and to
+    the unpenalised directions.
     """
 
-    v: Array
-    dual: Array
-    charge: Scalar
+    u: Float[Array, "n *K"]
+    theta: Float[Array, "p *K"]
+    infeasibility: Scalar
 
 
-def _gap(
-    problem: Problem,
-    penalty: Penalty,
-    null_fit: NullFit,
-    at: Evaluation,
-    dual_point: _Dual,
-    enough: ArrayLike,
-) -> Scalar:
-    """Primal − dual as a sum of Fenchel–Young terms, none negative: no large numbers cancel."""
-    eps = jnp.finfo(problem.dtype).eps
-    v, dual, charge = dual_point
+def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, target: ArrayLike) -> Scalar:
+    """Bound P − D at the dual point s·u with the best s found; the search ends at a gap ≤ `target`."""
+    u, theta, infeasibility = dual
 
-    def value(s: Scalar) -> Scalar:
-        loss = jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * v))
-        return loss + penalty.conjugate(s * dual) - jnp.sum(s * dual * at.coef)
+    primal = penalty.value(at.coef) + infeasibility + _predictor_rounding(problem, at, u)
 
-    top = penalty.dual_scale(dual)
-    # The largest s is one rounding inside the domain, so that the conjugate is finite there.
-    top = jnp.where(top < 1, top * (1 - 4 * eps), top)
-    primal = penalty.value(at.coef) + charge + _predictor_rounding(problem, at, v)
+    def loss_part(s: Scalar) -> Scalar:
+        return jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * u))
 
-    def refine(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
-        """A Newton step on the dual in s, kept where it helps."""
+    def inner(s: Scalar) -> Scalar:
+        return jnp.sum(s * theta * at.coef)
+
+    def gap(s: Scalar) -> Scalar:
+        return loss_part(s) + penalty.conjugate(s * theta) - inner(s) + primal
+
+    s_max = penalty.dual_scale(theta)
+    # One rounding inside the domain of the conjugate, where its value is finite.
+    s_max = jnp.where(s_max < 1, s_max * (1 - 4 * jnp.finfo(problem.dtype).eps), s_max)
+    if problem.loss.is_quadratic and penalty.conjugate_is_indicator:
+        # The gap is a quadratic in s, so that one Newton step is exact.
+        _, first, second = _taylor(lambda s: loss_part(s) - inner(s), s_max)
+        return gap(_newton_scale(s_max, first, second, s_max))
+    return _minimise_over_scale(gap, s_max, target)
+
+
+def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: Scalar) -> Scalar:
+    """Return the smallest value of a convex f met by Newton's method on [0, s_max], started at s_max.
+
+    The search ends as soon as a value is ≤ `target`: near an optimum of the primal the first one is. After
+    3 steps, or one that is not defined, s = 0 is tried.
+    """
+
+    def evaluate_at(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
         s, best, k = carry
-        first, second = jax.jvp(jax.grad(value), (s,), (jnp.ones_like(s),))
-        moved = jnp.clip(s - first / jnp.where(second > 0, second, 1.0), 0.0, top)
-        sound = jnp.isfinite(moved) & (second > 0) & (k < 3)
-        moved = jnp.where(sound, moved, 0.0)
-        return moved, jnp.minimum(best, value(moved)), k + 1
+        value, first, second = _taylor(f, s)
+        s = _newton_scale(s, first, second, s_max)
+        defined = jnp.isfinite(s) & (second > 0) & (k < 3)
+        return jnp.where(defined, s, 0.0), jnp.minimum(best, value), k + 1
 
-    # Near the optimum s = top does, and looking for a better one is most of a certificate's time.
-    far = lambda c: (c[1] + primal > enough * null_fit.loss_range) & (c[2] < 4)  # noqa: E731
-    best = jax.lax.while_loop(far, refine, (top, value(top), jnp.array(0)))[1]
-    return best + primal
+    def unfinished(carry: tuple[Scalar, Scalar, Array]) -> Array:
+        _, best, k = carry
+        return (k == 0) | (best > target) & (k < 5)
+
+    start = (s_max, jnp.full_like(s_max, jnp.inf), jnp.array(0))
+    return jax.lax.while_loop(unfinished, evaluate_at, start)[1]
 
 
-def _predictor_rounding(problem: Problem, at: Evaluation, v: Array) -> Scalar:
-    """Return what the rounding of each sample's predictor does to the loss, which has the slope v there.
+def _taylor(f: Callable[[Scalar], Scalar], s: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """Return f, f′ and f″ at s, in forward mode."""
+    one = jnp.ones_like(s)
+    (value, first), (_, second) = jax.jvp(lambda s: jax.jvp(f, (s,), (one,)), (s,), (one,))
+    return value, first, second
+
+
+def _newton_scale(s: Scalar, first: Scalar, second: Scalar, s_max: Scalar) -> Scalar:
+    """Take a Newton step from s, clipped to [0, s_max]."""
+    return jnp.clip(s - first / jnp.where(second > 0, second, 1.0), 0.0, s_max)
+
+
+def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:
+    """Bound the effect on the loss of rounding each sample's predictor, to first order.
 
     In working coordinates: the intercept on the scale of the data is rounded once more, where features or
     targets have large means.
     """
     size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
-    weight = problem.weight if v.ndim == 1 else problem.weight[:, None]
-    return 2 * jnp.finfo(problem.dtype).eps * norm(weight * v * size)
+    return 2 * jnp.finfo(problem.dtype).eps * norm(problem.weighted(u * size))
 
 
-def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _Dual:
-    """Return the loss's gradient where it is orthogonal to the intercept and to unpenalised directions.
+# ---------------------------------------------------------------- dual point
 
-    Refitting the intercept takes no product with the design, a basis of unpenalised directions does.
+
+def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _DualPoint:
+    """Return ∇f where it is orthogonal to the intercept and to the unpenalised directions.
+
+    Refitting the intercept takes no product with the design; a basis of unpenalised directions does.
     """
-    z = _fit_intercept(problem, at.z) if problem.intercept else at.z
-    residual = problem.residual(z)
-    gradient = problem.design.rmatmul(residual) if problem.intercept else at.gradient
-    charge = _intercept_charge(problem, z, residual) if problem.intercept else jnp.zeros((), z.dtype)
-    first = _Dual(problem.loss.gradient(z, problem.y), -gradient, charge)
+    if problem.intercept:
+        fitted = _fit_intercept(problem, at.z)
+        z, gradient = fitted.z, problem.design.rmatmul(problem.weighted(fitted.u))
+        dual = _DualPoint(fitted.u, -gradient, fitted.decrement)
+    else:
+        z, gradient = at.z, at.gradient
+        dual = _DualPoint(problem.loss.gradient(z, problem.y), -gradient, jnp.zeros((), z.dtype))
     if not any(null_fit.capacity):
-        return first
+        return dual
 
-    def again(carry: tuple[_Dual, Array, Array]) -> tuple[_Dual, Array, Array]:
+    def fit_unpenalised(carry: tuple[_DualPoint, Array, Array]) -> tuple[_DualPoint, Array, Array]:
         _, coef, _ = carry
         basis = orthonormal_basis(problem, penalty, null_fit.capacity, coef)
         fitted = refit(problem, basis, z, steps=10)
-        residual = problem.residual(fitted.z)
-        gradient = problem.design.rmatmul(residual)
-        seen = gradient - penalty.free(gradient, coef)
-        charge = _refit_charge(problem, penalty, basis, fitted, gradient - seen)
-        return _Dual(problem.loss.gradient(fitted.z, problem.y), -seen, charge), coef, jnp.array(False)
+        u = problem.loss.gradient(fitted.z, problem.y)
+        gradient = problem.design.rmatmul(problem.weighted(u))
+        unpenalised = penalty.unpenalised(gradient, coef)
+        penalised = gradient - unpenalised
+        cost = _refit_infeasibility(problem, basis, fitted, gradient - penalised)
+        return _DualPoint(u, -penalised, cost), coef, jnp.array(False)
 
-    # A loop and not a branch: under vmap it is skipped where no lane needs it. What it starts from is
-    # carried, or XLA would move it out of the loop.
-    needed = jnp.any(penalty.free(-gradient, at.coef) != 0)
-    return jax.lax.while_loop(lambda c: c[2], again, (first, at.coef, needed))[0]
-
-
-def _intercept_charge(problem: Problem, z: Array, residual: Array) -> Scalar:
-    """Return what the loss could still fall by along the intercept: half the squared Newton decrement."""
-    leak = jnp.sum(residual, axis=0)
-    if z.ndim == 2 and problem.loss.optimal_shift(z, problem.y, problem.weight) is None:
-        return 0.5 * leak @ jnp.linalg.pinv(jnp.sum(problem.curvatures(z), axis=0)) @ leak
-    bend = jnp.sum(jax.jvp(problem.residual, (z,), (jnp.ones_like(z),))[1], axis=0)
-    return 0.5 * jnp.sum(leak**2 / jnp.where(bend > 0, bend, 1.0))
+    # A loop and not a branch: under vmap it is skipped where no lane needs it. The coefficients are carried,
+    # or XLA would move the body out of the loop.
+    needed = jnp.any(penalty.unpenalised(-gradient, at.coef) != 0)
+    return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
 
 
-def _mean_curvature(problem: Problem, z: Array) -> Scalar:
-    """Return the loss's curvature along predictors of size 1 with signs that alternate over outputs."""
-    d = jnp.ones_like(z) if z.ndim == 1 else jnp.broadcast_to((-1.0) ** jnp.arange(z.shape[1]), z.shape)
-    d = d.astype(z.dtype)
-    bend = jnp.sum(d * jax.jvp(problem.residual, (z,), (d,))[1]) / (z.size / z.shape[0])
-    return jnp.where(bend > 0, bend, 1.0)
+class _InterceptFit(NamedTuple):
+    """The predictor z with its best intercept, u = ∇f there, and the gradient along the intercept.
+
+    `newton` is the next Newton step. Half its product with the gradient is the decrement, the further
+    decrease of the loss in the intercept.
+    """
+
+    z: Float[Array, "n *K"]
+    u: Float[Array, "n *K"]
+    grad: Float[Array, "*K"]
+    newton: Float[Array, "*K"]
+
+    @property
+    def decrement(self) -> Scalar:
+        """Half the squared Newton decrement."""
+        return 0.5 * jnp.sum(self.grad * self.newton)
 
 
-def _refit_charge(problem: Problem, penalty: Penalty, basis: Basis, fitted: Refit, leak: Array) -> Scalar:
-    """Return what the loss could still fall by along unpenalised directions, rounding included."""
+def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> _InterceptFit:
+    """Minimise the loss over z + b, in closed form or by Newton steps that divide the gradient by 10."""
+    shift = problem.loss.optimal_shift(z, problem.y, problem.weight)
+    if shift is not None:
+        return _evaluate_intercept(problem, z + shift, coupled=False)
+
+    def step(carry: tuple[Array, _InterceptFit, Array, Array]) -> tuple[Array, _InterceptFit, Array, Array]:
+        z, best, _, k = carry
+        new = _evaluate_intercept(problem, z, coupled=z.ndim == 2)
+        before, after = jnp.max(jnp.abs(best.grad)), jnp.max(jnp.abs(new.grad))
+        best = jax.tree.map(lambda x, y: jnp.where(after < before, x, y), new, best)
+        return new.z - new.newton, best, (after < 0.1 * before) & (after > 0), k + 1
+
+    # Before the first evaluation the decrement is inf·0 = NaN: no certificate where that one is NaN.
+    none = jnp.zeros(z.shape[1:], z.dtype)
+    start = z, _InterceptFit(z, jnp.zeros_like(z), none + jnp.inf, none), jnp.array(True), jnp.array(0)
+    return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= steps), step, start)[1]
+
+
+def _evaluate_intercept(problem: Problem, z: Array, *, coupled: bool) -> _InterceptFit:
+    """Evaluate the gradient along the intercept and the Newton step; `coupled` outputs share a Hessian."""
+
+    def gradient(z: Array) -> Array:
+        return problem.loss.gradient(z, problem.y)
+
+    if coupled:
+        u, hessian = gradient(z), jnp.sum(problem.curvatures(z), axis=0)
+        grad = jnp.sum(problem.weighted(u), axis=0)
+        return _InterceptFit(z, u, grad, jnp.linalg.pinv(hessian) @ grad)
+    u, curvature = jax.jvp(gradient, (z,), (jnp.ones_like(z),))
+    grad, curvature = (jnp.sum(problem.weighted(x), axis=0) for x in (u, curvature))
+    return _InterceptFit(z, u, grad, grad / jnp.where(curvature > 0, curvature, 1.0))
+
+
+def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Array) -> Scalar:
+    """Bound the further decrease of the loss along unpenalised directions, rounding included."""
     eps = jnp.finfo(problem.dtype).eps
-    bend = _mean_curvature(problem, fitted.z)
+    curvature = _mean_curvature(problem, fitted.z)
     # A basis vector of small singular value σ is itself known within eps/σ.
     rounding = fitted.noise * basis.error
-    cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / bend
+    cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / curvature
     cost += jnp.sum(jnp.abs(fitted.u) * (jnp.abs(fitted.grad) + rounding))
     # Directions without room in the basis: the cost if their singular values are as small as √√eps.
     length = jnp.sqrt(problem.design.squares(problem.weight))
     length = jnp.where(length > 0, length, 1.0)
-    cost += 0.5 * jnp.sum((leak.T / length) ** 2) / (jnp.sqrt(eps) * bend)
+    cost += 0.5 * jnp.sum((unpenalised_grad.T / length) ** 2) / (jnp.sqrt(eps) * curvature)
     settled = fitted.step <= UNSETTLED * problem.loss.target_scale(problem.y, problem.weight)
     return jnp.where(settled, cost, jnp.inf)
 
 
-def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> Array:
-    """The predictor with the intercept that is best for it, in closed form or by Newton steps."""
-    exact = problem.loss.optimal_shift(z, problem.y, problem.weight)
-    if exact is not None:
-        return z + exact
-
-    def tilt(z: Array) -> Array:
-        return jnp.sum(problem.residual(z), axis=0)
-
-    def going(carry: tuple[Array, Array, Array, Array]) -> Array:
-        _, slope, better, k = carry
-        return better & (k < steps) & (jnp.max(jnp.abs(slope)) > 0)
-
-    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        z, slope, _, k = carry
-        bend = jnp.sum(problem.curvatures(z), axis=0)
-        new = z - (jnp.linalg.pinv(bend) @ slope if z.ndim == 2 else slope / jnp.where(bend > 0, bend, 1.0))
-        left = tilt(new)
-        before, after = jnp.max(jnp.abs(slope)), jnp.max(jnp.abs(left))
-        kept, least = jnp.where(after < before, new, z), jnp.where(after < before, left, slope)
-        return kept, least, after < 0.1 * before, k + 1
-
-    return jax.lax.while_loop(going, body, (z, tilt(z), jnp.array(True), jnp.array(0)))[0]
+def _mean_curvature(problem: Problem, z: Array) -> Scalar:
+    """Return the loss's mean curvature along predictors of ±1, of signs that alternate over the outputs."""
+    signs = jnp.ones_like(z) if z.ndim == 1 else jnp.broadcast_to((-1.0) ** jnp.arange(z.shape[1]), z.shape)
+    signs = signs.astype(z.dtype)
+    curvature = jnp.sum(signs * jax.jvp(problem.residual, (z,), (signs,))[1]) / (z.size / z.shape[0])
+    return jnp.where(curvature > 0, curvature, 1.0)

@@ -1,8 +1,8 @@
-"""Conversion of what users have as features, targets, weights and offsets to the arrays of a problem.
+"""Conversion of features, targets, sample weights and offsets to the arrays of a problem.
 
-Everything concrete is converted on the host, in double precision, and only then rounded to the working dtype:
-JAX without double precision would wrap large integers and drop imaginary parts. What is not a number, or is
-missing, is refused with one sentence. Traced arrays pass, and their values are not seen.
+Concrete data are converted on the host, in double precision, and then rounded to the working dtype: JAX
+without double precision would wrap large integers and drop imaginary parts. Missing entries and entries that
+are not real numbers raise a one-line error. Traced arrays pass unchecked.
 """
 
 import numbers as number_types
@@ -30,9 +30,9 @@ __all__ = [
     "targets",
 ]
 
-#: Names of columns, or their places, that one message lists.
+#: Columns that one message lists.
 _NAMED = 5
-#: Rows that are searched at once for numbers which single precision rounds: most data show one at once.
+#: Rows of a block in the search for numbers that single precision rounds: most data have one in the first.
 _ROWS = 4096
 
 
@@ -48,7 +48,7 @@ def features(X: ArrayLike) -> Any:
         ValueError: where entries are missing or masked, or rows have different lengths.
     """
     if type(X).__module__.startswith("jax.experimental.sparse"):
-        X = _scipy_of_jax(X)
+        X = _scipy_from_jax(X)
     if _is_table(X) and hasattr(X, "columns") and hasattr(X, "sparse") and _fills_with_zeros(X):
         X = X.sparse.to_coo()
     if scipy.sparse.issparse(X):
@@ -61,7 +61,7 @@ def features(X: ArrayLike) -> Any:
 
 
 def targets(y: ArrayLike) -> Any:
-    """Return y as a float array of NumPy, or traced as it is.
+    """Return y as a float array of NumPy; a traced array is returned as it is.
 
     Raises:
         TypeError: where y holds complex numbers, text or other objects.
@@ -75,8 +75,8 @@ def normalised(sample_weight: ArrayLike | None, n: int, dtype: Any) -> Any:
     """Return weights (n,) that sum to 1: on the host in double precision, or traced in the working dtype.
 
     Raises:
-        TypeError: where they are not real numbers.
-        ValueError: where one is negative, NaN or infinite, where all are 0, or for another shape.
+        TypeError: for weights that are not real numbers.
+        ValueError: for a negative, NaN or infinite weight, if all are 0, and for another shape.
     """
     if sample_weight is None:
         return np.full(n, 1 / n)
@@ -97,11 +97,11 @@ def normalised(sample_weight: ArrayLike | None, n: int, dtype: Any) -> Any:
 
 
 def offsets(offset: ArrayLike | None, shape: tuple[int, ...]) -> Any:
-    """Return the offset of this shape, zeros where there is none: double precision, or traced as it is.
+    """Return the offset, zeros for None: on the host in double precision; a traced array as it is.
 
     Raises:
-        TypeError: where it is not real numbers.
-        ValueError: for another shape, NaN and infinite entries.
+        TypeError: for an offset that is not real numbers.
+        ValueError: for another shape than `shape`, and for NaN and infinite entries.
     """
     if offset is None:
         return np.zeros(shape)
@@ -115,12 +115,12 @@ def offsets(offset: ArrayLike | None, shape: tuple[int, ...]) -> Any:
 
 
 def array(name: str, x: ArrayLike, advice: str = "") -> Any:
-    """Return real numbers as an array of NumPy in the machine's byte order, or an array of JAX as it is.
+    """Return real numbers as a NumPy array in the machine's byte order; an array of JAX is returned as it is.
 
     Args:
-        name: what the array is called in messages.
+        name: the name of the array in messages.
         x: an array, a nested list, or a table or column of pandas, polars or pyarrow.
-        advice: how a message about text or objects ends.
+        advice: the end of a message about text or objects.
 
     Raises:
         TypeError: where `x` holds complex numbers, text, dates or other objects.
@@ -154,7 +154,7 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
 
 
 def require_loss(loss: Any) -> None:
-    """Raise TypeError where the first argument of `Problem` is not an instance of a loss."""
+    """Raise TypeError if the first argument of `Problem` is not an instance of a loss."""
     if isinstance(loss, Loss):
         return
     if isinstance(loss, type) and issubclass(loss, Loss):
@@ -167,7 +167,7 @@ def require_loss(loss: Any) -> None:
 
 
 def require_shapes(X: Any, y: Any) -> None:
-    """Raise ValueError where X is not a matrix of at least 2 rows, or y has not one target per row."""
+    """Raise ValueError unless X is a matrix of at least 2 rows and y has one target per row."""
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, wanted two dimensions: samples by features")
     n, p = X.shape
@@ -181,7 +181,7 @@ def require_shapes(X: Any, y: Any) -> None:
 
 
 def require_finite(X: Any, dtype: Any) -> None:
-    """Raise ValueError where concrete X has entries that are not finite in the working dtype."""
+    """Raise ValueError if concrete X has entries that are not finite in the working dtype."""
     entries = X.tocoo() if scipy.sparse.issparse(X) else None
     values = np.asarray(X) if entries is None else entries.data
     with np.errstate(over="ignore"):
@@ -203,7 +203,7 @@ def _is_complex(dtype: Any) -> bool:
 
 
 def _as_numpy(name: str, x: Any) -> np.ndarray:
-    """Return a list, a number or an object with `__array__` as an array of NumPy."""
+    """Convert a list, a number or an object with `__array__` to a NumPy array."""
     try:
         return np.asarray(x)
     except (ValueError, TypeError) as fault:
@@ -213,7 +213,7 @@ def _as_numpy(name: str, x: Any) -> np.ndarray:
 def _native(name: str, x: np.ndarray, advice: str = "") -> np.ndarray:
     """Return real numbers in a dtype that JAX has too; TypeError for anything else."""
     if x.dtype == object:
-        x = _of_objects(name, x, advice)
+        x = _from_objects(name, x, advice)
     if _is_complex(x.dtype):
         raise TypeError(f"{name} holds complex numbers, wanted real ones: take {name}.real or {name}.imag")
     if not (x.dtype.kind in "biuf" or jnp.issubdtype(x.dtype, jnp.floating)):
@@ -226,8 +226,8 @@ def _native(name: str, x: np.ndarray, advice: str = "") -> np.ndarray:
     return np.asarray(x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("=")))
 
 
-def _of_objects(name: str, x: np.ndarray, advice: str) -> np.ndarray:
-    """Return objects that are all real numbers as float64."""
+def _from_objects(name: str, x: np.ndarray, advice: str) -> np.ndarray:
+    """Convert objects that are all real numbers to float64."""
     flat = x.ravel()
     missing = sum(_is_missing(item) for item in flat)
     require(missing == 0, f"{name} has {missing} missing entries: fill them or drop those rows")
@@ -253,7 +253,7 @@ def _is_table(x: Any) -> bool:
 
 
 def _from_table(name: str, x: Any, advice: str) -> np.ndarray:
-    """Return a table (n, p) or a column (n,) as one array; a message names the columns at fault."""
+    """Convert a table (n, p) or a column (n,) to one array; a message names the columns at fault."""
     columns, single = _columns(x)
     missing = [label for label, _, count in columns if count]
     if missing:
@@ -282,7 +282,7 @@ def _from_table(name: str, x: Any, advice: str) -> np.ndarray:
 
 
 def _columns(x: Any) -> tuple[list[tuple[Any, np.ndarray, int]], bool]:
-    """Return label, values and number of missing entries of each column, and whether x is a single column."""
+    """Return (label, values, number of missing entries) of each column, and whether x is one column."""
     library = next(t.__module__.partition(".")[0] for t in type(x).__mro__ if t.__module__ != "builtins")
     if library == "pandas":
         single = not hasattr(x, "columns")
@@ -308,7 +308,7 @@ def _pandas_column(column: Any) -> tuple[np.ndarray, int]:
     missing, dtype = int(column.isna().sum()), column.dtype
     if isinstance(dtype, np.dtype) or missing or not is_numeric_dtype(dtype) or _is_complex_kind(dtype):
         return column.to_numpy(), missing
-    # Nullable, Arrow-backed and sparse columns, which NumPy would take for objects.
+    # NumPy would convert nullable, Arrow-backed and sparse columns to objects.
     single = getattr(dtype, "kind", "") == "f" and getattr(dtype, "itemsize", 8) == 4
     wide = bool if is_bool_dtype(dtype) else np.float32 if single else np.float64
     return column.to_numpy(dtype=wide), missing
@@ -323,8 +323,8 @@ def _listed(labels: list[Any]) -> str:
     return ", ".join(repr(label) for label in labels[:_NAMED]) + more
 
 
-def _scipy_of_jax(X: Any) -> Any:
-    """Return an unbatched sparse matrix of JAX as one of SciPy; TypeError where it is traced or batched."""
+def _scipy_from_jax(X: Any) -> Any:
+    """Convert an unbatched sparse matrix of JAX to SciPy; TypeError if it is traced or batched."""
     leaves = jax.tree.leaves(X)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError("X is a traced sparse matrix of JAX: build the problem outside of the trace")
@@ -355,7 +355,7 @@ def _sparse_features(X: Any) -> Any:
 
 
 def _fills_with_zeros(X: Any) -> bool:
-    """Return whether all columns of a sparse pandas table leave out their zeros."""
+    """Return whether 0 is the fill value of all columns of a sparse pandas table."""
     return all(dtype.fill_value == 0 for dtype in X.dtypes)
 
 
@@ -363,13 +363,13 @@ _warned = False
 
 
 def _warn_rounded(name: str, x: np.ndarray) -> None:
-    """Warn, once in a process, where X has digits that the working precision does not keep."""
+    """Warn, once per process, if X has digits that the working precision rounds away."""
     global _warned
     double = jax.config.read("jax_enable_x64")
     narrow = np.dtype(np.float64 if double else np.float32)
     if _warned or name != "X" or _digits(x.dtype) <= _digits(narrow):
         return
-    if all(_is_kept(x[k : k + _ROWS], narrow) for k in range(0, len(x), _ROWS)):
+    if all(_is_exact(x[k : k + _ROWS], narrow) for k in range(0, len(x), _ROWS)):
         return
     _warned = True
     advice = ': for double precision put jax.config.update("jax_enable_x64", True) before the first array is'
@@ -378,7 +378,7 @@ def _warn_rounded(name: str, x: np.ndarray) -> None:
 
 
 def _caller() -> int:
-    """Return the level on the stack of the first caller outside of this package, for a warning."""
+    """Return the stack level of the first caller outside of this package, for a warning."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("jaxreg", "equinox"):
         frame, level = frame.f_back, level + 1
@@ -386,13 +386,13 @@ def _caller() -> int:
 
 
 def _digits(dtype: np.dtype) -> int:
-    """Return the binary digits of a number; those of a boolean or a short float are kept by any dtype."""
+    """Return the binary digits of a dtype; 0 for booleans and short floats, which no float dtype rounds."""
     if dtype.kind == "f" and dtype.itemsize >= 4:
         return np.finfo(dtype).nmant
     return 8 * dtype.itemsize if dtype.kind in "iu" else 0
 
 
-def _is_kept(x: np.ndarray, dtype: np.dtype) -> bool:
-    """Return whether rounding changes no finite number of x."""
+def _is_exact(x: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether rounding to `dtype` changes no finite number of x."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.all((x == x.astype(dtype).astype(x.dtype)) | ~np.isfinite(x)))

@@ -24,11 +24,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxreg._typing import Scalar
-from jaxreg.linear.certificate import curvature
+from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.problem import Problem
-from jaxreg.penalties import Penalty
+from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["differentiable", "is_traced"]
+__all__ = ["constant", "is_traced", "with_derivatives", "with_derivatives_on_grid"]
 
 #: Unknowns up to which the system is solved by an eigendecomposition: 1,000 take as long as a solve.
 _DENSE = 512
@@ -42,6 +42,39 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def constant(tree: Any) -> Any:
+    """Return a tree without derivatives. Concrete arrays have none: they come back as they are."""
+    return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
+
+
+def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar) -> Any:
+    """Return a solution with the derivatives of its coefficients, intercept and objective.
+
+    Args:
+        solution: a `Solution` of constants for JAX.
+        problem: the problem, in which derivatives are taken.
+        penalty: its working penalty, likewise.
+        max_eigenvalue: the largest of XᵀWX, which sets the length of the prox step.
+    """
+    if not is_traced(problem, penalty):
+        return solution
+    fields = lambda solution: (solution.coef, solution.intercept, solution.objective)  # noqa: E731
+    point = _differentiable(problem, penalty, max_eigenvalue, *fields(solution))
+    solution = eqx.tree_at(fields, solution, point)
+    return eqx.tree_at(lambda solution: solution.loss, solution, problem.original_loss)
+
+
+def with_derivatives_on_grid(
+    solutions: Any, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
+) -> Any:
+    """Return solutions, whose arrays have a leading axis of λ, with their derivatives."""
+
+    def one(carried: list[Array], solution: Any) -> Any:
+        return with_derivatives(solution, problem, grid.row(carried), max_eigenvalue)
+
+    return jax.vmap(one)(grid.carried, solutions) if is_traced(problem, grid) else solutions
+
+
 class _Unknowns(NamedTuple):
     """A vector over working coefficients (p,) or (p, K) and the intercept () or (K,)."""
 
@@ -50,7 +83,7 @@ class _Unknowns(NamedTuple):
 
 
 @eqx.filter_custom_jvp
-def differentiable(
+def _differentiable(
     problem: Problem,
     penalty: Penalty,
     max_eigenvalue: Scalar,
@@ -58,25 +91,16 @@ def differentiable(
     intercept: Array,
     objective: Scalar,
 ) -> tuple[Array, Array, Scalar]:
-    """Return coefficients, intercept and objective as they are, with the derivatives of a solution.
-
-    Args:
-        problem: the problem, in which derivatives are taken.
-        penalty: its working penalty, likewise.
-        max_eigenvalue: the largest of XᵀWX, which sets the length of the prox step.
-        coef: solution on the scale of the data, as all that follow; a constant for JAX.
-        intercept: its intercept.
-        objective: its objective, whose derivative takes no linear solve (envelope theorem).
-    """
+    """Return a solution on the scale of the data as it is, with its derivatives in problem and penalty."""
     return coef, intercept, objective
 
 
-@differentiable.def_jvp
+@_differentiable.def_jvp
 def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     problem, penalty, max_eigenvalue, *_ = primals
     problem_dot, penalty_dot, *_ = tangents
     # The outputs depend on problem and penalty too, for derivatives of a higher order.
-    coef, intercept, objective = differentiable(*primals)
+    coef, intercept, objective = _differentiable(*primals)
     at = _Unknowns(*problem.to_working(coef, intercept))
     system = _System(problem, penalty, max_eigenvalue, at)
     moved = system.derivative(problem_dot, penalty_dot)
@@ -111,7 +135,7 @@ class _System:
         self.problem, self.penalty, self.at = problem, penalty, at
         self.z = problem.predictor(*at)
         # The solution does not depend on the length of the prox step.
-        self.t = jax.lax.stop_gradient(1 / curvature(problem, self.z, max_eigenvalue))
+        self.t = jax.lax.stop_gradient(1 / curvature_bound(problem, self.z, max_eigenvalue))
         self.v = at.coef - self.t * self.gradient(problem).coef
 
     def gradient(self, problem: Problem) -> _Unknowns:

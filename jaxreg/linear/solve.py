@@ -1,6 +1,6 @@
 """One solution, with a certificate of how near the optimum it is."""
 
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,13 +9,11 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
-from jaxreg._module import Module
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear.conversion import array, features
-from jaxreg.linear.design import design
-from jaxreg.linear.implicit import differentiable, is_traced
-from jaxreg.linear.null_fit import NullFit, fit_null_model, start_of_intercept
+from jaxreg.linear.implicit import constant, is_traced, with_derivatives
+from jaxreg.linear.null_fit import NullFit, fit_null_model, initial_intercept
+from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
@@ -23,26 +21,41 @@ from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1, Penalty
 
-__all__ = ["Solution", "run", "solve", "unpenalized"]
+__all__ = ["Solution", "solve", "solve_working", "unpenalized"]
 
-#: The step limit where none is given.
+#: Default limit of solver steps.
 MAX_STEPS = 50_000
-#: Outputs times features up to which the matrices of Newton's method are made for several outputs.
+
+#: Unknowns (outputs × features) up to which Newton's method forms its matrices, for several outputs.
 MAX_UNKNOWNS = 1000
-#: Proximal gradient steps before Newton's method takes over: easy problems need far fewer, and its program is
-#: compiled for the others alone. Columns of dense data up to which it does: its matrices are of their size.
-_FIRST_STEPS, _DENSE_COLUMNS = 1000, 2048
-#: Newton steps before proximal gradient is resumed: a method that converges needs far fewer, as on a path.
+
+#: Dense columns up to which Newton's method forms its matrices, for one output.
+_MAX_DENSE_COLUMNS = 2048
+
+#: Proximal gradient steps before Newton's method takes over. Easy problems need far fewer, and the program of
+#: Newton's method is compiled for hard ones only.
+_FIRST_STEPS = 1000
+
+#: Newton steps before proximal gradient resumes: where Newton's method converges it needs far fewer.
 _NEWTON_STEPS = 100
 
 
-class Solution(Module):
-    """A fitted model. `coef` (p,) or (p, K) and `intercept` () or (K,) are on the scale of the data.
+class Solution(LinearPredictor):
+    """A fitted model.
 
-    `objective` is Cost at the solution; `gap` and `kkt` are the certificate (`jaxreg.linear.certificate`);
-    `steps` counts solver steps; `status` says why they stopped; `with_offset` says whether the problem had an
-    offset. `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
+    `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
     `equinox.filter_jit(solution.predict)` traces them.
+
+    Attributes:
+        coef: coefficients (p,) or (p, K) on the scale of the data.
+        intercept: intercept () or (K,) on the scale of the data.
+        objective: EmpLoss + penalty at the solution.
+        gap: relative duality gap (`jaxreg.linear.certificate`), inf where the penalty has no conjugate.
+        kkt: relative KKT residual.
+        steps: the number of solver steps.
+        status: why the solver stopped.
+        loss: the loss for targets on the scale of the data.
+        with_offset: whether the problem had an offset, so that predictions need one too.
     """
 
     coef: Array
@@ -55,21 +68,12 @@ class Solution(Module):
     loss: Loss
     with_offset: bool = eqx.field(static=True, default=False)
 
+    one_per_lambda: ClassVar[bool] = False
+
     @property
     def converged(self) -> Array:
-        """Whether the certificate met the tolerance."""
+        """True where the certificate met the tolerance."""
         return self.status == Status.converged
-
-    def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The predictor z (n,) or (n, K) of new rows, with their offset: one number or shaped like z.
-
-        ValueError where the fit had an offset and none is given; 0.0 predicts without one.
-        """
-        return add_offset(_linear(self.coef, self.intercept, X), offset, self.with_offset)
-
-    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Array:
-        """The expected target of new rows: (n,), or (n, K) probabilities; `offset` as in `linear`."""
-        return self.loss.mean(self.linear(X, offset))
 
     def __str__(self) -> str:
         kept, total = int(jnp.sum(self.coef != 0)), self.coef.size
@@ -80,32 +84,18 @@ class Solution(Module):
         )
 
 
-@on_auto_axes(replicated)
-@jax.default_matmul_precision("highest")
-def _linear(coef: Array, intercept: Array, X: ArrayLike) -> Array:
-    X = features(X)
-    if X.ndim != 2 or X.shape[1] != coef.shape[0]:
-        raise ValueError(f"X has shape {X.shape}, wanted (rows, {coef.shape[0]}) as in the fit")
-    return design(X, coef.dtype).matmul(coef) + intercept
+class WorkingSolution(NamedTuple):
+    """The working coefficients and intercept, to start another solve from, and the solution.
+
+    `rounds` counts the steps that the problem's lane of a batch took part in.
+    """
+
+    start: tuple[Array, Array]
+    solution: Solution
+    rounds: Array
 
 
-@on_auto_axes(replicated)
-def add_offset(z: Array, offset: ArrayLike | None, needed: bool, batch: int = 0) -> Array:
-    """Add the offset of its rows to a predictor; the first `batch` dimensions of z are not rows."""
-    if offset is None:
-        if needed:
-            raise ValueError(
-                "the fit had an offset, so predictions need that of the new rows: pass offset=, or offset=0.0"
-                " to predict without one"
-            )
-        return z
-    offset, shape = array("offset", offset), z.shape[batch:]
-    if np.shape(offset) not in ((), shape):
-        raise ValueError(f"offset has shape {np.shape(offset)}, wanted one number or {shape}")
-    return z + jnp.asarray(offset, z.dtype)
-
-
-def run(
+def solve_working(
     problem: Problem,
     penalty: Penalty,
     null_fit: NullFit,
@@ -113,15 +103,12 @@ def run(
     start: tuple[Array, Array],
     tol: Any,
     max_steps: Any,
-) -> tuple[tuple[Array, Array], Solution, Array]:
-    """Solve in working coordinates: the working point (to start the next from), the solution, and the steps
-    that were run in its place of a batch.
-    """
+) -> WorkingSolution:
+    """Solve in working coordinates, from `start`; pure."""
     found = iterate(solver, problem, penalty, null_fit, start, tol, max_steps)
-    point = (found.coef, found.intercept)
-    objective = problem.value(problem.predictor(*point)) + penalty.value(point[0])
+    objective = problem.value(problem.predictor(found.coef, found.intercept)) + penalty.value(found.coef)
     solution = Solution(
-        *problem.to_original(*point),
+        *problem.to_original(found.coef, found.intercept),
         problem.original_objective(objective),
         *found.certificate,
         found.steps,
@@ -129,62 +116,7 @@ def run(
         problem.original_loss,
         problem.with_offset,
     )
-    return point, solution, found.rounds
-
-
-def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
-    """The tolerance in the working dtype; None is 1e-6, or 1e-4 in float32. ValueError where not > 0."""
-    if tol is None:
-        tol = 1e-6 if problem.dtype == jnp.float64 else 1e-4
-    require(holds(lambda tol: tol > 0, tol), f"tol must be > 0, got {tol}")
-    return jnp.asarray(tol, problem.dtype)
-
-
-def _start(problem: Problem, init: Any) -> tuple[Array, Array]:
-    shapes = [x.shape for x in problem.zeros()]
-    fits = isinstance(init, tuple | list) and [jnp.shape(x) for x in init] == shapes
-    if not fits:
-        got = [jnp.shape(x) for x in init] if isinstance(init, tuple | list) else type(init).__name__
-        raise ValueError(f"init must be (coef, intercept) of shapes {shapes[0]} and {shapes[1]}, got {got}")
-    return problem.point(*init)
-
-
-@eqx.filter_jit
-def _solve(
-    problem: Any, penalty: Any, null_fit: Any, solver: Any, init: Any, tol: Any, max_steps: Any
-) -> Solution:
-    start = (null_fit.coef, null_fit.intercept) if init is None else problem.to_working(*init)
-    return run(problem, penalty, null_fit, solver, start, tol, max_steps)[1]
-
-
-def _newton_may_follow(problem: Problem, penalty: Penalty) -> bool:
-    """Return whether Newton's method may go on where proximal gradient is slow: on concrete data alone."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, penalty))):
-        return False
-    coef = problem.zeros()[0]
-    room = coef.size <= MAX_UNKNOWNS if coef.ndim == 2 else coef.size <= _DENSE_COLUMNS
-    return accepts(penalty, coef) and (room or not problem.design.dense_like)
-
-
-def _solve_in_turns(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, init: Any, tol: Array, limit: Array
-) -> Solution:
-    """Solve by proximal gradient, and where its first steps do not suffice by Newton's method from there.
-
-    Where that fails too, proximal gradient takes what is left of the steps.
-    """
-    call = (problem, penalty, null_fit)
-    first = _solve(*call, ProximalGradient(), init, tol, np.minimum(_FIRST_STEPS, limit))
-    if bool(first.converged) or int(first.steps) >= int(limit) or int(first.steps) < _FIRST_STEPS:
-        return first
-    left, start = np.asarray(limit) - int(first.steps), (first.coef, first.intercept)
-    found = _solve(*call, Newton(), start, tol, np.minimum(left, _NEWTON_STEPS))
-    if not bool(found.converged):
-        start = (found.coef, found.intercept) if found.objective < first.objective else start
-        left = np.maximum(left - int(found.steps), 0)
-        first = eqx.tree_at(lambda x: x.steps, first, first.steps + found.steps)
-        found = _solve(*call, ProximalGradient(), start, tol, left)
-    return eqx.tree_at(lambda x: x.steps, found, first.steps + found.steps)
+    return WorkingSolution((found.coef, found.intercept), solution, found.rounds)
 
 
 @on_auto_axes(replicated)
@@ -199,18 +131,31 @@ def solve(
     max_steps: int | None = None,
     throw: bool = True,
 ) -> Solution:
-    """Minimise EmpLoss + penalty to a relative duality gap ≤ `tol` (kkt residual where there is no gap).
+    """Minimise EmpLoss + penalty to a relative duality gap ≤ `tol` (KKT residual where there is no gap).
 
-    `solver` None is `ProximalGradient`; on concrete data `Newton` goes on after 1,000 steps, where the
-    penalty acts on coordinates, groups or rows and there are at most 2,048 dense columns (1,000 unknowns for
-    several outputs).
+    May be called inside jit and vmap. `coef`, `intercept` and `objective` of the solution can be
+    differentiated, forward and reverse and to any order, with respect to every float of problem and penalty:
+    λ, factors, bounds, sample weights, X, y, offset. The derivatives are those of the exact solution on its
+    present support (implicit function theorem), as exact as the solution: their error is about the square
+    root of `tol`, so that `tol` of 1e-10 is a good choice for tuning. Where the solution is not unique, the
+    derivative of least norm is returned.
 
-    `tol` None is 1e-6 in float64 and 1e-4 in float32; with elementary penalties (L1, ridge, elastic net, with
-    factors and boxes) float32 reaches 1e-5 on correlated features too. `init` is (coef, intercept) on the
-    scale of the data. May be called inside jit and vmap. Raises TypeError where the arguments are not a
-    problem and a penalty, ValueError for a tol that is not positive or an init of other shapes and, with
-    `throw` outside of a trace, RuntimeError where the certificate did not meet `tol`; with throw=False read
-    `status`.
+    Args:
+        problem: the problem.
+        penalty: the penalty.
+        solver: None is `ProximalGradient`; on concrete data `Newton` takes over after 1,000 steps, where the
+            penalty acts on coordinates, groups or rows and there are at most 2,048 dense columns (1,000
+            unknowns for several outputs).
+        init: coefficients and intercept on the scale of the data to start from; None is the null fit.
+        tol: tolerance > 0; None is 1e-6 in float64 and 1e-4 in float32. With elementary penalties (L1, ridge,
+            elastic net, with factors and boxes) float32 reaches 1e-5 on correlated features too.
+        max_steps: the limit of solver steps; None is 50,000.
+        throw: whether to raise where the certificate does not meet `tol`; with False read `status`.
+
+    Raises:
+        TypeError: if `problem` is not a problem or `penalty` not a penalty.
+        ValueError: for a `tol` that is not positive, and an `init` of other shapes.
+        RuntimeError: with `throw` and outside of a trace, if the certificate does not meet `tol`.
 
     >>> from jaxreg.losses import SquaredError
     >>> from jaxreg.penalties import L1
@@ -222,57 +167,113 @@ def solve(
     require_problem(problem, "jaxreg.solve(jaxreg.Problem(loss, X, y), penalty)")
     tol_array = tolerance(problem, tol)
     working = problem.working_penalty(penalty)
-    if init is not None:
-        init = _start(problem, init)
+    init = None if init is None else _checked_init(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    # A solver is not differentiated: `differentiable` puts the derivatives of the solution in place.
-    fixed, fixed_penalty, init = (_constant(x) for x in (problem, working, init))
-    null_fit = fit_null_model(fixed, fixed_penalty)
-    if solver is None and _newton_may_follow(problem, working):
-        solution = _solve_in_turns(fixed, fixed_penalty, null_fit, init, tol_array, limit)
+    # Solvers are not differentiated: the derivatives come from the solution.
+    constants = constant((problem, working))
+    init = constant(init)
+    call = (*constants, fit_null_model(*constants))
+    if solver is None and _newton_applies(problem, working):
+        solution = _solve_by_both(call, init, tol_array, limit)
     else:
-        call = (null_fit, solver or ProximalGradient(), init, tol_array, limit)
-        solution = _solve(fixed, fixed_penalty, *call)
-    if is_traced(problem, working):
-        point = (solution.coef, solution.intercept, solution.objective)
-        point = differentiable(problem, working, null_fit.max_eigenvalue, *point)
-        solution = Solution(*point, *_rest(solution), problem.original_loss, problem.with_offset)
+        solution = _solve(*call, solver or ProximalGradient(), init, tol_array, limit)
+    solution = with_derivatives(solution, problem, working, call[2].max_eigenvalue)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution
 
 
-def _constant(tree: Any) -> Any:
-    """Return a tree without derivatives; concrete arrays have none."""
-    return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
+def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
+    """Return the tolerance in the working dtype; None is 1e-6, or 1e-4 in float32. ValueError if not > 0."""
+    if tol is None:
+        tol = 1e-6 if problem.dtype == jnp.float64 else 1e-4
+    require(holds(lambda tol: tol > 0, tol), f"tol must be > 0, got {tol}")
+    return jnp.asarray(tol, problem.dtype)
 
 
-def _rest(solution: Solution) -> tuple[Any, ...]:
-    return solution.gap, solution.kkt, solution.steps, solution.status
+def _checked_init(problem: Problem, init: Any) -> tuple[Array, Array]:
+    """Return coefficients and intercept as arrays; ValueError for other shapes than those of the problem."""
+    shapes = [x.shape for x in problem.zeros()]
+    is_pair = isinstance(init, tuple | list)
+    if not is_pair or [jnp.shape(x) for x in init] != shapes:
+        got = [jnp.shape(x) for x in init] if is_pair else type(init).__name__
+        raise ValueError(f"init must be (coef, intercept) of shapes {shapes[0]} and {shapes[1]}, got {got}")
+    return problem.as_working_arrays(*init)
+
+
+def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
+    """Return whether Newton's method may take over: on concrete data, where its matrices are small enough."""
+    if is_traced(problem, penalty):
+        return False
+    coef = problem.zeros()[0]
+    small = coef.size <= (MAX_UNKNOWNS if coef.ndim == 2 else _MAX_DENSE_COLUMNS)
+    return accepts(penalty, coef) and (small or not problem.design.dense_like)
 
 
 @eqx.filter_jit
-def _unpenalised_fit(problem: Problem, nothing: Penalty) -> tuple[Array, Array, Array]:
-    """Return coefficients and intercept without a penalty, and whether they are unique and finite."""
-    coef, intercept = problem.zeros()[0], start_of_intercept(problem)
-    basis = orthonormal_basis(problem, nothing, Capacity(problem.shape[1], 0), coef)
-    found = refit(problem, basis, problem.predictor(coef, intercept), steps=60)
-    change = basis.change(found.u, problem)
-    full = jnp.sum(basis.error[0] > 0) == jnp.sum(~problem.constant) + int(problem.intercept)
-    # Classes that the features separate drive the predictor on with every step.
-    settled = found.step <= 1e-3 * problem.loss.target_scale(problem.y, problem.weight)
-    return *problem.to_original(change[0], intercept + change[1]), full & settled
+def _solve(
+    problem: Any, penalty: Any, null_fit: Any, solver: Any, init: Any, tol: Any, max_steps: Any
+) -> Solution:
+    start = (null_fit.coef, null_fit.intercept) if init is None else problem.to_working(*init)
+    return solve_working(problem, penalty, null_fit, solver, start, tol, max_steps).solution
+
+
+def _solve_by_both(
+    call: tuple[Problem, Penalty, NullFit], init: Any, tol: Array, max_steps: Array
+) -> Solution:
+    """Solve by proximal gradient, then by Newton's method, then by proximal gradient again, until converged.
+
+    The first two take at most 1,000 and 100 steps, the last one the rest of `max_steps`. It starts from the
+    result with the lowest objective.
+    """
+    first = _solve(*call, ProximalGradient(), init, tol, np.minimum(_FIRST_STEPS, max_steps))
+    taken, limit = int(first.steps), int(max_steps)
+    if bool(first.converged) or taken >= limit or taken < _FIRST_STEPS:
+        return first
+    start = first.coef, first.intercept
+    newton = _solve(*call, Newton(), start, tol, np.asarray(min(limit - taken, _NEWTON_STEPS)))
+    taken += int(newton.steps)
+    if bool(newton.converged):
+        return _with_steps(newton, taken)
+    if newton.objective < first.objective:
+        start = newton.coef, newton.intercept
+    last = _solve(*call, ProximalGradient(), start, tol, np.asarray(max(limit - taken, 0)))
+    return _with_steps(last, taken + int(last.steps))
+
+
+def _with_steps(solution: Solution, steps: int) -> Solution:
+    """Return the solution with the number of steps of all solvers together."""
+    return eqx.tree_at(lambda x: x.steps, solution, jnp.asarray(steps, solution.steps.dtype))
 
 
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
-    """Coefficients and intercept of the fit without a penalty, or None where it is not unique or not finite.
+    """Fit without a penalty.
 
-    Not unique: more features than rows or dependent columns, and always for `Multinomial`, whose classes can
-    be shifted together. Not finite: classes that a plane separates. On concrete problems only.
+    Args:
+        problem: a concrete problem.
+
+    Returns:
+        Coefficients and intercept on the scale of the data, or None where the fit is not unique or not
+        finite. Not unique: more features than rows or dependent columns, and always for `Multinomial`, whose
+        classes can be shifted together. Not finite: classes that a plane separates.
     """
     if problem.shape[1] >= problem.shape[0] or (problem.outputs and problem.y.ndim == 1):
         return None
     coef, intercept, exists = _unpenalised_fit(problem, problem.working_penalty(L1(0.0)))
     return (coef, intercept) if bool(exists) else None
+
+
+@eqx.filter_jit
+def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Array, Array, Array]:
+    """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
+    coef, intercept = problem.zeros()[0], initial_intercept(problem)
+    basis = orthonormal_basis(problem, zero, Capacity(problem.shape[1], 0), coef)
+    fitted = refit(problem, basis, problem.predictor(coef, intercept), steps=60)
+    coef, intercept_change = basis.change(fitted.u, problem)
+    rank = jnp.sum(basis.error[0] > 0)
+    unique = rank == jnp.sum(~problem.constant) + int(problem.intercept)
+    # Classes that the features separate drive the predictor on with every step.
+    finite = fitted.step <= 1e-3 * problem.loss.target_scale(problem.y, problem.weight)
+    return *problem.to_original(coef, intercept + intercept_change), unique & finite

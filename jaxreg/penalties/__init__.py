@@ -1,9 +1,9 @@
-r"""What complexity costs: penalties, their sums, scalings and masks.
+r"""Penalties, their sums, multiples and masks: the complexity of a hypothesis.
 
-"Exact zeros" are weights that its prox makes `== 0`; "conjugate" means that a fit gets a duality gap; "prox in a
-metric" means that the prox takes one step per coordinate, as the adaptive optimisers do. `a * p` scales, `p + q`
-adds; what is true of the parts decides what is true of the whole. Not every convex function of the weights has
-a prox: a sum that has none in closed form is refused with a TypeError that names its parts.
+A penalty "makes exact zeros" where its prox sets weights to `== 0`; with a "conjugate" a fit has a duality gap;
+a "prox in a metric" takes one step per coordinate, as the adaptive optimisers need. `a * p` is a multiple,
+`p + q` a sum; their properties follow from those of the parts. Not every convex function of the weights has a
+prox: a sum without one in closed form is refused with a TypeError that names its parts.
 
 | penalty | formula | convex | exact zeros | conjugate | prox in a metric |
 | --- | --- | --- | --- | --- | --- |
@@ -29,22 +29,23 @@ a prox: a sum that has none in closed form is refused with a TypeError that name
 | NonNegative | w ≥ 0 | yes | yes | yes | yes |
 | NuclearNorm | $\lambda \sum_i \sigma_i(W)$ | yes | no | yes | no |
 | Orthogonal | penalty of Q·w for an orthonormal Q | yes | no | yes | no |
-| Partition | Another penalty for every part of the params | of its parts | of its parts | of its parts | of its parts |
+| Partition | A penalty of its own for each part of the params | of its parts | of its parts | of its parts | of its parts |
 | RowL2 | $\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ | yes | yes | yes | yes |
 | Scaled | factor·penalty | of its parts | of its parts | of its parts | of its parts |
 | Simplex | $w \ge 0, \sum_j w_j = s$ | yes | yes | yes | no |
 | SortedL1 | $\sum_i \lambda_i \|w\|_{(i)}$ | yes | yes | yes | no |
 | SparseGroup | $\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$ | yes | yes | yes | yes |
 | SquaredL2 | $\frac{\lambda}{2} \sum_j s_j w_j^2$ | yes | no | yes | yes |
-| Sum | The sum of penalties | of its parts | of its parts | of its parts | of its parts |
+| Sum | Sum of penalties | of its parts | of its parts | of its parts | of its parts |
 | TotalVariation | $\lambda \sum_i s_i \|w_{i+1} - w_i\|$ | yes | no | yes | no |
 | Toward | penalty of w − reference | yes | yes | yes | yes |
 """  # noqa: E501
 
 from jaxreg._validation import hyperparameter, per_coordinate
 from jaxreg.penalties import masks
+from jaxreg.penalties._leafwise import ConvexSeparablePenalty, SeparablePenalty
 from jaxreg.penalties.adaptive import adaptive_weights
-from jaxreg.penalties.base import ConvexSeparablePenalty, Penalty, SeparablePenalty
+from jaxreg.penalties.base import Capabilities, Penalty
 from jaxreg.penalties.combine import Scaled, Sum
 from jaxreg.penalties.family import Family, PenaltyGrid, over
 from jaxreg.penalties.fused import FusedLasso, TotalVariation
@@ -52,16 +53,8 @@ from jaxreg.penalties.group import GroupL2, GroupLInf, GroupMCP, SparseGroup
 from jaxreg.penalties.masked import Masked, Partition
 from jaxreg.penalties.nonconvex import L0, MCP, SCAD, CappedL1, LHalf, LogSum
 from jaxreg.penalties.norms import LInf, NuclearNorm, RowL2, SortedL1
-from jaxreg.penalties.separable import (
-    L1,
-    AsymmetricL1,
-    Box,
-    ElasticNet,
-    ElementaryPenalty,
-    HuberNorm,
-    NonNegative,
-    SquaredL2,
-)
+from jaxreg.penalties.piecewise_quadratic import ElementaryPenalty
+from jaxreg.penalties.separable import L1, AsymmetricL1, Box, ElasticNet, HuberNorm, NonNegative, SquaredL2
 from jaxreg.penalties.sets import L1Ball, L2Ball, Simplex
 from jaxreg.penalties.transformed import Orthogonal, Toward
 
@@ -72,6 +65,7 @@ __all__ = [
     "SCAD",
     "AsymmetricL1",
     "Box",
+    "Capabilities",
     "CappedL1",
     "ConvexSeparablePenalty",
     "ElasticNet",

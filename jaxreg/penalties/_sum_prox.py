@@ -1,192 +1,199 @@
-"""One penalty that is not separable beside separable ones on the same leaves: when their sum has a prox.
+"""Sum of one penalty that is not separable and separable ones on the same leaves.
 
-The sources of the rules are named in `combine`.
+The prox of the sum has a closed form in these cases (sources in `combine`):
+
+- the separable part is one convex function of every coordinate, and the other penalty keeps the order of
+  neighbours (total variation): the prox of the other penalty, then that of the function;
+- the separable part has curvature: point and step are divided by 1 + step·curvature;
+- the separable part has slopes, half lines or excluded coordinates, and the other penalty is convex and keeps
+  signs (norms): the elementwise prox first, then that of the other penalty.
+
+All other sums are refused with a TypeError that names the parts.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg import thresholds
+from jaxreg import prox
 from jaxreg._pytree import weights_of
-from jaxreg._typing import Params, Scalar
-from jaxreg.penalties._rows import refused, uniform
-from jaxreg.penalties.base import Penalty, Rows
-from jaxreg.penalties.separable import Coefficients, Elementary, ElementaryPenalty
+from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg.penalties._duals import largest_scale
+from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty, map_shared, prox_on_leaf, uniform
+from jaxreg.penalties.base import Penalty, no_closed_form
+from jaxreg.penalties.piecewise_quadratic import Coefficients, Elementary
 
-__all__ = ["Beside", "largest_scale"]
+__all__ = ["KEEP_APART", "CoupledSum"]
+
+#: Advice for two penalties that cannot be summed.
+KEEP_APART = "put one of them into the loss, or give them different leaves with Masked or Partition"
 
 
-class Beside:
-    """`penalty` + `rows` on the leaves `at` of the params. TypeError where there is no closed form."""
+class CoupledSum:
+    """A penalty that is not separable + separable penalties, on some leaves of the params."""
 
     def __init__(
-        self, penalty: Penalty, rows: Any, params: Params, at: list[int], others: list[Penalty]
+        self,
+        penalty: Penalty,
+        separable: dict[int, SeparablePenalty],
+        params: Params,
+        names: Sequence[Penalty],
     ) -> None:
-        self.penalty, self.rows, self.at, self.others = penalty, [rows[k] for k in at], at, others
-        leaves, self.put_all = weights_of(params)
-        # Several steps are taken, so half precision is left until the end.
-        leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-        self.leaves, rows = [leaves[k] for k in at], self.rows
-        # What is not its own is 0: another part's dual must not count as outside of this one's domain.
-        self.all = [jnp.zeros_like(leaf) for leaf in leaves]
-        elementary = [row for row in rows if isinstance(row, ElementaryPenalty)]
-        self.plain = len(elementary) == len(rows)
-        self.parts = [row.coefficients() for row in elementary]
+        """Restrict the sum to the leaves that both parts act on.
 
-    def prox(self, steps: list[Any]) -> list[Array]:
-        """Its own leaves after the prox, for one step per leaf."""
-        if self.penalty.keeps_order and uniform(self.rows) and self.rows[0].convex:
-            # The same convex function everywhere keeps the order that the first prox has made.
-            first = self.own(self.penalty.prox(self.put(self.leaves), self._step(steps, steps)))
-            pairs = zip(first, steps, strict=True)
-            return [self.rows[0].prox_1d(w, jnp.asarray(t, w.dtype)).astype(w.dtype) for w, t in pairs]
-        leaves, shrunk = self.leaves, steps
-        if any(c.curved for c in self._elementary()):
-            shrink = [1.0 + t * c.curvature for t, c in zip(steps, self.parts, strict=True)]
+        Args:
+            penalty: The part that is not separable.
+            separable: The separable part per leaf, by its position among the weight leaves.
+            params: Pytree of weights, or of duals.
+            names: The separable penalties for error messages.
+        """
+        leaves, self._put_all = weights_of(params)
+        # Several steps are taken, so half precision is restored only at the end.
+        leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
+        self.penalty, self.names = penalty, [penalty, *names]
+        self.at, self.separable = list(separable), list(separable.values())
+        self.leaves = [leaves[k] for k in self.at]
+        # Other leaves are 0: the dual of another part must not count as outside of this part's domain.
+        self._zeros = [jnp.zeros_like(leaf) for leaf in leaves]
+        self._all_elementary = all(g.elementary for g in self.separable)
+
+    def prox(self, steps: list[ArrayLike]) -> list[Array]:
+        """Return the leaves after the prox, for one step per leaf."""
+        g = self.separable[0]
+        if self.penalty.keeps_order and uniform(self.separable) and g.convex:
+            first = self._own(self.penalty.prox(self._put(self.leaves), self._common_step(steps)))
+            return [prox_on_leaf(g, w, t) for w, t in zip(first, steps, strict=True)]
+        coefficients, leaves = self._coefficients(), self.leaves
+        if any(c.curved for c in coefficients):
+            shrink = map_shared(lambda t, curvature: 1.0 + t * curvature, steps, self._curvatures())
             leaves = [w / s for w, s in zip(leaves, shrink, strict=True)]
-            shrunk = [t / s for t, s in zip(steps, shrink, strict=True)]
-        flat = [c._replace(curvature=0.0) for c in self.parts]
-        if any(c.sloped or c.bounded or c.excludes for c in flat):
-            self._need_signs()
+            steps = map_shared(lambda t, s: t / s, steps, shrink)
+        if _beyond_curvature(coefficients):
+            self._require_signs()
             leaves = [
-                Elementary(c).prox_1d(w, t).astype(w.dtype)
-                for c, w, t in zip(flat, leaves, shrunk, strict=True)
+                Elementary(c._replace(curvature=0.0)).prox_1d(w, t).astype(w.dtype)
+                for c, w, t in zip(coefficients, leaves, steps, strict=True)
             ]
-        return self.own(self.penalty.prox(self.put(leaves), self._step(shrunk, steps)))
+        return self._own(self.penalty.prox(self._put(leaves), self._common_step(steps)))
 
     def conjugate(self) -> Scalar:
-        """Without curvature the slopes are a soft threshold of the dual; with it the maximiser is a prox."""
-        parts = self._elementary()
-        if self._tubes():
-            inside = self._in_tube(jnp.ones((), self.leaves[0].dtype))
-            flat = jnp.where(inside, 0.0, jnp.inf)
-        else:
-            pulled = [_pull(c, u) for c, u in zip(self._pullable(), self.leaves, strict=True)]
-            flat = self.penalty.conjugate(self.put(pulled))
-        if not any(c.curved for c in parts):
-            return flat
-        curvature = [jnp.asarray(c.curvature) for c in self.parts]
-        all_curved = jnp.all(jnp.stack([jnp.all(c > 0) for c in curvature]))
-        none_curved = jnp.all(jnp.stack([jnp.all(c == 0) for c in curvature]))
-        if not (self.penalty.metric or self._evenly_curved()):
-            raise self._refused()
-        bend = [jnp.where(all_curved, c, 1.0) for c in curvature]
-        bend = [bend[0]] * len(bend) if self._evenly_curved() else bend
-        inverse = [1.0 / bend[0]] * len(bend) if self._evenly_curved() else [1.0 / b for b in bend]
-        rows = [Elementary(c._replace(curvature=0.0)) for c in self.parts]
-        rows = [rows[0]] * len(rows) if uniform(self.rows) else rows
-        scaled = self.put([u / b for u, b in zip(self.leaves, bend, strict=True)])
-        full = dict(zip(self.at, rows, strict=True))
-        w = Beside(self.penalty, full, scaled, self.at, self.others).prox(inverse)
+        """Return the conjugate; inf where some but not all coordinates have curvature."""
+        uncurved = self._conjugate_without_curvature()
+        if not any(c.curved for c in self._coefficients()):
+            return uncurved
+        curvatures = map_shared(jnp.asarray, self._curvatures())
+        all_curved = jnp.all(jnp.stack([jnp.all(x > 0) for x in curvatures]))
+        none_curved = jnp.all(jnp.stack([jnp.all(x == 0) for x in curvatures]))
+        safe = map_shared(lambda x: jnp.where(all_curved, x, 1.0), curvatures)
+        curved = self._conjugate_with_curvature(safe)
+        return jnp.where(all_curved, curved, jnp.where(none_curved, uncurved, jnp.inf))
+
+    def _conjugate_without_curvature(self) -> Scalar:
+        """Return the conjugate of the sum less its curvature: that of the penalty at a soft threshold."""
+        if self._has_tube():
+            return jnp.where(self._in_tube(jnp.ones((), self.leaves[0].dtype)), 0.0, jnp.inf)
+        return self.penalty.conjugate(self._put(self._soft_duals()))
+
+    def _conjugate_with_curvature(self, curvatures: list[Array]) -> Scalar:
+        """Return ⟨u, w⟩ − value(w) at the maximiser w, the prox of the other terms of step 1/curvature."""
+        terms = map_shared(lambda g: Elementary(g.coefficients()._replace(curvature=0.0)), self.separable)
+        scaled = self._put([u / c for u, c in zip(self.leaves, curvatures, strict=True)])
+        rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.names[1:])
+        w = rest.prox(map_shared(lambda c: 1.0 / c, curvatures))
         product = sum(jnp.sum(u * x) for u, x in zip(self.leaves, w, strict=True))
-        curved = product - self.penalty.value(self.put(w)) - Rows(self.rows, w).value()
-        return jnp.where(all_curved, curved, jnp.where(none_curved, flat, jnp.inf))
+        return product - self.penalty.value(self._put(w)) - Leafwise(self.separable, w).value()
 
     def dual_scale(self) -> Scalar:
-        """1 where curvature holds every weight back; else the edge of the domain, by bisection."""
-        parts, dtype = self._elementary(), self.leaves[0].dtype
-
-        def room(s: Scalar) -> Scalar:
-            pulled = [_pull(c, s * u) for c, u in zip(self._pullable(), self.leaves, strict=True)]
-            return self.penalty.dual_scale(self.put(pulled))
-
-        if self._tubes():
+        """Return 1 where every coordinate has curvature; else the edge of the domain, by bisection."""
+        coefficients, dtype = self._coefficients(), self.leaves[0].dtype
+        if self._has_tube():
             scale = largest_scale(self._in_tube, dtype)
-        elif any(c.sloped for c in parts):
-            scale = largest_scale(lambda s: room(s) >= 1, dtype)
+        elif any(c.sloped for c in coefficients):
+            own_scale = lambda s: self.penalty.dual_scale(self._put(self._soft_duals(s)))  # noqa: E731
+            scale = largest_scale(lambda s: own_scale(s) >= 1, dtype)
         else:
-            scale = room(jnp.ones((), dtype))
-        if not any(c.curved for c in parts):
+            scale = self.penalty.dual_scale(self._put(self._soft_duals()))
+        if not any(c.curved for c in coefficients):
             return scale
-        held = jnp.all(jnp.stack([jnp.all(jnp.asarray(c.curvature) > 0) for c in parts]))
-        return jnp.where(held, 1.0, scale)
+        all_curved = jnp.all(jnp.stack([jnp.all(jnp.asarray(x) > 0) for x in self._curvatures()]))
+        return jnp.where(all_curved, 1.0, scale)
 
-    def free(self) -> list[Array]:
-        """What neither sees; for a penalty that is blind to constants, nothing unless all rows are blind."""
-        own = self.own(self.penalty.free(self.put(self.leaves)))
-        unseen = Rows(self.rows, [jnp.ones_like(leaf) for leaf in self.leaves]).free()
+    def unpenalised(self) -> list[Array]:
+        """Return the directions that cost neither part anything.
+
+        A penalty of differences leaves constants unpenalised: these are so only where every coordinate is.
+        """
+        own = self._own(self.penalty.unpenalised(self._put(self.leaves)))
+        costless = Leafwise(self.separable, [jnp.ones_like(leaf) for leaf in self.leaves]).unpenalised()
         if self.penalty.keeps_order:
-            unseen = [jnp.all(mask > 0) * jnp.ones_like(mask) for mask in unseen]
-        return [mask * d for mask, d in zip(unseen, own, strict=True)]
+            costless = [jnp.all(mask > 0) * jnp.ones_like(mask) for mask in costless]
+        return [mask * d for mask, d in zip(costless, own, strict=True)]
 
-    def put(self, leaves: list[Array]) -> Params:
-        """The params with other values on the leaves that are its own."""
-        out = list(self.all)
+    def _put(self, leaves: list[Array]) -> Params:
+        """Return the params with these values on the own leaves and 0 elsewhere."""
+        out = list(self._zeros)
         for k, leaf in zip(self.at, leaves, strict=True):
             out[k] = leaf
-        return self.put_all(out)
+        return self._put_all(out)
 
-    def own(self, params: Params) -> list[Array]:
-        """The leaves that are its own."""
+    def _own(self, params: Params) -> list[Array]:
         leaves = weights_of(params)[0]
         return [leaves[k] for k in self.at]
 
-    def _step(self, steps: list[Any], given: list[Any]) -> Any:
-        """One number where all leaves share it, else a tree of steps, which needs a prox in a metric."""
-        one = all(t is given[0] for t in given) and jnp.ndim(given[0]) == 0
-        if one and (steps is given or self._evenly_curved()):
+    def _common_step(self, steps: list[ArrayLike]) -> Any:
+        """Return one number where all leaves share it, else a tree of steps, which needs a metric."""
+        if all(t is steps[0] for t in steps) and jnp.ndim(steps[0]) == 0:
             return steps[0]
         if not self.penalty.metric:
             raise self._refused()
         pairs = zip(steps, self.leaves, strict=True)
-        return self.put([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape) for t, w in pairs])
+        return self._put([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape) for t, w in pairs])
 
-    def _evenly_curved(self) -> bool:
-        """Whether all coordinates are known to have one curvature."""
-        level = self.parts[0].curvature
-        return all(c.curvature is level for c in self.parts) and jnp.ndim(level) == 0
+    def _soft_duals(self, scale: ArrayLike = 1.0) -> list[Array]:
+        """Return the parts of scale·dual that slopes, half lines and exclusions leave to the penalty."""
+        coefficients = self._coefficients()
+        if _beyond_curvature(coefficients):
+            self._require_signs()
+        return [_soft_dual(c, scale * u) for c, u in zip(coefficients, self.leaves, strict=True)]
 
-    def _tubes(self) -> bool:
-        """Whether this is total variation + a common slope, whose dual domain is a tube."""
-        return self.penalty.keeps_order and uniform(self.rows) and self.parts[0].sloped
+    def _has_tube(self) -> bool:
+        """Return whether the sum is total variation + one slope, whose dual domain is a tube."""
+        return self.penalty.keeps_order and uniform(self.separable) and self._coefficients()[0].sloped
 
-    def _in_tube(self, s: Scalar) -> Array:
-        slope = jnp.asarray(self.parts[0].positive)
-        return jnp.all(jnp.stack([self.penalty.beside_slope(slope, s * u) for u in self.leaves]))
+    def _in_tube(self, scale: Scalar) -> Array:
+        slope = jnp.asarray(self._coefficients()[0].positive)
+        inside = [self.penalty.dual_plus_l1_contains(slope, scale * u) for u in self.leaves]
+        return jnp.all(jnp.stack(inside))
 
-    def _elementary(self) -> list[Coefficients]:
-        if not self.plain:
+    def _coefficients(self) -> list[Coefficients]:
+        if not self._all_elementary:
             raise self._refused()
-        return self.parts
+        return [g.coefficients() for g in self.separable]
 
-    def _pullable(self) -> list[Coefficients]:
-        parts = self._elementary()
-        if any(c.sloped or c.bounded or c.excludes for c in parts):
-            self._need_signs()
-        return parts
+    def _curvatures(self) -> list[ArrayLike]:
+        return [c.curvature for c in self._coefficients()]
 
-    def _need_signs(self) -> None:
-        if not (self.penalty.convex and self.penalty.keeps_signs and all(c.cone for c in self.parts)):
+    def _require_signs(self) -> None:
+        cones = all(c.cone for c in self._coefficients())
+        if not (self.penalty.convex and self.penalty.keeps_signs and cones):
             raise self._refused()
 
     def _refused(self) -> TypeError:
-        instead = "put one of them into the loss, or give them different leaves with Masked or Partition"
-        return refused([self.penalty, *self.others], instead)
+        return no_closed_form(self.names, KEEP_APART)
 
 
-def _pull(c: Coefficients, u: Array) -> Array:
-    """The dual beyond what the slopes, a half line or an exclusion can hold."""
+def _beyond_curvature(coefficients: list[Coefficients]) -> bool:
+    """Return whether any leaf has slopes, bounds or excluded coordinates."""
+    return any(c.sloped or c.bounded or c.excludes for c in coefficients)
+
+
+def _soft_dual(c: Coefficients, u: Array) -> Array:
+    """Return the part of a dual that slopes, a half line or an exclusion cannot balance."""
     if c.sloped:
-        u = thresholds.asymmetric_soft(u, c.negative, c.positive)
+        u = prox.asymmetric_soft(u, c.negative, c.positive)
     if c.bounded:
         u = jnp.maximum(u, 0.0) if c.lower == 0 else u
         u = jnp.minimum(u, 0.0) if c.upper == 0 else u
     return jnp.where(c.excluded, 0.0, u) if c.excludes else u
-
-
-def largest_scale(inside: Any, dtype: Any) -> Scalar:
-    """The largest s in [0, 1] with inside(s), to the last bit but a few; 0 is taken to be inside."""
-
-    def halve(_: int, pair: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
-        lower, upper = pair
-        middle = 0.5 * (lower + upper)
-        ok = inside(middle)
-        return jnp.where(ok, middle, lower), jnp.where(ok, upper, middle)
-
-    one = jnp.ones((), dtype)
-    steps = jnp.finfo(dtype).nmant + 5
-    lower, _ = jax.lax.fori_loop(0, steps, halve, (0 * one, one))
-    return jax.lax.stop_gradient(jnp.where(inside(one), one, lower))

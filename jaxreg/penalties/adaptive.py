@@ -10,10 +10,21 @@ __all__ = ["adaptive_weights"]
 
 
 def adaptive_weights(coef: ArrayLike, gamma: ArrayLike = 1.0, eps: ArrayLike = 0.0) -> Array:
-    r"""Factors $1/(|\beta_j| + \varepsilon)^\gamma$ for the adaptive lasso, shaped like `coef`.
+    r"""Return penalty factors $1/(|\beta_j| + \varepsilon)^\gamma$ for the adaptive lasso.
 
-    With `eps` 0 a coefficient of 0 gets the factor inf, which excludes it. `gamma` ≤ 0 or `eps` < 0 raises
-    ValueError. Source: Zou (2006), The adaptive lasso and its oracle properties; ε as in reweighted L1.
+    Args:
+        coef: Coefficients β of an earlier fit.
+        gamma: γ > 0.
+        eps: ε ≥ 0. With 0, a coefficient of 0 gets the factor inf, which excludes it.
+
+    Returns:
+        Factors in the shape of `coef`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    References:
+        Zou (2006), The adaptive lasso and its oracle properties; ε as in reweighted ℓ1.
 
     >>> adaptive_weights(jnp.array([2.0, 0.0])).tolist()
     [0.5, inf]

@@ -1,7 +1,7 @@
 """Families: a penalty as a function of λ, evaluated on a whole grid at once.
 
-A family is `jaxreg.L1`, or `lambda lam: jaxreg.ElasticNet(lam, 0.5)`. Compiled code sees the pytree that
-comes out and never the callable, so a lambda written inline does not recompile.
+A family is `jaxreg.L1`, or `lambda lam: jaxreg.ElasticNet(lam, 0.5)`. Compiled code sees the resulting pytree
+and never the function, so that a lambda written inline does not recompile.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg.penalties.base import Penalty
 
@@ -20,32 +20,34 @@ Family = Callable[[Any], Penalty]
 
 
 class PenaltyGrid(eqx.Module):
-    """A family on a grid of L values of λ: the leaves that depend on λ are stacked, the others shared.
+    """Penalties on a grid of L values of λ: leaves that depend on λ are stacked, the others are shared.
 
-    `carried` is what to scan or vmap over; `row(part)` is the penalty of one of its rows.
+    Scan or vmap over `carried`; `row(part)` is the penalty of one slice of it.
     """
 
+    #: Leaves that depend on λ, with a leading axis of length L.
     carried: list[Array]
+    #: Leaves of the penalty; None where a leaf depends on λ.
     shared: list[Array | None]
     structure: Any = eqx.field(static=True)
 
     def row(self, part: list[Array]) -> Penalty:
-        """The penalty whose λ-dependent leaves are `part`."""
+        """Return the penalty with these values of the leaves that depend on λ."""
         own = iter(part)
         leaves = [next(own) if leaf is None else leaf for leaf in self.shared]
         return jax.tree.unflatten(self.structure, leaves)
 
     def part(self, k: Any) -> list[Array]:
-        """What depends on λ, of the k-th one, or of several."""
+        """Return the leaves that depend on λ at the k-th λ, or at several."""
         return [leaf[k] for leaf in self.carried]
 
     def at(self, k: int) -> Penalty:
-        """The penalty of the k-th λ."""
+        """Return the penalty of the k-th λ."""
         return self.row(self.part(k))
 
 
 def checked(family: Any) -> Family:
-    """The family itself; TypeError where it is a penalty, or nothing that can be called."""
+    """Return the family; raise TypeError for a penalty or anything else that is no function."""
     if isinstance(family, Penalty) or not callable(family):
         name = type(family).__name__
         raise TypeError(
@@ -55,8 +57,20 @@ def checked(family: Any) -> Family:
     return family
 
 
-def over(family: Family, lambdas: Array) -> PenaltyGrid:
-    """Evaluate the family on `lambdas` (L,). TypeError where it does not return a penalty."""
+def over(family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
+    """Evaluate a family on a grid of λ.
+
+    Args:
+        family: Function from λ to a penalty.
+        lambdas: Grid (L,).
+
+    Raises:
+        TypeError: The family is no function, or does not return a penalty.
+
+    >>> from jaxreg.penalties import L1
+    >>> over(L1, jnp.array([1.0, 0.1])).at(0).prox(jnp.array([3.0]), 1.0).tolist()
+    [2.0]
+    """
     seen: dict[str, Any] = {}
     checked(family)
 

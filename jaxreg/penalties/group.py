@@ -1,10 +1,12 @@
-"""Penalties that see groups of coordinates: whole groups become zero together.
+"""Penalties on groups of coordinates: whole groups become zero together.
 
-Groups are said by an integer label 0 … G − 1 per coordinate: of the ravelled params, of the rows of a single
-(p, K) leaf (every column then has its own groups), or of a single leaf's shape. To add one: a class with
-`value` and `prox` (and `conjugate`, `dual_scale` where it is convex), named in `__all__`.
+Groups are given by an integer label 0 … G − 1 per coordinate: of the ravelled params, of the rows of a single
+(p, K) leaf (each column then has its own groups), or of the shape of a single leaf. Groups do not overlap, so
+that value and prox are sums and scalings by segment.
 """
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
@@ -12,48 +14,71 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ops import segment_max, segment_sum
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
-from jaxreg import projections, thresholds
-from jaxreg._pytree import ravel, weights_of
+from jaxreg import prox
+from jaxreg._numerics import at_least_float32, group_norms, magnitude
+from jaxreg._pytree import along, ravel, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, number, require, require_scalar
-from jaxreg.penalties._vectors import flat_step, indicator, magnitude, scalar_step, smallest_ratio
-from jaxreg.penalties.base import Blocks, Penalty
-from jaxreg.penalties.combine import Named, Scaled
+from jaxreg.penalties._duals import indicator, smallest_ratio
+from jaxreg.penalties.base import Blocks, Capabilities, Penalty
+from jaxreg.penalties.combine import Composed, Scaled
 from jaxreg.penalties.separable import L1
 
 __all__ = ["GroupL2", "GroupLInf", "GroupMCP", "GroupPenalty", "SparseGroup"]
 
 
 class Grouped(NamedTuple):
-    """Params as one vector, with the label of each coordinate, the number of groups and their weights."""
+    """Params as one vector with the group of each coordinate."""
 
-    vector: Array
-    back: Any
-    labels: Array
+    vector: Float[Array, " p"]
+    #: Function from a vector back to the params.
+    back: Callable[[Array], Params]
+    labels: Int[Array, " p"]
     count: int
-    weights: Array
+    #: Weight of each group.
+    weights: Float[Array, " G"]
 
-    def norms(self) -> Array:
-        """‖v_g‖₂ of each group, of halves in float32, with derivative 0 where it is 0."""
-        wide = self.vector.astype(jnp.promote_types(self.vector.dtype, jnp.float32))
-        top, norms = thresholds._norms(wide, self.labels, self.count)
-        return top * norms
+    def norms(self) -> Float[Array, " G"]:
+        """Return ‖v_g‖₂ of each group, in float32 for half precision, with derivative 0 at 0."""
+        return group_norms(*at_least_float32(self.vector), self.labels, self.count).value
 
 
 class GroupPenalty(Penalty):
     """Base of penalties over labelled groups; the arguments are those of `GroupL2`."""
 
     lam: Array
-    groups: Array = eqx.field(metadata={"per_coordinate": True})
-    weights: Array
+    groups: Int[Array, "..."] = eqx.field(metadata={"per_coordinate": True})
+    weights: Float[Array, " G"]
     num_groups: int = eqx.field(static=True)
-    #: The size of the largest group; None where the labels were traced.
+    #: Size of the largest group; None where the labels were traced.
     largest: int | None = eqx.field(static=True)
 
+    def __init__(
+        self,
+        lam: ArrayLike,
+        groups: ArrayLike,
+        weights: ArrayLike | None = None,
+        num_groups: int | None = None,
+    ) -> None:
+        name = type(self).__name__
+        self.lam = number(lam)
+        require_scalar(f"{name}: λ", self.lam)
+        self.groups, self.num_groups, self.largest = _check_labels(name, groups, num_groups)
+        if weights is None:
+            ones = jnp.ones(self.groups.size, self.lam.dtype)
+            self.weights = self._default_weights(segment_sum(ones, self.groups.ravel(), self.num_groups))
+        else:
+            self.weights = _check_weights(name, number(weights), self.num_groups)
+
+    @staticmethod
+    def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
+        """Return the weights of groups of these sizes where the user gives none."""
+        return jnp.sqrt(sizes)
+
     def grouped(self, params: Params) -> Grouped:
-        """The params as a vector, lined up with the labels."""
+        """Return the params as a vector, with the labels of its coordinates."""
         vector, back = ravel(params)
         leaves, _ = weights_of(params)
         labels, weights = self.groups, self.weights.astype(vector.dtype)
@@ -61,10 +86,8 @@ class GroupPenalty(Penalty):
             return Grouped(vector, back, labels.ravel(), self.num_groups, weights)
         if len(leaves) == 1 and leaves[0].ndim == 2 and labels.shape == leaves[0].shape[:1]:
             columns = leaves[0].shape[1]
-            spread = labels[:, None] * columns + jnp.arange(columns)
-            return Grouped(
-                vector, back, spread.ravel(), self.num_groups * columns, jnp.repeat(weights, columns)
-            )
+            labels = (labels[:, None] * columns + jnp.arange(columns)).ravel()
+            return Grouped(vector, back, labels, self.num_groups * columns, jnp.repeat(weights, columns))
         raise ValueError(
             f"{type(self).__name__}: groups of shape {labels.shape} do not fit params with {vector.size}"
             " coordinates: give one label per coordinate, or one per row of a single matrix"
@@ -72,135 +95,139 @@ class GroupPenalty(Penalty):
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        """One for params of this shape, for the laws."""
-        return cls(1.0, jnp.arange(int(np.prod(shape))).reshape(shape) // 2)
+        return cls(1.0, _pairs(shape))
+
+    def _blocks(self, params: Params) -> Blocks:
+        g = self.grouped(params)
+        return Blocks(g.labels, g.count, self.largest or g.vector.size)
 
 
-class GroupL2(GroupPenalty):
+class _GroupNorm(GroupPenalty):
+    """λ Σ_g s_g‖w_g‖ for some norm: the conjugate is 0 where every dual norm is ≤ λs_g, else inf."""
+
+    @abstractmethod
+    def _dual_norms(self, g: Grouped) -> Float[Array, " G"]:
+        """Return the dual norm of each group."""
+
+    def conjugate(self, dual: Params) -> Scalar:
+        g = self.grouped(dual)
+        return indicator(self._dual_norms(g), self.lam * g.weights)
+
+    def dual_scale(self, dual: Params) -> Scalar:
+        g = self.grouped(dual)
+        return smallest_ratio(self.lam * g.weights, self._dual_norms(g))
+
+    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        """Return the part of a direction in groups of weight 0."""
+        g = self.grouped(direction)
+        return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
+
+
+class GroupL2(_GroupNorm):
     r"""$\lambda \sum_g s_g \lVert w_g \rVert_2$: the group lasso, whole groups become zero.
 
-    `lam` is λ ≥ 0. `groups` holds an integer label 0 … G − 1 per coordinate; `weights` s (G,) are the groups'
-    factors, √size where None. Under a trace give `num_groups`. Labels that are no such integers, that leave a
-    group out or list overlapping groups raise ValueError, and so do labels that do not fit the params.
-    A step per coordinate is exact too. Source: Yuan and Lin (2006).
+    The prox is a block soft threshold, exact also for one step per coordinate.
+
+    Args:
+        lam: λ ≥ 0.
+        groups: An integer label 0 … G − 1 per coordinate.
+        weights: Weights s (G,) of the groups; None is the square root of their sizes.
+        num_groups: G; needed where the labels are traced.
+
+    Raises:
+        ValueError: Labels are not integers 0 … G − 1, leave a group out, list overlapping groups, or do not
+            fit the params; or a number is negative.
+
+    References:
+        Yuan and Lin (2006), Model selection and estimation in regression with grouped variables.
 
     >>> GroupL2(1.0, [0, 0, 1], weights=[2.5, 1.0]).prox(jnp.array([3.0, 4.0, 0.5]), 1.0).tolist()
     [1.5, 2.0, 0.0]
     """
 
-    def __init__(
-        self,
-        lam: ArrayLike,
-        groups: ArrayLike,
-        weights: ArrayLike | None = None,
-        num_groups: int | None = None,
-    ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
-            "GroupL2", lam, groups, weights, num_groups, jnp.sqrt
-        )
-
-    convex = metric = keeps_signs = property(lambda self: True)
+    capabilities = Capabilities(
+        convex=True, metric=True, keeps_signs=True, has_conjugate=True, conjugate_is_indicator=True
+    )
 
     def blocks(self, params: Params) -> Blocks:
-        """The groups."""
-        g = self.grouped(params)
-        return Blocks(g.labels, g.count, self.largest or g.vector.size)
+        return self._blocks(params)
 
     def value(self, params: Params) -> Scalar:
-        """λ Σ_g s_g ‖w_g‖."""
         g = self.grouped(params)
         return jnp.sum(self.lam * g.weights * g.norms()).astype(g.vector.dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Block soft threshold; one scalar equation per group where the step differs by coordinate."""
-        g, step = self.grouped(params), flat_step(step, params)
+        g, step = self.grouped(params), _ravel_step(step, params)
+        lam = self.lam * g.weights
         if jnp.ndim(step):
-            return g.back(
-                thresholds.block_soft_metric(g.vector, self.lam * g.weights, step, g.labels, g.count)
-            )
-        return g.back(thresholds.block_soft(g.vector, step * self.lam * g.weights, g.labels, g.count))
+            return g.back(prox.block_soft_metric(g.vector, lam, step, g.labels, g.count))
+        return g.back(prox.block_soft(g.vector, step * self.lam * g.weights, g.labels, g.count))
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where every ‖u_g‖ ≤ λ s_g, else inf."""
-        g = self.grouped(dual)
-        return indicator(g.norms(), self.lam * g.weights)
-
-    def dual_scale(self, dual: Params) -> Scalar:
-        """The smallest λ s_g/‖u_g‖, at most 1."""
-        g = self.grouped(dual)
-        return smallest_ratio(self.lam * g.weights, g.norms())
-
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """The groups of factor 0."""
-        g = self.grouped(direction)
-        return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
+    def _dual_norms(self, g: Grouped) -> Float[Array, " G"]:
+        return g.norms()
 
 
-class GroupLInf(GroupPenalty):
-    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups vanish together, kept ones have tied magnitudes.
+class GroupLInf(_GroupNorm):
+    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups vanish together, others have tied magnitudes.
 
-    Arguments and errors as in `GroupL2`, but `weights` None are 1.
-    Source: Turlach, Venables and Wright (2005); prox by Moreau's identity from the ℓ1 ball.
+    Arguments and errors are those of `GroupL2`, but `weights` None is 1 for all groups. The prox clips each
+    group at a level of its own, by Moreau's identity from the projection onto the ℓ1 ball.
+
+    References:
+        Turlach, Venables and Wright (2005), Simultaneous variable selection.
 
     >>> GroupLInf(1.0, [0, 0, 1]).prox(jnp.array([3.0, 2.5, 0.5]), 1.0).tolist()
     [2.25, 2.25, 0.0]
     """
 
-    def __init__(
-        self,
-        lam: ArrayLike,
-        groups: ArrayLike,
-        weights: ArrayLike | None = None,
-        num_groups: int | None = None,
-    ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
-            "GroupLInf", lam, groups, weights, num_groups, jnp.ones_like
-        )
+    capabilities = Capabilities(
+        convex=True, keeps_signs=True, has_conjugate=True, conjugate_is_indicator=True
+    )
 
-    convex = keeps_signs = property(lambda self: True)
+    @staticmethod
+    def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
+        return jnp.ones_like(sizes)
 
     def value(self, params: Params) -> Scalar:
-        """λ Σ_g s_g max|w_g|."""
         g = self.grouped(params)
         top = jnp.maximum(segment_max(magnitude(g.vector), g.labels, g.count), 0.0)
         return jnp.sum(self.lam * g.weights * top)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Each group clipped at its level."""
         g = self.grouped(params)
-        level = scalar_step(step, self) * self.lam * g.weights
-        return g.back(projections.linf_groups(g.vector, level, g.labels, g.count))
+        threshold = self._scalar_step(step) * self.lam * g.weights
+        return g.back(prox.linf_groups(g.vector, threshold, g.labels, g.count))
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where every ‖u_g‖₁ ≤ λ s_g, else inf."""
-        g = self.grouped(dual)
-        sums = segment_sum(jnp.abs(g.vector), g.labels, g.count)
-        return indicator(sums, self.lam * g.weights)
-
-    def dual_scale(self, dual: Params) -> Scalar:
-        """The smallest λ s_g/‖u_g‖₁, at most 1."""
-        g = self.grouped(dual)
-        return smallest_ratio(self.lam * g.weights, segment_sum(jnp.abs(g.vector), g.labels, g.count))
-
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """The groups of factor 0."""
-        g = self.grouped(direction)
-        return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
+    def _dual_norms(self, g: Grouped) -> Float[Array, " G"]:
+        return segment_sum(jnp.abs(g.vector), g.labels, g.count)
 
 
 class GroupMCP(GroupPenalty):
     r"""$\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$: groups vanish together.
 
-    Large groups are let be.
+    Large groups are not shrunk. Not convex. The prox scales each group so that its norm becomes the firm
+    threshold of its norm.
 
-    `gamma` γ > 0; the other arguments and errors as in `GroupL2`. Not convex.
-    Source: Huang, Breheny and Ma (2012), section 2.2.
+    Args:
+        lam: λ ≥ 0.
+        groups: Labels as in `GroupL2`.
+        gamma: γ > 0.
+        weights: Weights s (G,) as in `GroupL2`.
+        num_groups: G; needed where the labels are traced.
+
+    Raises:
+        ValueError: As in `GroupL2`, or γ is not positive.
+
+    References:
+        Huang, Breheny and Ma (2012), A selective review of group selection, section 2.2.
 
     >>> GroupMCP(1.0, [0, 0, 1], 2.0, weights=[1.0, 1.0]).prox(jnp.array([3.0, 4.0, 0.5]), 1.0).tolist()
     [3.0, 4.0, 0.0]
     """
 
     gamma: Array
+
+    capabilities = Capabilities(keeps_signs=True)
 
     def __init__(
         self,
@@ -210,38 +237,42 @@ class GroupMCP(GroupPenalty):
         weights: ArrayLike | None = None,
         num_groups: int | None = None,
     ) -> None:
-        self.lam, self.groups, self.weights, self.num_groups, self.largest = _fields(
-            "GroupMCP", lam, groups, weights, num_groups, jnp.sqrt
-        )
+        super().__init__(lam, groups, weights, num_groups)
         self.gamma = number(gamma)
         require(holds(lambda gamma: gamma > 0, self.gamma), f"GroupMCP: gamma must be > 0, got {gamma}")
 
-    keeps_signs = property(lambda self: True)
-
     def blocks(self, params: Params) -> Blocks:
-        """The groups."""
-        g = self.grouped(params)
-        return Blocks(g.labels, g.count, self.largest or g.vector.size)
+        return self._blocks(params)
 
     def value(self, params: Params) -> Scalar:
-        """The MCP of each group's norm."""
         g = self.grouped(params)
         lam = self.lam * g.weights
         size = jnp.minimum(g.norms(), self.gamma * lam)
         return jnp.sum(size * (lam - 0.5 * size / self.gamma)).astype(g.vector.dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Each group scaled so that its norm is the firm threshold of it."""
-        g, step = self.grouped(params), scalar_step(step, self)
+        g, step = self.grouped(params), self._scalar_step(step)
         lam = self.lam * g.weights
-        return g.back(thresholds.block_mcp(g.vector, step, lam, self.gamma, g.labels, g.count))
+        return g.back(prox.block_mcp(g.vector, step, lam, self.gamma, g.labels, g.count))
 
 
-class SparseGroup(Named):
-    r"""$\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$: few groups.
+class SparseGroup(Composed):
+    r"""$\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$: few groups, few weights in them.
 
-    r = `l1_ratio` in [0, 1], otherwise ValueError; other arguments and errors as in `GroupL2`. The prox is a
-    soft threshold, then a block soft threshold. Source: Simon, Friedman, Hastie and Tibshirani (2013).
+    The prox is a soft threshold, then a block soft threshold.
+
+    Args:
+        lam: λ ≥ 0.
+        groups: Labels as in `GroupL2`.
+        l1_ratio: r in [0, 1].
+        weights: Weights s (G,) as in `GroupL2`.
+        num_groups: G; needed where the labels are traced.
+
+    Raises:
+        ValueError: As in `GroupL2`, or r is out of its range.
+
+    References:
+        Simon, Friedman, Hastie and Tibshirani (2013), A sparse-group lasso.
 
     >>> p = SparseGroup(2.0, [0, 0, 1], 0.5, weights=[2.5, 1.0])
     >>> p.prox(jnp.array([4.0, 5.0, 1.5]), 1.0).round(4).tolist()
@@ -264,53 +295,76 @@ class SparseGroup(Named):
         require(ok, f"SparseGroup: l1_ratio must lie in [0, 1], got {l1_ratio}")
         self.group = GroupL2(lam, groups, weights, num_groups)
 
-    def made_of(self) -> Penalty:
-        """(1 − r) of the group norm + r of L1."""
+    def composed(self) -> Penalty:
         return Scaled(self.group, 1.0 - self.ratio) + L1(self.group.lam * self.ratio)
 
     def take(self, index: Array) -> Self:
-        """Of the labels."""
         return eqx.tree_at(lambda p: p.group, self, self.group.take(index))
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        """One for params of this shape, for the laws."""
-        return cls(1.0, jnp.arange(int(np.prod(shape))).reshape(shape) // 2)
+        return cls(1.0, _pairs(shape))
 
 
-def _fields(
-    name: str, lam: ArrayLike, groups: ArrayLike, weights: ArrayLike | None, num_groups: int | None, rule: Any
-) -> tuple[Array, Array, Array, int, int | None]:
-    """Checked λ, labels, weights (by `rule` of the sizes where None), number of groups and largest size."""
-    lam, labels = number(lam), _labels(groups)
-    require_scalar(f"{name}: λ", lam)
-    if num_groups is None:
-        if isinstance(groups, jax.core.Tracer):
+def _pairs(shape: tuple[int, ...]) -> Array:
+    """Return labels that put every two coordinates into a group."""
+    return jnp.arange(int(np.prod(shape))).reshape(shape) // 2
+
+
+def _ravel_step(step: Any, params: Params) -> Array:
+    """Return a scalar step as it is, a tree of steps as one vector."""
+    steps = along(step, params, "step")
+    leaves, _ = weights_of(params)
+    if all(jnp.ndim(t) == 0 for t in steps) and all(t is steps[0] for t in steps):
+        return jnp.asarray(steps[0])
+    pairs = zip(steps, leaves, strict=True)
+    return jnp.concatenate([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape).ravel() for t, w in pairs])
+
+
+class _Labels(NamedTuple):
+    labels: Int[Array, "..."]
+    count: int
+    #: Size of the largest group; None where the labels are traced.
+    largest: int | None
+
+
+def _check_labels(name: str, groups: ArrayLike, num_groups: int | None) -> _Labels:
+    """Return labels as integers, their number and the largest size; raise ValueError for bad labels."""
+    labels = _as_labels(groups)
+    if isinstance(groups, jax.core.Tracer):
+        if num_groups is None:
             raise ValueError(f"{name} under a trace cannot count the groups: give num_groups")
-        num_groups = _count(np.asarray(groups))
-    elif not isinstance(groups, jax.core.Tracer):
-        top, low = int(np.max(np.asarray(groups))), int(np.min(np.asarray(groups)))
+        return _Labels(labels, num_groups, None)
+    own = np.asarray(groups)
+    if num_groups is None:
+        found = np.unique(own)
+        num_groups = len(found)
+        require(
+            np.array_equal(found, np.arange(num_groups)),
+            f"group labels must be 0 … G − 1 with none left out, got {found[:8].tolist()}: renumber them with"
+            " numpy.unique(groups, return_inverse=True)[1]",
+        )
+    else:
+        low, top = int(np.min(own)), int(np.max(own))
         require(
             low >= 0 and top < num_groups,
             f"{name}: group labels must be 0 … {num_groups - 1} (num_groups), got {low} to {top}",
         )
     traced = isinstance(labels, jax.core.Tracer)
-    largest = None if traced else int(np.bincount(np.asarray(labels).ravel()).max())
-    if weights is None:
-        sizes = segment_sum(jnp.ones(labels.size, lam.dtype), labels.ravel(), num_groups)
-        return lam, labels, rule(sizes), num_groups, largest
-    weights = number(weights)
+    return _Labels(labels, num_groups, None if traced else int(np.bincount(own.ravel()).max()))
+
+
+def _check_weights(name: str, weights: Array, num_groups: int) -> Array:
     require(
         weights.shape == (num_groups,),
         f"{name}: weights have shape {weights.shape}, wanted one per group, ({num_groups},)",
     )
     fine = holds(lambda w: (w >= 0) & np.isfinite(w), weights)
     require(fine, f"{name}: weights must be finite numbers ≥ 0, got negative, infinite or NaN ones")
-    return lam, labels, weights, num_groups, largest
+    return weights
 
 
-def _labels(groups: ArrayLike) -> Array:
-    """Labels as integers; concrete ones are checked."""
+def _as_labels(groups: ArrayLike) -> Array:
     if isinstance(groups, list | tuple) and any(isinstance(g, list | tuple | np.ndarray) for g in groups):
         raise ValueError(
             "groups hold lists of coordinates, wanted one integer label per coordinate, such as [0, 0, 1]:"
@@ -327,13 +381,3 @@ def _labels(groups: ArrayLike) -> Array:
             f"groups must be integer labels, one per coordinate, got {labels.dtype} of shape {labels.shape}"
         )
     return labels
-
-
-def _count(labels: np.ndarray) -> int:
-    found = np.unique(labels)
-    require(
-        np.array_equal(found, np.arange(len(found))),
-        f"group labels must be 0 … G − 1 with none left out, got {found[:8].tolist()}: renumber them with"
-        " numpy.unique(groups, return_inverse=True)[1]",
-    )
-    return len(found)

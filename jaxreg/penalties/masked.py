@@ -1,7 +1,13 @@
-"""Penalties on some of the weights: `Masked(p, mask)` and `Partition({label: p}, labels)`."""
+"""Penalties on some of the weights: `Masked(p, mask)` and `Partition({label: p}, labels)`.
+
+A mask, or a tree of labels, is given as a prefix of the params or as a function of the params that returns
+one, as in optax. Plain booleans and labels are static, so that they are known while tracing; boolean arrays
+are leaves.
+"""
 
 from collections.abc import Callable
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -11,20 +17,47 @@ from jaxtyping import Array
 
 from jaxreg._pytree import along, is_complex, is_weight, weights_of
 from jaxreg._typing import Params, Scalar
-from jaxreg.penalties import _rows
-from jaxreg.penalties.base import Penalty, Rows, SeparablePenalty
-from jaxreg.penalties.combine import Combined, Named, Sum
-from jaxreg.penalties.separable import Elementary
+from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty
+from jaxreg.penalties.base import Capabilities, Penalty
+from jaxreg.penalties.combine import Combination, Composed, Sum
+from jaxreg.penalties.piecewise_quadratic import Elementary
 
 __all__ = ["Masked", "Partition"]
 
 
-class Masked(Combined):
+class _StaticTree(NamedTuple):
+    """A pytree as a hashable value: its structure and leaves."""
+
+    structure: Any
+    leaves: tuple[Any, ...]
+
+    def tree(self) -> Any:
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+
+#: A static tree, or a function of the params that returns a tree.
+_TreeRule = _StaticTree | Callable[[Params], Any]
+
+
+def _is_rule(x: Any) -> bool:
+    """Return whether a mask or labels are a function of the params.
+
+    A mask may have the structure of a model, and a model can be called.
+    """
+    return callable(x) and not isinstance(x, eqx.Module)
+
+
+class Masked(Combination):
     """`penalty` where `mask` is true, nothing elsewhere.
 
-    `mask` is a boolean, a tree of booleans or boolean arrays that is a prefix of the params, or a function of
-    the params that returns one, as in optax. Boolean arrays, which choose within a leaf, need a separable
-    penalty. A mask of another structure or type raises ValueError.
+    Args:
+        penalty: Any penalty; a separable one if the mask holds arrays.
+        mask: A boolean, a tree of booleans or boolean arrays that is a prefix of the params, or a function of
+            the params that returns one. An array selects entries or rows of a leaf.
+
+    Raises:
+        ValueError: The mask holds something else, or is no prefix of the params.
+        TypeError: An array masks a penalty that is not separable.
 
     >>> from jaxreg.penalties import L1
     >>> Masked(L1(1.0), jnp.array([True, False])).prox(jnp.array([3.0, 3.0]), 1.0).tolist()
@@ -32,87 +65,86 @@ class Masked(Combined):
     """
 
     penalty: Penalty
+    #: The arrays of the mask.
     arrays: list[Array]
-    form: tuple[Any, tuple[bool | None, ...]] | None = eqx.field(static=True)
-    rule: Callable[[Params], Any] | None = eqx.field(static=True)
+    #: The mask with None in place of each array, or a function of the params.
+    rule: _TreeRule = eqx.field(static=True)
 
     def __init__(self, penalty: Penalty, mask: Any) -> None:
-        self.penalty = penalty
-        # A mask may have the shape of a model, and a model can be called.
-        rule = callable(mask) and not isinstance(mask, eqx.Module)
-        self.rule = mask if rule else None
-        self.arrays, self.form = ([], None) if rule else _frozen(mask)
+        self.penalty, self.arrays = penalty, []
+        self.rule = mask
+        if not _is_rule(mask):
+            _check_mask(mask)
+            leaves, structure = jax.tree.flatten(mask)
+            self.arrays = [jnp.asarray(leaf) for leaf in leaves if not _is_boolean(leaf)]
+            flags = tuple(bool(leaf) if _is_boolean(leaf) else None for leaf in leaves)
+            self.rule = _StaticTree(structure, flags)
 
     @property
-    def inner(self) -> tuple[Penalty, ...]:
-        """The penalty alone."""
+    def parts(self) -> tuple[Penalty, ...]:
         return (self.penalty,)
 
     @property
-    def has_conjugate(self) -> bool:
-        """Of the inner penalty."""
-        return self.penalty.has_conjugate
+    def capabilities(self) -> Capabilities:
+        return self.penalty.capabilities._replace(keeps_order=False)
 
     def mask(self, params: Params) -> list[Any]:
-        """Per weight leaf of the params a bool, or a boolean array of its shape or one per row."""
-        pairs = zip(self._full(params), jax.tree.leaves(params), strict=True)
-        return [_fitted(m, leaf) for m, leaf in pairs if is_weight(leaf)]
+        """Return, per weight leaf, a bool or a boolean array that broadcasts against the leaf."""
+        pairs = zip(self._mask_of_leaves(params), jax.tree.leaves(params), strict=True)
+        return [_broadcast_mask(m, leaf) for m, leaf in pairs if is_weight(leaf)]
 
-    def _full(self, params: Params) -> list[Any]:
-        """Per leaf of the params, weight or not, what the mask holds there."""
-        if self.form is not None:
-            own = iter(self.arrays)
-            structure, flags = self.form
-            tree = jax.tree.unflatten(structure, [next(own) if flag is None else flag for flag in flags])
-        elif self.rule is not None:
-            tree = self.rule(params)
-            _frozen(tree)
+    def _mask_of_leaves(self, params: Params) -> list[Any]:
+        """Return the mask at each leaf of the params, weight or not."""
+        if isinstance(self.rule, _StaticTree):
+            arrays = iter(self.arrays)
+            leaves = tuple(next(arrays) if flag is None else flag for flag in self.rule.leaves)
+            mask = self.rule._replace(leaves=leaves).tree()
+        else:
+            mask = self.rule(params)
+            _check_mask(mask)
         try:
-            # None stands where a model holds no weight: a function, say.
+            # A mask shaped like a model has None where the model holds no weight, such as a function.
             full = jax.tree.map(
                 lambda m, sub: jax.tree.map(lambda _: m is not None and m, sub),
-                tree,
+                mask,
                 params,
                 is_leaf=lambda x: x is None,
             )
         except ValueError as error:
             raise ValueError(
-                f"the mask's structure {jax.tree.structure(tree)} is not a prefix of the params'"
+                f"the mask's structure {jax.tree.structure(mask)} is not a prefix of the params'"
                 f" {jax.tree.structure(params)}: give one boolean per leaf or subtree"
             ) from error
         return jax.tree.leaves(full)
 
     def value(self, params: Params) -> Scalar:
-        """The value of the selected coordinates."""
-        rows = self.rows(params)
-        if rows is not None:
-            return Rows(rows, params).value()
-        return self.penalty.value(self._kept(params)) if any(self.covers(params)) else jnp.zeros(())
+        per_leaf = self.per_leaf(params)
+        if per_leaf is not None:
+            return Leafwise(per_leaf, params).value()
+        return self.penalty.value(self._selected(params)) if any(self.covers(params)) else jnp.zeros(())
 
-    def rows(self, params: Params) -> list[SeparablePenalty] | None:
-        """The inner rows where the mask is true, neutral elsewhere."""
-        rows = self.penalty.rows(params)
-        if rows is None:
+    def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
+        per_leaf = self.penalty.per_leaf(params)
+        if per_leaf is None:
             return None
-        pairs = zip(rows, self.mask(params), strict=True)
-        return [(r if m else Elementary()) if isinstance(m, bool) else _rows.select(r, m) for r, m in pairs]
+        return [_mask_leaf(g, m) for g, m in zip(per_leaf, self.mask(params), strict=True)]
 
     def selects(self, params: Params) -> list[bool]:
-        """The leaves whose mask is not false."""
-        return [not (isinstance(m, bool | np.bool_) and not m) for m in self._full(params)]
+        return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
 
     def take(self, index: Array) -> Self:
-        """Of the inner penalty and of a mask with one entry per coordinate."""
         arrays = [m[index] if m.ndim else m for m in self.arrays]
         out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
         return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
 
     def rescaled(self, scale: Array) -> Self:
-        """Of the inner penalty."""
         return eqx.tree_at(lambda p: p.penalty, self, self.penalty.rescaled(scale))
 
-    def _kept(self, params: Params) -> Params:
-        """The params with None for the leaves that are not selected."""
+    def _display_name(self) -> str:
+        return self.penalty._display_name()
+
+    def _selected(self, params: Params) -> Params:
+        """Return the params with None for the weights that the mask leaves out."""
         leaves, structure = jax.tree.flatten(params)
         if not all(isinstance(m, bool) for m in self.mask(params)):
             raise TypeError(
@@ -120,43 +152,52 @@ class Masked(Combined):
                 " them by arrays"
             )
         pairs = zip(leaves, self.selects(params), strict=True)
-        return structure.unflatten([w if m or not _is_number(w) else None for w, m in pairs])
+        keep = lambda leaf, selected: selected or not (is_weight(leaf) or is_complex(leaf))  # noqa: E731
+        return structure.unflatten([leaf if keep(leaf, selected) else None for leaf, selected in pairs])
 
-    def _merged(self, params: Params, new: Params, blank: Callable[[Array], Array]) -> Params:
+    def _merge(self, params: Params, new: Params) -> Params:
+        """Return the params with the selected weights replaced by the leaves of `new`."""
         leaves, put = weights_of(params)
         own = iter(weights_of(new)[0])
-        return put([next(own) if m else blank(w) for w, m in zip(leaves, self.mask(params), strict=True)])
+        return put([next(own) if m else w for w, m in zip(leaves, self.mask(params), strict=True)])
 
-    def _whole_prox(self, params: Params, step: Any) -> Params:
+    def _coupled_prox(self, params: Params, step: Any) -> Params:
         if not any(self.covers(params)):
             return params
         steps = along(step, params, "step")
         if not all(t is steps[0] for t in steps):
-            step = self._kept(weights_of(params)[1](steps))
-        return self._merged(params, self.penalty.prox(self._kept(params), step), lambda w: w)
+            step = self._selected(weights_of(params)[1](steps))
+        return self._merge(params, self.penalty.prox(self._selected(params), step))
 
-    def _whole_conjugate(self, dual: Params) -> Scalar:
-        rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
-        inner = self.penalty.conjugate(self._kept(dual)) if any(self.covers(dual)) else jnp.zeros(())
-        return jnp.where(jnp.all(jnp.stack(rest)), inner, jnp.inf) if rest else inner
+    def _coupled_conjugate(self, dual: Params) -> Scalar:
+        inner = self.penalty.conjugate(self._selected(dual)) if any(self.covers(dual)) else jnp.zeros(())
+        return self._where_rest_is_zero(dual, inner, jnp.inf)
 
-    def _whole_dual_scale(self, dual: Params) -> Scalar:
-        rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
-        inner = self.penalty.dual_scale(self._kept(dual)) if any(self.covers(dual)) else jnp.ones(())
-        return jnp.where(jnp.all(jnp.stack(rest)), inner, 0.0) if rest else inner
+    def _coupled_dual_scale(self, dual: Params) -> Scalar:
+        inner = self.penalty.dual_scale(self._selected(dual)) if any(self.covers(dual)) else jnp.ones(())
+        return self._where_rest_is_zero(dual, inner, 0.0)
 
-    def _whole_free(self, direction: Params) -> Params:
+    def _coupled_unpenalised(self, direction: Params) -> Params:
         if not any(self.covers(direction)):
             return direction
-        return self._merged(direction, self.penalty.free(self._kept(direction)), lambda w: w)
+        return self._merge(direction, self.penalty.unpenalised(self._selected(direction)))
+
+    def _where_rest_is_zero(self, dual: Params, inside: Scalar, outside: float) -> Scalar:
+        """Choose by whether a dual is 0 on the leaves that the mask leaves out."""
+        rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
+        return jnp.where(jnp.all(jnp.stack(rest)), inside, outside) if rest else inside
 
 
-class Partition(Named):
-    """Another penalty for every part of the params: that of its label. A leaf whose label is None has none.
+class Partition(Composed):
+    """A penalty of its own for each part of the params: that of its label. The label None stands for none.
 
-    `penalties` maps labels to penalties; `labels` is a tree of labels that is a prefix of the params, or a
-    function of the params that returns one, as in `optax.partition`. A label without a penalty raises
-    ValueError, and so does a tree of another structure.
+    Args:
+        penalties: Dictionary from labels to penalties.
+        labels: A tree of labels that is a prefix of the params, or a function of the params that returns one,
+            as in `optax.partition`.
+
+    Raises:
+        ValueError: A label has no penalty, or the labels are no prefix of the params.
 
     >>> from jaxreg.penalties import L1, SquaredL2
     >>> p = Partition({"sparse": L1(1.0), "small": SquaredL2(1.0)}, {"a": "sparse", "b": "small"})
@@ -166,7 +207,7 @@ class Partition(Named):
     """
 
     penalties: dict[str, Penalty]
-    labels: Any = eqx.field(static=True)
+    labels: _TreeRule = eqx.field(static=True)
 
     def __init__(self, penalties: dict[str, Penalty], labels: Any) -> None:
         self.penalties = dict(penalties)
@@ -176,82 +217,76 @@ class Partition(Named):
             if not isinstance(penalty, Penalty):
                 kind = type(penalty).__name__
                 raise TypeError(f"Partition: wanted a penalty for the label {label!r}, got {kind}")
-        if callable(labels) and not isinstance(labels, eqx.Module):
+        if _is_rule(labels):
             self.labels = labels
         else:
             leaves, structure = jax.tree.flatten(labels, is_leaf=lambda x: x is None)
-            self._known(leaves)
-            self.labels = (structure, tuple(leaves))
+            self.labels = _StaticTree(structure, tuple(leaves))
+            _check_labels(labels, tuple(self.penalties))
 
-    def made_of(self) -> Penalty:
-        """A sum of masked penalties."""
-        return Sum(tuple(Masked(p, _Labelled(self, key)) for key, p in self.penalties.items()))
+    def composed(self) -> Penalty:
+        known = tuple(self.penalties)
+        return Sum(
+            tuple(Masked(p, _HasLabel(label, self.labels, known)) for label, p in self.penalties.items())
+        )
 
     def rescaled(self, scale: Array) -> Self:
-        """Of every penalty."""
-        moved = {key: penalty.rescaled(scale) for key, penalty in self.penalties.items()}
-        return eqx.tree_at(lambda p: p.penalties, self, moved)
+        scaled = {label: penalty.rescaled(scale) for label, penalty in self.penalties.items()}
+        return eqx.tree_at(lambda p: p.penalties, self, scaled)
 
     def take(self, index: Array) -> Self:
-        """TypeError: parts are whole leaves."""
         raise TypeError("Partition cannot be restricted to some coordinates: take its penalties apart first")
 
-    def labelled(self, params: Params) -> Params:
-        """The tree of labels for these params."""
-        if isinstance(self.labels, tuple):
-            return jax.tree.unflatten(*self.labels)
-        tree = self.labels(params)
-        self._known(jax.tree.leaves(tree, is_leaf=lambda x: x is None))
-        return tree
 
-    def _known(self, labels: list[Any]) -> None:
-        unknown = [label for label in labels if label is not None and label not in self.penalties]
-        if unknown:
-            raise ValueError(
-                f"Partition: no penalty for the label {unknown[0]!r}, there are"
-                f" {', '.join(map(repr, self.penalties))}: add it, or label the leaf None"
-            )
+@dataclass(frozen=True)
+class _HasLabel:
+    """Mask of the leaves with one label; equal to its like, so that it may be static."""
 
-
-def _is_number(leaf: Any) -> bool:
-    return is_weight(leaf) or is_complex(leaf)
-
-
-class _Labelled:
-    """The mask of one label: hashable and equal to its like, so that it may be static."""
-
-    def __init__(self, partition: Partition, key: str) -> None:
-        self.partition, self.key = partition, key
+    label: str
+    labels: _TreeRule
+    known: tuple[str, ...]
 
     def __call__(self, params: Params) -> Params:
-        tree = self.partition.labelled(params)
-        return jax.tree.map(lambda label: label == self.key, tree, is_leaf=lambda x: x is None)
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Labelled) and self.key == other.key
-        return same and self.partition.labels == other.partition.labels
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.partition.labels))
+        if isinstance(self.labels, _StaticTree):
+            tree = self.labels.tree()
+        else:
+            tree = self.labels(params)
+            _check_labels(tree, self.known)
+        return jax.tree.map(lambda label: label == self.label, tree, is_leaf=lambda x: x is None)
 
 
-def _frozen(mask: Any) -> tuple[list[Array], tuple[Any, tuple[bool | None, ...]]]:
-    """Arrays of a mask, and its structure with the plain booleans, which are known while tracing."""
-    leaves, structure = jax.tree.flatten(mask)
-    arrays, flags = [], []
-    for leaf in leaves:
-        plain = isinstance(leaf, bool | np.bool_)
-        if not plain and (not hasattr(leaf, "dtype") or leaf.dtype != bool):
+def _check_labels(labels: Any, known: tuple[str, ...]) -> None:
+    leaves = jax.tree.leaves(labels, is_leaf=lambda x: x is None)
+    unknown = [label for label in leaves if label is not None and label not in known]
+    if unknown:
+        raise ValueError(
+            f"Partition: no penalty for the label {unknown[0]!r}, there are"
+            f" {', '.join(map(repr, known))}: add it, or label the leaf None"
+        )
+
+
+def _mask_leaf(penalty: SeparablePenalty, mask: Any) -> SeparablePenalty:
+    """Return a separable penalty on one leaf where the mask is true."""
+    if isinstance(mask, bool):
+        return penalty if mask else Elementary()
+    return penalty.masked(mask)
+
+
+def _is_boolean(x: Any) -> bool:
+    return isinstance(x, bool | np.bool_)
+
+
+def _check_mask(mask: Any) -> None:
+    for leaf in jax.tree.leaves(mask):
+        if not _is_boolean(leaf) and (not hasattr(leaf, "dtype") or leaf.dtype != bool):
             raise ValueError(
                 f"a mask holds booleans, this one holds {leaf!r}: write True, False or boolean arrays"
             )
-        flags.append(bool(leaf) if plain else None)
-        arrays += [] if plain else [jnp.asarray(leaf)]
-    return arrays, (structure, tuple(flags))
 
 
-def _fitted(mask: Any, leaf: Array) -> Any:
-    if isinstance(mask, bool | np.bool_):
+def _broadcast_mask(mask: Any, leaf: Array) -> Any:
+    """Return a bool, or an array that broadcasts against the leaf."""
+    if _is_boolean(mask):
         return bool(mask)
     mask = jnp.asarray(mask)
     if mask.ndim == 1 and leaf.ndim == 2 and mask.shape == leaf.shape[:1]:

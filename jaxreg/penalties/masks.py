@@ -1,4 +1,4 @@
-"""Ready masks for `Masked` and for optax: functions of the params that return a tree of booleans."""
+"""Predefined masks for `Masked` and for optax: functions of the params that return a tree of booleans."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ __all__ = ["by_path", "weights_only"]
 
 
 def weights_only(params: Params) -> Params:
-    """True for the leaves with two dimensions or more: weights are penalised, biases and scales are not.
+    """Select the leaves with two dimensions or more: weights are penalised, biases and scales are not.
 
-    Also true for complex ones, so that a penalty refuses them instead of leaving them out in silence.
+    Complex leaves are selected too, so that a penalty refuses them instead of leaving them out in silence.
 
     >>> weights_only({"w": jnp.ones((2, 2)), "b": jnp.ones(2)})
     {'b': False, 'w': True}
@@ -24,9 +24,13 @@ def weights_only(params: Params) -> Params:
 
 
 def by_path(pattern: str) -> Callable[[Params], Params]:
-    """True for the leaves whose key path matches a regular expression somewhere; keys are joined by `/`.
+    """Make a mask that selects the leaves whose key path contains a match of a regular expression.
 
-    The mask raises ValueError where no leaf matches, with the paths there are.
+    Args:
+        pattern: Regular expression; the keys of a path are joined by `/`.
+
+    Returns:
+        A function of the params. It raises ValueError, with the paths of the params, where no leaf matches.
 
     >>> by_path("dense/w")({"dense": {"w": 1.0, "b": 0.0}, "out": {"w": 1.0}})
     {'dense': {'b': False, 'w': True}, 'out': {'w': False}}
@@ -37,7 +41,7 @@ def by_path(pattern: str) -> Callable[[Params], Params]:
 
 @dataclass(frozen=True)
 class _ByPath:
-    """Equal for equal patterns, so that a second mask does not recompile what the first one did."""
+    """Mask by a pattern; equal for equal patterns, so that a second mask does not recompile."""
 
     pattern: str
 

@@ -1,36 +1,43 @@
 """Penalties that are not convex and act on each coordinate alone.
 
-They pull small weights to exactly zero and let large ones be. Each prox is a global minimiser at every step,
-ties to the sparser one, so that it works in any metric. There is no duality gap: a fit is judged by its kkt
-residual, and is a stationary point. To add one: a class with `value_1d` and `prox_1d`, named in `__all__`.
+They set small weights to exactly zero and leave large ones nearly unshrunk. Each prox is a global minimiser
+at every step, ties to the sparser one, so that it works in any metric. There is no duality gap: a fit is
+judged by its kkt residual, and is a stationary point. To add one: a class with `value_1d` and `prox_1d`,
+named in `__all__`.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxreg import thresholds
+from jaxreg import prox
+from jaxreg._numerics import magnitude
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import holds, hyperparameter, require, require_scalar
-from jaxreg.penalties._vectors import magnitude
-from jaxreg.penalties.base import SeparablePenalty
+from jaxreg.penalties._leafwise import SeparablePenalty
 
 __all__ = ["L0", "MCP", "SCAD", "CappedL1", "LHalf", "LogSum", "NonconvexPenalty"]
 
 
 class NonconvexPenalty(SeparablePenalty):
-    """Base of the members of this file: even functions that rise with |w|."""
+    """Base of even functions that grow with |w|."""
 
-    @property
-    def keeps_signs(self) -> bool:
-        """True: even, and rising with |w|."""
-        return True
+    capabilities = SeparablePenalty.capabilities._replace(keeps_signs=True)
 
 
 class MCP(NonconvexPenalty):
     r"""$\lambda\sum_j \int_0^{|w_j|} (1 - x/\gamma\lambda)_+ dx$: the pull falls from λ to 0 at |w| = γλ.
 
-    `lam` is λ ≥ 0, `gamma` is γ > 0; otherwise ValueError. From steps of γ on its prox is a hard threshold.
-    Source: Zhang (2010).
+    The prox is a firm threshold, for steps ≥ γ a hard threshold.
+
+    Args:
+        lam: λ ≥ 0.
+        gamma: γ > 0.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    References:
+        Zhang (2010), Nearly unbiased variable selection under minimax concave penalty.
 
     >>> MCP(1.0, 2.0).prox(jnp.array([-3.0, 1.5, 0.5]), 1.0).tolist()
     [-3.0, 1.0, 0.0]
@@ -40,23 +47,29 @@ class MCP(NonconvexPenalty):
     gamma: Array = hyperparameter(3.0)
 
     def __check_init__(self) -> None:
-        _not_negative("MCP", self.lam)
+        require_scalar("MCP: λ", self.lam)
         require(holds(lambda gamma: gamma > 0, self.gamma), f"MCP: gamma must be > 0, got {self.gamma}")
 
     def value_1d(self, w: Array) -> Array:
-        """λ|w| − w²/2γ up to γλ, γλ²/2 beyond."""
         size = jnp.minimum(magnitude(w), self.gamma * self.lam)
         return size * (self.lam - 0.5 * size / self.gamma)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Firm threshold, or hard threshold for long steps."""
-        return thresholds.mcp(w, step, self.lam, self.gamma)
+        return prox.mcp(w, step, self.lam, self.gamma)
 
 
 class SCAD(NonconvexPenalty):
     r"""$\sum_j \int_0^{|w_j|} \min(\lambda, (a\lambda - x)_+/(a - 1)) dx$: L1 up to λ, flat from aλ on.
 
-    `lam` is λ ≥ 0 and `a` > 2; otherwise ValueError. Source: Fan and Li (2001), equation 2.7.
+    Args:
+        lam: λ ≥ 0.
+        a: A number > 2.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    References:
+        Fan and Li (2001), Variable selection via nonconcave penalized likelihood, equation 2.7.
 
     >>> SCAD(1.0, 3.0).prox(jnp.array([-4.0, 1.5, 0.5]), 1.0).tolist()
     [-4.0, 0.5, 0.0]
@@ -66,24 +79,25 @@ class SCAD(NonconvexPenalty):
     a: Array = hyperparameter(3.7)
 
     def __check_init__(self) -> None:
-        _not_negative("SCAD", self.lam)
+        require_scalar("SCAD: λ", self.lam)
         require(holds(lambda a: a > 2, self.a), f"SCAD: a must be > 2, got {self.a}")
 
     def value_1d(self, w: Array) -> Array:
-        """λ|w| up to λ, then a parabola up to aλ, then (a + 1)λ²/2."""
         size, lam, a = jnp.minimum(magnitude(w), self.a * self.lam), self.lam, self.a
         beyond = jnp.maximum(size - lam, 0.0)
         return lam * size - 0.5 * beyond * (beyond / (a - 1))
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """The smallest of its pieces' minima."""
-        return thresholds.scad(w, step, self.lam, self.a)
+        return prox.scad(w, step, self.lam, self.a)
 
 
 class L0(NonconvexPenalty):
-    r"""$\lambda \cdot \#\{j : w_j \ne 0\}$: a price per weight that is kept, whatever its size.
+    r"""$\lambda \cdot \#\{j : w_j \ne 0\}$: counts the weights that are not 0.
 
-    `lam` is λ ≥ 0, otherwise ValueError. Source: Blumensath and Davies (2009): hard threshold at √(2λ·step).
+    The prox is a hard threshold at √(2λ·step).
+
+    `lam` is λ ≥ 0, otherwise ValueError.
+    Reference: Blumensath and Davies (2009), Iterative hard thresholding for compressed sensing.
 
     >>> L0(2.0).prox(jnp.array([-3.0, 1.9]), 1.0).tolist()
     [-3.0, 0.0]
@@ -92,23 +106,22 @@ class L0(NonconvexPenalty):
     lam: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        _not_negative("L0", self.lam)
+        require_scalar("L0: λ", self.lam)
 
     def value_1d(self, w: Array) -> Array:
-        """λ where w ≠ 0."""
         return jnp.where(w == 0, 0.0, self.lam)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Hard threshold at √(2λ·step)."""
         bound = 2 * jnp.asarray(step) * self.lam
         safe = jnp.where(bound > 0, bound, 1.0)
-        return thresholds.hard(w, jnp.where(bound > 0, jnp.sqrt(safe), 0.0))
+        return prox.hard(w, jnp.where(bound > 0, jnp.sqrt(safe), 0.0))
 
 
 class LHalf(NonconvexPenalty):
     r"""$\lambda \sum_j |w_j|^{1/2}$: between L0 and L1. The derivative of its value at 0 is taken as 0.
 
-    `lam` is λ ≥ 0, otherwise ValueError. Source: Xu, Chang, Xu and Zhang (2012): half thresholding.
+    `lam` is λ ≥ 0, otherwise ValueError.
+    Reference: Xu, Chang, Xu and Zhang (2012), L1/2 regularization: a thresholding representation theory.
 
     >>> LHalf(1.0).prox(jnp.array([-4.0, 1.0]), 1.0).round(4).tolist()
     [-3.741..., 0.0]
@@ -117,22 +130,28 @@ class LHalf(NonconvexPenalty):
     lam: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        _not_negative("LHalf", self.lam)
+        require_scalar("LHalf: λ", self.lam)
 
     def value_1d(self, w: Array) -> Array:
-        """λ√|w|."""
         zero = w == 0
         return jnp.where(zero, 0.0, self.lam * jnp.sqrt(jnp.where(zero, 1.0, jnp.abs(w))))
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Half threshold, in closed form."""
-        return thresholds.half(w, step, self.lam)
+        return prox.half(w, step, self.lam)
 
 
 class LogSum(NonconvexPenalty):
     r"""$\lambda \sum_j \log(1 + |w_j|/\varepsilon)$: the limit of the reweighted L1 norm.
 
-    `lam` is λ ≥ 0 and `eps` ε > 0, otherwise ValueError. Source: Candès, Wakin and Boyd (2008), section 2.3.
+    Args:
+        lam: λ ≥ 0.
+        eps: ε > 0.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    References:
+        Candès, Wakin and Boyd (2008), Enhancing sparsity by reweighted ℓ1 minimization, section 2.3.
 
     >>> LogSum(1.0, 1.0).prox(jnp.array([-3.0, 0.9]), 1.0).round(4).tolist()
     [-2.7321, 0.0]
@@ -142,11 +161,10 @@ class LogSum(NonconvexPenalty):
     eps: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        _not_negative("LogSum", self.lam)
+        require_scalar("LogSum: λ", self.lam)
         require(holds(lambda eps: eps > 0, self.eps), f"LogSum: eps must be > 0, got {self.eps}")
 
     def value_1d(self, w: Array) -> Array:
-        """λ·log(1 + |w|/ε)."""
         size = magnitude(w)
         ratio = size / self.eps
         far = jnp.isinf(ratio)  # beyond the range of the dtype, where its logarithm is not
@@ -154,15 +172,21 @@ class LogSum(NonconvexPenalty):
         return self.lam * jnp.where(far, beyond, jnp.log1p(jnp.where(far, 0.0, ratio)))
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """The larger root of a quadratic, or 0 where that costs no more."""
-        return thresholds.log_sum(w, step, self.lam, self.eps)
+        return prox.log_sum(w, step, self.lam, self.eps)
 
 
 class CappedL1(NonconvexPenalty):
     r"""$\lambda \sum_j \min(|w_j|, c)$: L1 up to the cap c, flat beyond.
 
-    `lam` is λ ≥ 0 and `cap` c > 0, otherwise ValueError. Source: Zhang (2010, JMLR), multi-stage convex
-    relaxation.
+    Args:
+        lam: λ ≥ 0.
+        cap: c > 0.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    References:
+        Zhang (2010), Analysis of multi-stage convex relaxation for sparse regularization, JMLR.
 
     >>> CappedL1(1.0, 1.0).prox(jnp.array([-3.0, 1.2, 0.5]), 1.0).round(4).tolist()
     [-3.0, 0.2, 0.0]
@@ -172,17 +196,11 @@ class CappedL1(NonconvexPenalty):
     cap: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
-        _not_negative("CappedL1", self.lam)
+        require_scalar("CappedL1: λ", self.lam)
         require(holds(lambda cap: cap > 0, self.cap), f"CappedL1: cap must be > 0, got {self.cap}")
 
     def value_1d(self, w: Array) -> Array:
-        """λ·min(|w|, cap)."""
         return self.lam * jnp.minimum(magnitude(w), self.cap)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Soft threshold below the cap or the point itself beyond it, whichever costs less."""
-        return thresholds.capped(w, step, self.lam, self.cap)
-
-
-def _not_negative(name: str, lam: Array) -> None:
-    require_scalar(f"{name}: λ", lam)
+        return prox.capped(w, step, self.lam, self.cap)

@@ -1,74 +1,106 @@
-"""Norms of a whole vector or matrix: what they tie together, or make vanish together, is not told by labels.
+"""Norms of a whole vector or matrix: which weights they tie or set to zero together is not given by labels.
 
-To add one: a class with `value`, `prox`, `conjugate` and `dual_scale`, named in `__all__`.
+The conjugate of a norm is the indicator of the unit ball of its dual norm, so `Norm` writes `conjugate`,
+`dual_scale` and `unpenalised` once and a member states the dual norm.
 """
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from jaxreg import projections, thresholds
+from jaxreg import prox
+from jaxreg._numerics import at_least_float32, magnitude, norm
 from jaxreg._pytree import along, ravel, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import hyperparameter, number, require, require_scalar
-from jaxreg.penalties._vectors import indicator, magnitude, norm, scalar_step, smallest_ratio
-from jaxreg.penalties.base import Blocks, Penalty
+from jaxreg.penalties._duals import indicator, smallest_ratio
+from jaxreg.penalties.base import Blocks, Capabilities, Penalty
+from jaxreg.prox.spectral import singular_values
 
-__all__ = ["LInf", "NuclearNorm", "RowL2", "SortedL1"]
+__all__ = ["LInf", "Norm", "NuclearNorm", "RowL2", "SortedL1"]
 
 
-class LInf(Penalty):
+class Norm(Penalty):
+    """Base of norms, and of sums of norms, that are all multiplied by λ."""
+
+    capabilities = Capabilities(convex=True, has_conjugate=True, conjugate_is_indicator=True)
+
+    @abstractmethod
+    def dual_norms(self, dual: Params) -> list[Array]:
+        """Return the sizes that `bound` bounds in the domain of the conjugate: one array or one per leaf."""
+
+    def bound(self) -> Array:
+        """Return the bound of the dual norms: λ, or one number for each of them."""
+        return self.lam
+
+    def conjugate(self, dual: Params) -> Scalar:
+        return sum(indicator(size, self.bound()) for size in self.dual_norms(dual))
+
+    def dual_scale(self, dual: Params) -> Scalar:
+        return jnp.min(jnp.stack([smallest_ratio(self.bound(), size) for size in self.dual_norms(dual)]))
+
+    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        """Return the whole direction where λ is 0."""
+        leaves, put = weights_of(direction)
+        zero = jnp.max(self.bound()) == 0
+        return put([jnp.where(zero, leaf, jnp.zeros_like(leaf)) for leaf in leaves])
+
+
+class LInf(Norm):
     r"""$\lambda \max_j |w_j|$ over all weights: ties the largest ones in magnitude.
 
-    `lam` is λ ≥ 0, otherwise ValueError. Source: Parikh and Boyd (2014), section 6.5.2.
+    `lam` is λ ≥ 0, otherwise ValueError.
+    Reference: Parikh and Boyd (2014), Proximal Algorithms, section 6.5.2.
 
     >>> LInf(1.0).prox(jnp.array([3.0, -2.5, 0.5]), 1.0).tolist()
     [2.25, -2.25, 0.5]
     """
+
+    capabilities = Norm.capabilities._replace(keeps_signs=True)
 
     lam: Array = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("LInf: λ", self.lam)
 
-    convex = keeps_signs = property(lambda self: True)
-
     def value(self, params: Params) -> Scalar:
-        """λ max|w|."""
         return self.lam * jnp.max(magnitude(ravel(params)[0]))
 
     def prox(self, params: Params, step: Any) -> Params:
-        """All weights clipped at one level."""
         vector, back = ravel(params)
-        return back(projections.linf(vector, scalar_step(step, self) * self.lam))
+        return back(prox.linf(vector, self._scalar_step(step) * self.lam))
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where ‖u‖₁ ≤ λ, else inf."""
-        return indicator(jnp.sum(jnp.abs(ravel(dual)[0])), self.lam)
-
-    def dual_scale(self, dual: Params) -> Scalar:
-        """λ/‖u‖₁, at most 1."""
-        return smallest_ratio(self.lam, jnp.sum(jnp.abs(ravel(dual)[0])))
-
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Everything at λ = 0."""
-        return _all_at_zero(self.lam, direction)
+    def dual_norms(self, dual: Params) -> list[Array]:
+        return [jnp.sum(jnp.abs(ravel(dual)[0]))]
 
 
-class RowL2(Penalty):
+class RowL2(Norm):
     r"""$\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ for matrices: whole rows become zero (ℓ2,1).
 
-    For several targets or classes a row is a feature. Leaf by leaf; the norm runs over `axis`, so that
-    axis=0 makes columns vanish: the inputs of a layer whose weight is (out, in). `lam` is λ ≥ 0; a leaf with
-    fewer than two dimensions raises ValueError. Source: Obozinski, Taskar and Jordan (2010).
+    For several targets or classes a row is a feature. Acts leaf by leaf.
+
+    Args:
+        lam: λ ≥ 0.
+        axis: Axes that each norm runs over. 0 makes columns vanish: the inputs of a layer whose weight is
+            (out, in).
+
+    Raises:
+        ValueError: λ is negative, or a leaf has fewer than two dimensions.
+
+    References:
+        Obozinski, Taskar and Jordan (2010), Joint covariate selection and joint subspace selection.
 
     >>> RowL2(2.5).prox(jnp.array([[3.0, 4.0], [0.5, 0.5]]), 1.0).tolist()
     [[1.5, 2.0], [0.0, 0.0]]
     """
+
+    capabilities = Norm.capabilities._replace(metric=True, keeps_signs=True)
 
     lam: Array = hyperparameter(1.0)
     axis: int | tuple[int, ...] = eqx.field(default=-1, static=True)
@@ -76,87 +108,79 @@ class RowL2(Penalty):
     def __check_init__(self) -> None:
         require_scalar("RowL2: λ", self.lam)
 
-    convex = metric = keeps_signs = property(lambda self: True)
-
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
-        """One for matrices; None for other shapes."""
         return cls() if len(shape) == 2 else None
 
     def blocks(self, params: Params) -> Blocks | None:
-        """The rows of a single leaf."""
         leaves, _ = weights_of(params)
-        if len(leaves) != 1:
-            return None
-        size = int(np.prod([leaves[0].shape[a] for a in np.atleast_1d(self.axis)]))
-        return Blocks(self._rows(leaves[0]).ravel(), leaves[0].size // max(1, size), size)
+        return self._leaf_blocks(leaves[0]) if len(leaves) == 1 else None
 
     def value(self, params: Params) -> Scalar:
-        """λ Σ of the norms of the rows."""
         dtype = jnp.result_type(*weights_of(params)[0])
-        return sum(jnp.sum(self.lam * norms) for norms in self._norms(params)).astype(dtype)
+        return sum(jnp.sum(self.lam * norms) for norms in self.dual_norms(params)).astype(dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Block soft threshold of each row."""
         leaves, put = weights_of(params)
-        self._norms(params)
+        self._check_leaves(leaves)
         steps = along(step, params, "step")
-        return put([self._leaf(w, t) for w, t in zip(leaves, steps, strict=True)])
+        return put([self._prox_of_leaf(w, t) for w, t in zip(leaves, steps, strict=True)])
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where every row's norm is ≤ λ, else inf."""
-        return sum(indicator(norms, self.lam) for norms in self._norms(dual))
+    def dual_norms(self, dual: Params) -> list[Array]:
+        leaves, _ = weights_of(dual)
+        self._check_leaves(leaves)
+        return [norm(leaf, self._axes()) for leaf in leaves]
 
-    def dual_scale(self, dual: Params) -> Scalar:
-        """The smallest λ/‖row‖, at most 1."""
-        return jnp.min(jnp.stack([smallest_ratio(self.lam, norms) for norms in self._norms(dual)]))
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(int(axis) for axis in np.atleast_1d(self.axis))
 
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Everything at λ = 0."""
-        return _all_at_zero(self.lam, direction)
+    def _leaf_blocks(self, leaf: Array) -> Blocks:
+        """Return the rows of a leaf as blocks."""
+        size = int(np.prod([leaf.shape[axis] for axis in self._axes()]))
+        axes = {axis % leaf.ndim for axis in self._axes()}
+        kept = [1 if k in axes else n for k, n in enumerate(leaf.shape)]
+        labels = jnp.broadcast_to(jnp.arange(int(np.prod(kept))).reshape(kept), leaf.shape)
+        return Blocks(labels.ravel(), leaf.size // max(1, size), size)
 
-    def _rows(self, leaf: Array) -> Array:
-        """The row of each entry."""
-        axes = {a % leaf.ndim for a in np.atleast_1d(self.axis)}
-        kept = [1 if k in axes else size for k, size in enumerate(leaf.shape)]
-        return jnp.broadcast_to(jnp.arange(int(np.prod(kept))).reshape(kept), leaf.shape)
-
-    def _leaf(self, w: Array, step: ArrayLike) -> Array:
-        rows = self._rows(w)
-        count, flat = (
-            w.size // max(1, int(np.prod([w.shape[a] for a in np.atleast_1d(self.axis)]))),
-            w.ravel(),
-        )
+    def _prox_of_leaf(self, w: Array, step: ArrayLike) -> Array:
+        rows, count, _ = self._leaf_blocks(w)
         if jnp.ndim(step):
             metric = jnp.broadcast_to(step, w.shape).ravel()
-            out = thresholds.block_soft_metric(flat, self.lam, metric, rows.ravel(), count)
+            out = prox.block_soft_metric(w.ravel(), self.lam, metric, rows, count)
         else:
-            out = thresholds.block_soft(flat, jnp.full(count, step * self.lam), rows.ravel(), count)
+            out = prox.block_soft(w.ravel(), jnp.full(count, step * self.lam), rows, count)
         return out.reshape(w.shape)
 
-    def _norms(self, params: Params) -> list[Array]:
-        out = []
-        for leaf in weights_of(params)[0]:
+    def _check_leaves(self, leaves: list[Array]) -> None:
+        for leaf in leaves:
             if leaf.ndim < 2:
                 raise ValueError(
                     f"RowL2 sees matrices, got a leaf of shape {leaf.shape}: choose the matrices with Masked,"
                     " for example by masks.weights_only"
                 )
-            out.append(norm(leaf, tuple(int(a) for a in np.atleast_1d(self.axis))))
-        return out
 
 
-class SortedL1(Penalty):
-    r"""$\sum_i \lambda_i |w|_{(i)}$, the largest magnitude first: SLOPE, which ties what is alike.
+class SortedL1(Norm):
+    r"""$\sum_i \lambda_i |w|_{(i)}$, the largest magnitude first: SLOPE, which ties similar weights.
 
-    `lams` (p,) is non-increasing and ≥ 0, one per weight, otherwise ValueError; a family scales it:
-    ``lambda lam: SortedL1(lam * lams)``. Source: Bogdan, van den Berg, Sabatti, Su and Candès (2015).
+    Args:
+        lams: λ (p,), non-increasing and ≥ 0, one per weight. A family scales them:
+            ``lambda lam: SortedL1(lam * lams)``.
+
+    Raises:
+        ValueError: `lams` are negative, increase, or do not fit the params.
+
+    References:
+        Bogdan, van den Berg, Sabatti, Su and Candès (2015), SLOPE: adaptive variable selection via convex
+        optimization.
 
     >>> SortedL1([3.0, 1.0, 1.0]).prox(jnp.array([4.0, -5.0, 1.0]), 1.0).tolist()
     [2.5, -2.5, 0.0]
     """
 
-    lams: Array = eqx.field(converter=number)
+    capabilities = Norm.capabilities._replace(keeps_signs=True)
+
+    lams: Float[Array, " p"] = eqx.field(converter=number)
 
     def __check_init__(self) -> None:
         if self.lams.ndim != 1:
@@ -165,43 +189,31 @@ class SortedL1(Penalty):
             fine = np.all(np.diff(self.lams) <= 0) and np.all(np.asarray(self.lams) >= 0)
             require(fine, "SortedL1: lams must be ≥ 0 and fall or stay: sort them in reverse")
 
-    convex = keeps_signs = property(lambda self: True)
-
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        """Evenly falling."""
         return cls(jnp.linspace(2.0, 0.5, int(np.prod(shape))))
 
     def value(self, params: Params) -> Scalar:
-        """The sorted magnitudes against the sorted λ."""
-        vector, _ = self._ravelled(params)
+        vector, _ = self._ravel(params)
         return jnp.sum(self.lams * jnp.sort(magnitude(vector), descending=True))
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Sort, subtract, pool what is out of order, clip at 0."""
-        vector, back = self._ravelled(params)
-        return back(projections.sorted_l1(vector, scalar_step(step, self) * self.lams))
+        vector, back = self._ravel(params)
+        return back(prox.sorted_l1(vector, self._scalar_step(step) * self.lams))
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where for every k the sum of the k largest |u| is at most that of the k largest λ, else inf."""
-        return indicator(self._sums(dual), jnp.cumsum(self.lams))
+    def dual_norms(self, dual: Params) -> list[Array]:
+        """Return the sum of the k largest |u| for every k."""
+        return [jnp.cumsum(jnp.sort(jnp.abs(self._ravel(dual)[0]), descending=True))]
 
-    def dual_scale(self, dual: Params) -> Scalar:
-        """The smallest ratio of those sums, at most 1."""
-        return smallest_ratio(jnp.cumsum(self.lams), self._sums(dual))
-
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Everything where all λ are 0."""
-        return _all_at_zero(jnp.max(self.lams), direction)
+    def bound(self) -> Array:
+        """Return the sum of the k largest λ for every k."""
+        return jnp.cumsum(self.lams)
 
     def take(self, index: Array) -> Self:
-        """The largest λ: the weights left out are 0 and come last."""
+        """Keep the largest λ: the other weights are 0 and come last."""
         return type(self)(self.lams[: index.shape[0]])
 
-    def _sums(self, dual: Params) -> Array:
-        return jnp.cumsum(jnp.sort(jnp.abs(self._ravelled(dual)[0]), descending=True))
-
-    def _ravelled(self, params: Params) -> tuple[Array, Any]:
+    def _ravel(self, params: Params) -> tuple[Array, Callable[[Array], Params]]:
         vector, back = ravel(params)
         if vector.shape != self.lams.shape:
             raise ValueError(
@@ -210,11 +222,12 @@ class SortedL1(Penalty):
         return vector, back
 
 
-class NuclearNorm(Penalty):
+class NuclearNorm(Norm):
     r"""$\lambda \sum_i \sigma_i(W)$, the sum of the singular values: matrices of low rank.
 
-    Leaf by leaf over matrices; `lam` is λ ≥ 0; a leaf that is no matrix raises ValueError.
-    Source: Cai, Candès and Shen (2010), theorem 2.1.
+    Acts leaf by leaf; the prox soft-thresholds the singular values. `lam` is λ ≥ 0; a negative number, or a
+    leaf that is no matrix, raises ValueError.
+    Reference: Cai, Candès and Shen (2010), A singular value thresholding algorithm, theorem 2.1.
 
     >>> NuclearNorm(1.0).prox(jnp.diag(jnp.array([3.0, 0.5])), 1.0).round(4).tolist()
     [[2.0, 0.0], [0.0, 0.0]]
@@ -225,34 +238,22 @@ class NuclearNorm(Penalty):
     def __check_init__(self) -> None:
         require_scalar("NuclearNorm: λ", self.lam)
 
-    convex = property(lambda self: True)
-
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
-        """One for matrices; None for other shapes."""
         return cls() if len(shape) == 2 else None
 
     def value(self, params: Params) -> Scalar:
-        """λ Σ of the singular values."""
-        return self.lam * sum(jnp.sum(s) for s in self._singular(params))
+        return self.lam * sum(jnp.sum(s) for s in self.dual_norms(params))
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Soft threshold of the singular values."""
         _, put = weights_of(params)
-        threshold = scalar_step(step, self) * self.lam
-        return put([thresholds.singular_soft(leaf, threshold) for leaf in self._matrices(params)])
+        threshold = self._scalar_step(step) * self.lam
+        return put([prox.singular_soft(leaf, threshold) for leaf in self._matrices(params)])
 
-    def conjugate(self, dual: Params) -> Scalar:
-        """0 where the largest singular value is ≤ λ, else inf."""
-        return sum(indicator(s, self.lam) for s in self._singular(dual))
-
-    def dual_scale(self, dual: Params) -> Scalar:
-        """λ over the largest singular value, at most 1."""
-        return jnp.min(jnp.stack([smallest_ratio(self.lam, s) for s in self._singular(dual)]))
-
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Everything at λ = 0."""
-        return _all_at_zero(self.lam, direction)
+    def dual_norms(self, dual: Params) -> list[Array]:
+        """Return the singular values of each leaf, the largest of which is the dual norm."""
+        # There is no singular value decomposition in half precision.
+        return [singular_values(*at_least_float32(leaf)) for leaf in self._matrices(dual)]
 
     def _matrices(self, params: Params) -> list[Array]:
         leaves, _ = weights_of(params)
@@ -262,29 +263,3 @@ class NuclearNorm(Penalty):
                     f"NuclearNorm sees matrices, got a leaf of shape {leaf.shape}: choose them with Masked"
                 )
         return leaves
-
-    def _singular(self, params: Params) -> list[Array]:
-        # There is no singular value decomposition in half precision.
-        return [
-            _singular_values(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))
-            for leaf in self._matrices(params)
-        ]
-
-
-def _all_at_zero(lam: Array, direction: Params) -> Params:
-    leaves, put = weights_of(direction)
-    return put([jnp.where(lam == 0, leaf, jnp.zeros_like(leaf)) for leaf in leaves])
-
-
-@jax.custom_jvp
-def _singular_values(matrix: Array) -> Array:
-    return jnp.linalg.svd(matrix, compute_uv=False)
-
-
-@_singular_values.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    """uᵢᵀ dW vᵢ, with 0 for a singular value of 0: finite also at ties, where it is a subgradient."""
-    u, s, vt = jnp.linalg.svd(primals[0], full_matrices=False)
-    change = jnp.einsum("ik,ij,kj->k", u, tangents[0], vt)
-    floor = jnp.finfo(s.dtype).eps * max(primals[0].shape) * jnp.max(s, initial=0.0)
-    return s, jnp.where(s > floor, change, 0.0)

@@ -1,4 +1,8 @@
-"""A penalty seen from another place: toward a reference point, or in another orthonormal basis."""
+"""A penalty of transformed weights: shifted by a reference point, or in another orthonormal basis.
+
+For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those of p in closed form: distances are
+the same in both coordinates.
+"""
 
 from typing import Any, Self
 
@@ -6,29 +10,33 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
+from jaxreg._numerics import at_least_float32
 from jaxreg._pytree import along, is_weight, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import number, require
-from jaxreg.penalties import _rows
-from jaxreg.penalties._vectors import scalar_step
-from jaxreg.penalties.base import Penalty, SeparablePenalty, line_up, times
+from jaxreg.penalties._leafwise import SeparablePenalty, broadcast_to_leaf, scale_rows
+from jaxreg.penalties.base import Capabilities, Penalty
 from jaxreg.penalties.separable import L1
 
 __all__ = ["Orthogonal", "Toward"]
 
 
 def _point(x: ArrayLike) -> Array | None:
-    """A number or array of floats; None for what a model holds beside its weights."""
+    """Return a number or array of floats as an array, None for other leaves of a model."""
     return number(x) if isinstance(x, int | float) or is_weight(x) else None
 
 
 class Toward(Penalty):
     """`penalty` of w − reference: pulls weights toward a point, such as an earlier model.
 
-    `reference` is a tree like the params or one number; in a problem it is on the scale of the data. A tree
-    of another structure raises ValueError where the penalty meets the params.
+    Args:
+        penalty: Any penalty.
+        reference: A tree like the params or one number; in a problem on the scale of the data.
+
+    Raises:
+        ValueError: The tree has another structure than the params; raised where the penalty meets them.
 
     >>> Toward(L1(1.0), jnp.array([5.0, 0.0])).prox(jnp.array([5.5, 3.0]), 1.0).tolist()
     [5.0, 2.0]
@@ -37,76 +45,76 @@ class Toward(Penalty):
     penalty: Penalty
     reference: Params = eqx.field(converter=lambda tree: jax.tree.map(_point, tree))
 
-    convex = property(lambda self: self.penalty.convex)
-    has_conjugate = property(lambda self: self.penalty.has_conjugate)
-    separable = property(lambda self: self.penalty.separable)
-    metric = property(lambda self: self.penalty.metric)
+    @property
+    def capabilities(self) -> Capabilities:
+        inner = self.penalty.capabilities
+        inner = inner._replace(elementary=False, piecewise_linear=False, conjugate_is_indicator=False)
+        return inner._replace(keeps_signs=False, keeps_order=False)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        """L1 around a point."""
         return cls(L1(1.0), 0.5 * (jnp.arange(float(np.prod(shape))) - 2.0).reshape(shape))
 
     def value(self, params: Params) -> Scalar:
-        """The inner value of the difference."""
-        return self.penalty.value(self._shifted(params, -1))
+        return self.penalty.value(self._shift(params, -1))
 
     def prox(self, params: Params, step: Any) -> Params:
-        """The reference plus the inner prox of the difference."""
-        return self._shifted(self.penalty.prox(self._shifted(params, -1), step), 1)
+        """Return the reference plus the inner prox of the difference."""
+        return self._shift(self.penalty.prox(self._shift(params, -1), step), 1)
 
     def conjugate(self, dual: Params) -> Scalar:
-        """The inner conjugate + ⟨u, reference⟩."""
+        """Return the inner conjugate + ⟨u, reference⟩."""
         pairs = zip(weights_of(dual)[0], self._points(dual), strict=True)
         return self.penalty.conjugate(dual) + sum(jnp.sum(u * r) for u, r in pairs)
 
     def dual_scale(self, dual: Params) -> Scalar:
-        """Of the inner penalty."""
         return self.penalty.dual_scale(dual)
 
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Of the inner penalty."""
-        return self.penalty.free(direction, None if at is None else self._shifted(at, -1))
+    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self.penalty.unpenalised(direction, None if at is None else self._shift(at, -1))
 
     def selects(self, params: Params) -> list[bool]:
-        """As the inner penalty."""
         return self.penalty.selects(params)
 
-    def rows(self, params: Params) -> list[SeparablePenalty] | None:
-        """The inner rows, shifted."""
-        rows = self.penalty.rows(params)
+    def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
+        per_leaf = self.penalty.per_leaf(params)
         points = self._points(params)
-        return rows and [_rows.shift(row, point) for row, point in zip(rows, points, strict=True)]
+        return per_leaf and [g.shifted(point) for g, point in zip(per_leaf, points, strict=True)]
 
     def take(self, index: Array) -> Self:
-        """Of the inner penalty and the reference."""
         part = jax.tree.map(lambda r: r[index] if r.ndim else r, self.reference)
         return type(self)(self.penalty.take(index), part)
 
     def rescaled(self, scale: Array) -> Self:
-        """The reference times scale."""
-        moved = jax.tree.map(lambda r: times(r, scale), self.reference)
-        return type(self)(self.penalty.rescaled(scale), moved)
+        scaled = jax.tree.map(lambda r: scale_rows(r, scale), self.reference)
+        return type(self)(self.penalty.rescaled(scale), scaled)
 
-    def _shifted(self, params: Params, sign: int) -> Params:
+    def _shift(self, params: Params, sign: int) -> Params:
+        """Return params + sign·reference."""
         leaves, put = weights_of(params)
         pairs = zip(leaves, self._points(params), strict=True)
         return put([w + sign * r.astype(w.dtype) for w, r in pairs])
 
     def _points(self, params: Params) -> list[Array]:
-        """The reference on each leaf, in a shape that fits it."""
+        """Return the reference on each leaf, in a shape that broadcasts against it."""
         leaves, _ = weights_of(params)
         found = along(self.reference, params, "reference")
         if any(r is None for r in found):
             raise ValueError("reference has no value for a leaf of the params: give one for each weight")
-        return [line_up(jnp.asarray(r), w, 0, w.size, 1) for r, w in zip(found, leaves, strict=True)]
+        return [
+            broadcast_to_leaf(jnp.asarray(r), w, 0, w.size, 1) for r, w in zip(found, leaves, strict=True)
+        ]
 
 
 class Orthogonal(Penalty):
-    """`penalty` of Q·w for an orthonormal Q (p, p), such as a wavelet basis; w is (p,) or (p, K).
+    """`penalty` of Q·w for an orthonormal Q, such as a wavelet basis; its prox is Qᵀ·prox(Q·w).
 
-    Its prox is Qᵀ·prox(Q·w) because lengths are the same in both bases. A Q that is not square and
-    orthonormal to √eps raises ValueError.
+    Args:
+        penalty: Any penalty.
+        Q: Matrix (p, p); the params are one array (p,) or (p, K).
+
+    Raises:
+        ValueError: Q is not square or not orthonormal to √eps, or does not fit the params.
 
     >>> Q = jnp.array([[0.6, 0.8], [-0.8, 0.6]])
     >>> Orthogonal(L1(1.0), Q).prox(jnp.array([3.0, 4.0]), 1.0).round(4).tolist()
@@ -114,7 +122,7 @@ class Orthogonal(Penalty):
     """
 
     penalty: Penalty
-    Q: Array = eqx.field(converter=number)
+    Q: Float[Array, "p p"] = eqx.field(converter=number)
 
     def __check_init__(self) -> None:
         shape = self.Q.shape
@@ -129,54 +137,49 @@ class Orthogonal(Penalty):
                 " numpy.linalg.qr",
             )
 
-    convex = property(lambda self: self.penalty.convex)
-    has_conjugate = property(lambda self: self.penalty.has_conjugate)
+    @property
+    def capabilities(self) -> Capabilities:
+        inner = self.penalty.capabilities
+        return Capabilities(convex=inner.convex, has_conjugate=inner.has_conjugate)
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        """L1 in a rotated basis."""
         Q = np.linalg.qr(np.random.default_rng(0).normal(size=(shape[0], shape[0])))[0]
         return cls(L1(1.0), Q)
 
     def value(self, params: Params) -> Scalar:
-        """The inner value of Qw."""
-        return self.penalty.value(self._there(params)).astype(weights_of(params)[0][0].dtype)
+        return self.penalty.value(self._rotate(params)).astype(weights_of(params)[0][0].dtype)
 
     def prox(self, params: Params, step: Any) -> Params:
-        """Qᵀ of the inner prox of Qw."""
-        return self._back(self.penalty.prox(self._there(params), scalar_step(step, self)), params)
+        return self._rotate_back(self.penalty.prox(self._rotate(params), self._scalar_step(step)), params)
 
     def conjugate(self, dual: Params) -> Scalar:
-        """The inner conjugate of Qu."""
-        return self.penalty.conjugate(self._there(dual))
+        return self.penalty.conjugate(self._rotate(dual))
 
     def dual_scale(self, dual: Params) -> Scalar:
-        """That of Qu."""
-        return self.penalty.dual_scale(self._there(dual))
+        return self.penalty.dual_scale(self._rotate(dual))
 
-    def free(self, direction: Params, at: Params | None = None) -> Params:
-        """Qᵀ of what the inner penalty does not see of Qd."""
-        return self._back(self.penalty.free(self._there(direction)), direction)
+    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self._rotate_back(self.penalty.unpenalised(self._rotate(direction)), direction)
 
     def take(self, index: Array) -> Self:
-        """TypeError: the basis mixes all coordinates."""
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
-    def _there(self, params: Params) -> Params:
-        """Qw, of halves in float32: its entries may be larger than those of w."""
-        return self._turned(params, self.Q)
+    def _rotate(self, params: Params) -> Params:
+        """Return Qw, of half precision in float32: its entries may be larger than those of w."""
+        return self._multiply(params, self.Q)
 
-    def _back(self, turned: Params, params: Params) -> Params:
-        """Qᵀ of the first, in the dtype of the second."""
-        leaves, put = weights_of(self._turned(turned, self.Q.T))
+    def _rotate_back(self, rotated: Params, params: Params) -> Params:
+        """Return Qᵀ·rotated in the dtype of the params."""
+        leaves, put = weights_of(self._multiply(rotated, self.Q.T))
         return put([leaves[0].astype(weights_of(params)[0][0].dtype)])
 
-    def _turned(self, params: Params, Q: Array) -> Params:
+    def _multiply(self, params: Params, Q: Array) -> Params:
         leaves, put = weights_of(params)
         if len(leaves) != 1 or leaves[0].shape[:1] != Q.shape[:1]:
             shapes = ", ".join(str(leaf.shape) for leaf in leaves)
             raise ValueError(
                 f"Orthogonal: Q of shape {Q.shape} needs one array of {Q.shape[0]} rows, got {shapes}"
             )
-        wide = leaves[0].astype(jnp.promote_types(leaves[0].dtype, jnp.float32))
+        (wide,) = at_least_float32(leaves[0])
         return put([jnp.matmul(Q.astype(wide.dtype), wide, precision="highest")])

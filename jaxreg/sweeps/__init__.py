@@ -1,7 +1,8 @@
-"""Any pure function over labelled axes, as batched lanes with a resumable store; knows nothing of penalties.
+"""Sweep any pure function over labelled axes, as batched lanes with a resumable store.
 
-`sweep` is the door, `fitting_lanes` says how many lanes the memory of a device holds. `_program` traces and
-fingerprints the function, `_blocks` cuts the grid into equal boxes, `store` keeps what is done.
+`sweep` runs the function, `fitting_lanes` returns how many lanes the memory of a device holds, `open_store`
+reads results. `_program` traces and fingerprints the function, `_blocks` cuts the grid into equal boxes,
+`store` keeps what is done.
 """
 
 from jaxreg.sweeps.store import open_store

@@ -1,7 +1,6 @@
-"""The grid of a sweep cut into equal boxes of neighbouring lanes: one box is one chunk of work and of the
-store.
+"""Cut the grid of a sweep into equal boxes of neighbouring lanes, each one chunk of work and of the store.
 
-Integer axes (seeds, folds) fill a box first, floats (λ, rates) last, so that lanes that share a box have
+Integer axes (seeds, folds) fill a box first and float axes (λ, rates) last, so that the lanes of a box have
 nearly the same λ and take nearly as long.
 """
 
@@ -15,34 +14,44 @@ __all__ = ["Blocks", "cut"]
 
 
 class Blocks:
-    """The boxes of shape `block` that cover a grid of shape `sizes`, numbered; those at the edge stick
-    out.
+    """Numbered boxes of equal shape that cover a grid; boxes at the edge reach past it.
+
+    Args:
+        sizes: Shape of the grid.
+        block: Shape of a box.
+        slow_first: Axes in the order of the numbering, the slowest first.
     """
 
     def __init__(self, sizes: Sequence[int], block: Sequence[int], slow_first: Sequence[int]) -> None:
         self.sizes, self.block = tuple(sizes), tuple(block)
-        pieces = [range(math.ceil(self.sizes[a] / self.block[a])) for a in slow_first]
-        places = list(itertools.product(*pieces))
-        back = np.argsort(slow_first)
-        self.corners = [tuple(place[b] * self.block[a] for a, b in enumerate(back)) for place in places]
+        counts = [range(math.ceil(self.sizes[axis] / self.block[axis])) for axis in slow_first]
+        order = np.argsort(slow_first)
+        self.corners = [
+            tuple(position[k] * self.block[axis] for axis, k in enumerate(order))
+            for position in itertools.product(*counts)
+        ]
 
     def __len__(self) -> int:
         return len(self.corners)
 
     @property
     def lanes(self) -> int:
-        """Lanes in one box, those that stick out included."""
+        """Lanes of a box, with those past the edge."""
         return math.prod(self.block)
 
     def region(self, k: int) -> tuple[slice, ...]:
-        """The part of the grid that box k covers."""
+        """Return the part of the grid that box k covers."""
         return tuple(
             slice(start, min(start + width, size))
             for start, width, size in zip(self.corners[k], self.block, self.sizes, strict=True)
         )
 
+    def lanes_inside(self, k: int) -> int:
+        """Return the number of lanes of box k that are inside the grid."""
+        return math.prod(part.stop - part.start for part in self.region(k))
+
     def index(self, k: int) -> list[np.ndarray]:
-        """Per axis the position of each lane of box k; those that stick out repeat the last inside."""
+        """Return the positions of the lanes of box k along each axis; lanes past the edge repeat the last."""
         ranges = [
             np.minimum(start + np.arange(width), size - 1)
             for start, width, size in zip(self.corners[k], self.block, self.sizes, strict=True)
@@ -50,13 +59,13 @@ class Blocks:
         return [grid.ravel() for grid in np.meshgrid(*ranges, indexing="ij")]
 
     def inside(self, k: int, values: np.ndarray) -> np.ndarray:
-        """The results of box k, one row per lane, as a box without what sticks out."""
+        """Return the results of box k, one row per lane, as a box cut off at the edge of the grid."""
         box = values.reshape(self.block + values.shape[1:])
         return box[tuple(slice(part.stop - part.start) for part in self.region(k))]
 
 
 def cut(sizes: Sequence[int], slow_first: Sequence[int], limit: int) -> Blocks:
-    """Boxes of at most `limit` lanes, of nearly even sides, the fast axes filled first.
+    """Cut a grid into boxes of at most `limit` lanes with nearly even sides, the fast axes filled first.
 
     >>> cut((24, 8), (0, 1), 100).block
     (12, 8)
@@ -65,6 +74,5 @@ def cut(sizes: Sequence[int], slow_first: Sequence[int], limit: int) -> Blocks:
     for axis in reversed(slow_first):
         pieces = math.ceil(sizes[axis] / min(sizes[axis], room))
         block[axis] = math.ceil(sizes[axis] / pieces)
-        room //= block[axis]
-        room = max(room, 1)
+        room = max(room // block[axis], 1)
     return Blocks(sizes, block, slow_first)

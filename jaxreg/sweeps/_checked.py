@@ -1,22 +1,23 @@
-"""A store of zarr that compares the checksum of every chunk that it reads."""
+"""A zarr store that compares the checksum of every chunk that it reads."""
 
 from typing import Any
 
 from zarr.storage import LocalStore, WrapperStore
 
-from jaxreg.sweeps._chunks import Refusal, has_checksum
+from jaxreg.sweeps._chunks import has_checksum
+from jaxreg.sweeps._disk import Refusal
 
 __all__ = ["CheckedStore"]
 
 
 class CheckedStore(WrapperStore[LocalStore]):
-    """A folder whose chunks end with a checksum; reading a damaged chunk raises a `Refusal`.
+    """A folder whose chunks end with a checksum: reading a damaged chunk raises a `Refusal`.
 
-    The codec compares the checksum as well, but can name neither the file nor what to do.
+    zarr's codec compares the checksum too, but its error names neither the file nor what to do.
     """
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        """Return the bytes of a file of the store, None where there is no such file."""
+        """Return the bytes of a file of the store, or None where there is no such file."""
         found = await self._store.get(key, prototype, byte_range)
         is_chunk = key.split("/")[1:2] == ["c"] and not key.endswith("zarr.json")
         if is_chunk and found is not None and byte_range is None and not has_checksum(found.to_bytes()):

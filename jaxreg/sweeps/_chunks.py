@@ -1,10 +1,7 @@
-"""The chunks of a store on disk: where they are, which are missing, and which are not as they were written.
+"""Find the chunks of a store on disk, and which of them are missing or not as they were written.
 
-A chunk is a file whose last four bytes are the CRC32C of the bytes before them, as zarr's codec `crc32c`
-writes them. Checking a chunk reads its bytes and decodes nothing.
-
-`kept` is what a store says of its sweep: its `axes`, its `results` with their shapes, and its `block`, the
-lanes along each axis that share a chunk.
+A chunk is a file whose last four bytes are the CRC32C of the bytes before, as zarr's codec `crc32c` writes
+them. Checking a chunk reads its bytes and decodes nothing. `record` is that of `jaxreg.sweeps._group.Group`.
 """
 
 import hashlib
@@ -16,42 +13,42 @@ from urllib.parse import quote
 
 import numpy as np
 
-__all__ = ["Refusal", "check_axes", "check_present", "discard_damaged", "file_name", "has_checksum"]
+from jaxreg.sweeps._disk import Refusal
+
+__all__ = ["check_axes", "check_present", "discard_damaged", "file_name", "has_checksum"]
 
 _CHECKSUM_BYTES = 4
-
-
-class Refusal(ValueError):
-    """A store that is not taken, with the reason in one sentence."""
+#: Characters of an array's name up to which its folder has that name; file systems allow 255 bytes.
+_NAME_LENGTH = 200
 
 
 def file_name(name: str) -> str:
-    """Return the name of an array in a store: any text becomes the name of one folder."""
+    """Return the name of an array in a store, where any text becomes the name of one folder."""
     plain = quote(name, safe="").replace(".", "%2E")
-    if len(plain) <= 200:
+    if len(plain) <= _NAME_LENGTH:
         return plain
     return f"{plain[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def has_checksum(data: bytes) -> bool:
-    """Return whether data ends with the CRC32C of the bytes before."""
+    """Return whether data end with the CRC32C of the bytes before."""
     import google_crc32c
 
     expected = google_crc32c.value(data[:-_CHECKSUM_BYTES])
     return len(data) >= _CHECKSUM_BYTES and data[-_CHECKSUM_BYTES:] == expected.to_bytes(4, "little")
 
 
-def check_axes(path: Path, kept: dict[str, Any]) -> None:
+def check_axes(path: Path, record: dict[str, Any]) -> None:
     """Raise a `Refusal` where the values of an axis are missing or damaged."""
-    for name in kept["axes"]:
+    for name in record["axes"]:
         if not _is_intact(_chunk(path, file_name(name), (0,))):
             raise Refusal(f"{path} is damaged, its axis {name} cannot be read: give another folder")
 
 
-def check_present(path: Path, kept: dict[str, Any], status: np.ndarray) -> None:
-    """Raise a `Refusal` where a chunk of lanes that have run is not there."""
-    marked = _marked_places(status, kept["block"])
-    chunks = [chunk for place in marked for chunk in _result_chunks(path, kept, place)]
+def check_present(path: Path, record: dict[str, Any], status: np.ndarray) -> None:
+    """Raise a `Refusal` where a chunk of lanes that have run is missing."""
+    complete = _complete_boxes(status, record["block"])
+    chunks = [chunk for place in complete for chunk in _result_chunks(path, record, place)]
     if lost := [chunk.relative_to(path).as_posix() for chunk in chunks if not chunk.is_file()]:
         raise Refusal(
             f"{path} is damaged, {len(lost)} of its {len(chunks)} chunks are missing, such as {lost[0]}: run"
@@ -60,15 +57,15 @@ def check_present(path: Path, kept: dict[str, Any], status: np.ndarray) -> None:
         )
 
 
-def discard_damaged(path: Path, kept: dict[str, Any], read_status: Callable[[], np.ndarray]) -> list[str]:
-    """Unmark the boxes of which a chunk is missing or damaged, and remove what is damaged.
+def discard_damaged(path: Path, record: dict[str, Any], read_status: Callable[[], np.ndarray]) -> list[str]:
+    """Unmark the boxes with a missing or damaged chunk, and remove the damaged chunks.
 
     The mark goes first, so that a process that dies in between leaves no marked box without its chunks.
 
     Args:
         path: The folder of the store.
-        kept: What the store says of its sweep.
-        read_status: Reads `lane_status`, once its damaged chunks are gone.
+        record: The record of the store.
+        read_status: Reads `lane_status`; called after its damaged chunks are removed.
 
     Returns:
         The chunks that were missing or damaged, relative to the store.
@@ -78,8 +75,8 @@ def discard_damaged(path: Path, kept: dict[str, Any], read_status: Callable[[], 
         if mark.is_file() and not _is_intact(mark):
             damaged.append(mark)
             mark.unlink()
-    for place in _marked_places(read_status(), kept["block"]):
-        if lost := [chunk for chunk in _result_chunks(path, kept, place) if not _is_intact(chunk)]:
+    for place in _complete_boxes(read_status(), record["block"]):
+        if lost := [chunk for chunk in _result_chunks(path, record, place) if not _is_intact(chunk)]:
             damaged += lost
             _chunk(path, "lane_status", place).unlink()
             for chunk in lost:
@@ -88,13 +85,13 @@ def discard_damaged(path: Path, kept: dict[str, Any], read_status: Callable[[], 
 
 
 def _chunk(path: Path, array: str, place: Sequence[int], trailing: int = 0) -> Path:
-    """The file of a chunk; a result is never divided along its own, trailing dimensions."""
+    """Return the file of a chunk; a result is never divided along its own, trailing dimensions."""
     return path.joinpath(array, "c", *map(str, place), *["0"] * trailing)
 
 
-def _result_chunks(path: Path, kept: dict[str, Any], place: Sequence[int]) -> list[Path]:
-    """The chunks of all results at one position; an array without values has none."""
-    shapes = {file_name(name): shape for name, (shape, _) in kept["results"].items() if 0 not in shape}
+def _result_chunks(path: Path, record: dict[str, Any], place: Sequence[int]) -> list[Path]:
+    """Return the chunks of all results at one position; an array without values has none."""
+    shapes = {file_name(name): shape for name, (shape, _) in record["results"].items() if 0 not in shape}
     return [_chunk(path, name, place, len(shape)) for name, shape in shapes.items()]
 
 
@@ -102,8 +99,8 @@ def _is_intact(chunk: Path) -> bool:
     return chunk.is_file() and has_checksum(chunk.read_bytes())
 
 
-def _marked_places(status: np.ndarray, block: Sequence[int]) -> list[tuple[int, ...]]:
-    """The positions of the chunks whose lanes have all run (status other than 0)."""
+def _complete_boxes(status: np.ndarray, block: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the positions of the boxes whose lanes have all run (status other than 0)."""
     counts = (range(-(-size // width)) for size, width in zip(status.shape, block, strict=True))
     box = lambda place: tuple(slice(at * w, (at + 1) * w) for at, w in zip(place, block, strict=True))  # noqa: E731
     return [place for place in itertools.product(*counts) if status[box(place)].all()]

@@ -1,4 +1,4 @@
-"""The progress of a sweep on a terminal: lanes done, rate, time left. Silent anywhere else."""
+"""Show the progress of a sweep on a terminal: lanes done, rate, time left."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ __all__ = ["bar"]
 
 @contextlib.contextmanager
 def bar(total: int, done: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of lanes that have just been done."""
+    """Yield a function to call with the number of lanes just done; without a terminal it shows nothing."""
     try:
         from rich.console import Console
         from rich.progress import (

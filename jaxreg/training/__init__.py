@@ -1,6 +1,6 @@
-"""Any model, any optax chain: penalties inside optimisers, and one training run as a pure function.
+"""Train any model with any optax chain: penalties inside optimisers, and a training run as a pure function.
 
-`transforms` holds the links and ready optimisers, `train` the run.
+`transforms` has links for chains and whole optimisers, `train` is the run.
 """
 
 from jaxreg.training import transforms

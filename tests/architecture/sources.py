@@ -1,7 +1,7 @@
-"""What the rules of the house read: our sources, and how faults are told.
+"""Sources that the architecture tests read, and the report of their faults.
 
-Each rule is a function from sources to a list of faults, each fault a line that says what to do. A rule meets
-the package, where it must find nothing, and made-up sources that break it, where it must find something.
+Each rule is a function from sources to a list of faults; a fault is one line that says what to do. Each rule
+is tested twice: it finds nothing in the package, and finds the fault in made-up sources that break the rule.
 """
 
 import pathlib
@@ -10,12 +10,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def read(folder: str) -> dict[str, str]:
-    """The sources below a folder of the repository, by dotted name; a package stands under its own name."""
-    found = {}
+    """Return the sources below a folder by dotted module name; a package has the name of its folder."""
+    sources = {}
     for file in sorted((ROOT / folder).rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file.read_text(encoding="utf-8")
-    return found
+        sources[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file.read_text(encoding="utf-8")
+    return sources
 
 
 PACKAGE = read("jaxreg")
@@ -24,4 +24,5 @@ TESTS = read("tests")
 
 
 def assert_no_faults(faults: list[str]) -> None:
+    """Fail with one line per fault."""
     assert not faults, "\n" + "\n".join(faults)

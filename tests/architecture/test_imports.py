@@ -1,4 +1,4 @@
-"""`import jaxreg` loads nothing heavy. Which module may import which is import-linter's (pyproject.toml)."""
+"""`import jaxreg` loads nothing heavy. import-linter checks the layers of imports (pyproject.toml)."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ HEAVY = ("xarray", "zarr", "rich", "typer", "matplotlib", "pandas", "sklearn", "
 
 
 def loaded_by(statement: str) -> list[str]:
-    """Return the heavy packages that are loaded after this statement in a fresh interpreter."""
+    """Return the heavy packages that a statement loads in a fresh interpreter."""
     program = f"{statement}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
@@ -24,5 +24,5 @@ def test_import_is_light():
     assert not heavy, f"`import jaxreg` loads {', '.join(heavy)}: import them in the functions that use them"
 
 
-def test_a_heavy_import_is_seen():
+def test_a_heavy_import_is_detected():
     assert loaded_by("import rich") == ["rich"]

@@ -1,15 +1,15 @@
-"""What the tests of the front share: files to read, refusals in one line, JAX's settings put back."""
+"""Fixtures for tests of the command: files to read, refusals in one line, JAX's settings restored."""
 
 import contextlib
 
 import jax
-import numpy as np
 import pandas as pd
 import pytest
 
-from jaxreg.cli import write as output
-from jaxreg.cli._dataset import labelled
-from jaxreg.cli.load import Table
+from jaxreg.cli import run as run_module
+from jaxreg.cli import write as write_module
+from jaxreg.cli.main import main
+from tests.made_sweep import made_sweep
 
 
 @pytest.fixture
@@ -60,55 +60,15 @@ def assert_refused():
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch):
-    """The command sets JAX's precision; the next test finds it as it was.
+    """Restore JAX's precision, which the command sets.
 
-    The cache of compiled programs stays as the tests have it: once it is open JAX goes on to use it, whatever
-    its settings are later. That of the command is tested in processes of its own.
+    The command's cache of compiled programs is tested in processes of its own: once a cache is open JAX goes
+    on to use it, whatever its settings are later.
     """
-    monkeypatch.setattr(output, "use_cache", lambda on: None)
+    monkeypatch.setattr(write_module, "use_cache", lambda on: None)
     before = jax.config.jax_enable_x64
     yield
     jax.config.update("jax_enable_x64", before)
-
-
-@pytest.fixture
-def swept():
-    """Makes the dataset of a sweep of L1 and L2 with no solver: weights thresholded, or scaled."""
-    return _swept
-
-
-def _swept(*, features=("a", "b", "c", "d"), classes=(), held=10, steps=40, loss="squared", left=0):
-    n = 30
-    X, y = np.zeros((n, len(features))), np.zeros(n)
-    table = Table("made.csv", X, y, tuple(features), "price", loss, tuple(classes), "", ("A note.",))
-    shape = (len(features), len(classes)) if classes else (len(features),)
-    base = np.linspace(4, 1, int(np.prod(shape))).reshape(shape)
-    lam = np.geomspace(8, 0.5, steps)
-    column = lam.reshape(-1, *(1 for _ in shape))
-    parts = []
-    for coef in (np.maximum(base - column, 0), base / (1 + column)):
-        flat = coef.reshape(steps, -1)
-        numbers = {
-            "lam": lam,
-            "coef": coef,
-            "standardized_coef": coef,
-            "reference_coef": base,
-            "intercept": np.zeros((steps, *shape[1:])),
-            "zeros": (flat == 0).sum(axis=1),
-            "zero_fraction": (flat == 0).mean(axis=1),
-            "shrinkage": 1 - np.linalg.norm(flat, axis=1) / np.linalg.norm(base),
-            "deviance_explained": 1 - lam / 8,
-            "error": 1 + (np.arange(steps) - 20) ** 2 / 400,
-            "dof": (flat != 0).sum(axis=1).astype(float),
-            "gap": np.full(steps, 1e-7),
-            "kkt": np.full(steps, 1e-7),
-            "steps": np.full(steps, 9),
-            "status": np.array(["max_steps"] * left + ["converged"] * (steps - left)),
-        }
-        parts.append(numbers)
-    settings = {"reference": "the unpenalised fit", "rows_train": n - held, "rows_held_out": held}
-    settings |= {"standardize": 1, "tol": 1e-6}
-    return labelled(table, ["L1", "L2"], parts, np.zeros(len(features), bool), settings)
 
 
 @pytest.fixture
@@ -118,3 +78,27 @@ def place(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def assert_fails(place, capsys):
+    """`assert_fails(words, "part", ...)`: status 2, one line on stderr with the parts, no file written."""
+
+    def call(words, *parts, status=2):
+        before = sorted(place.rglob("*"))
+        assert main([str(word) for word in words]) == status
+        shown = capsys.readouterr()
+        lines = shown.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), shown.err
+        for part in parts:
+            assert part in lines[0], lines[0]
+        assert sorted(place.rglob("*")) == before
+        return shown
+
+    return call
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """The solver replaced by a made-up result, for what comes after it."""
+    monkeypatch.setattr(run_module, "run", lambda *given, **settings: made_sweep())

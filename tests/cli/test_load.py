@@ -1,4 +1,4 @@
-"""Reading data: what a table holds, what is noted, and which loss follows from the target."""
+"""Tables: their contents, their notes, and the loss that follows from the target."""
 
 import ast
 import decimal
@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxreg.cli import _files, _messages, write
-from jaxreg.cli import load as data
-from jaxreg.cli import main as cli
-from jaxreg.cli.load import Table, load, nearest
+import jaxreg.cli
+from jaxreg.cli._messages import wanted_one_of
+from jaxreg.cli.load import load
 
+CLI = pathlib.Path(jaxreg.cli.__file__).parent
 ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
 
 
-# What comes with scikit-learn.
+# ---------------------------------------------------------------- bundled data sets
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_bundled_with_another_target(assert_refused):
         load("diabetes", target="bim")
 
 
-# What comes in files.
+# ---------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.tsv", "t.csv.gz", "t.tsv.gz"])
@@ -131,7 +131,7 @@ def test_notes_cut_long_lists(write, rows):
     assert "'c7' … and 12 more" in note and "c8" not in note
 
 
-# Which loss, and what it makes of the target.
+# ---------------------------------------------------------------- loss and target
 
 
 @pytest.mark.parametrize(
@@ -210,25 +210,23 @@ def test_target_refused(write, assert_refused, rows):
     assert load(file([0.5, 1.5, 2.5]), target="y", loss="multinomial").classes == ("0.5", "1.5", "2.5")
 
 
-# The module itself.
+# ---------------------------------------------------------------- messages and imports
 
 
-def test_nearest():
-    assert nearest("l3", ["l1", "elastic-net"]) == "wanted one of 'l1', 'elastic-net'; did you mean 'l1'?"
-    assert nearest("zzz", ["l1"]) == "wanted one of 'l1'; correct the name"
+def test_wanted_one_of():
+    options = ["l1", "elastic-net"]
+    assert wanted_one_of(options, "l3") == "wanted one of 'l1', 'elastic-net'; did you mean 'l1'?"
+    assert wanted_one_of(["l1"], "zzz") == "wanted one of 'l1'; correct the name"
 
 
-@pytest.mark.parametrize("module", [cli, data, _files, _messages, write])
-def test_imports_nothing_heavy(module):
-    tree = ast.parse(pathlib.Path(module.__file__).read_text())
+@pytest.mark.parametrize(
+    "name", ["main", "load", "split", "write", "_coding", "_files", "_messages", "_settings"]
+)
+def test_imports_nothing_heavy(name):
+    tree = ast.parse((CLI / f"{name}.py").read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     found = {
         name.name if isinstance(node, ast.Import) else node.module for node in imports for name in node.names
     }
-    own = {"jaxreg.cli._files", "jaxreg.cli._messages"}
+    own = {f"jaxreg.cli.{module}" for module in ("load", "_coding", "_files", "_messages", "_settings")}
     assert {name.split(".")[0] for name in found - own} <= set(sys.stdlib_module_names)
-
-
-def test_table_is_frozen():
-    with pytest.raises(AttributeError):
-        Table("t", np.zeros((2, 1)), np.zeros(2), ("a",), "y", "squared", (), "", ()).name = "other"

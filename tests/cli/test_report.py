@@ -1,4 +1,4 @@
-"""The sweep in words: tables that fit a terminal, sentences that are true."""
+"""Reports: tables that fit a terminal, sentences that are true."""
 
 import io
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxreg.cli.report import best, legend, remarks, sentence, table
+from jaxreg.cli.report import legend, remarks, sentence, table
+from jaxreg.plots import best_step
+from tests.made_sweep import made_sweep
 
 
 def shown(part, width=80):
@@ -16,25 +18,16 @@ def shown(part, width=80):
     return console.file.getvalue()
 
 
-def test_best_is_the_smallest_held_out_error(swept):
-    part = swept().isel(penalty=0)
-    assert best(part) == 20
-    part["error"][{"step": [3, 20]}] = 0.5
-    assert best(part) == 3, "the largest λ among equals"
-    part["error"][{"step": 7}] = np.nan
-    assert best(part) == 3
-
-
-def test_no_best_where_nothing_is_held_out(swept):
-    part = swept(held=0).isel(penalty=0)
-    assert best(part) is None
+def test_no_best_where_nothing_is_held_out():
+    part = made_sweep(held=0).isel(penalty=0)
+    assert best_step(part) is None
     text = shown(part)
     assert "★" not in text and "held-out" not in text
     assert text.count("training") == 2, "both columns were measured there"
 
 
-def test_table_shows_twelve_rows_and_the_best(swept):
-    lines = shown(swept().isel(penalty=0)).splitlines()
+def test_table_shows_twelve_rows_and_the_best():
+    lines = shown(made_sweep().isel(penalty=0)).splitlines()
     rows = [line for line in lines if line.endswith("ok    ")]
     assert len(rows) in (12, 13)
     assert [line.strip().startswith("★") for line in rows].count(True) == 1
@@ -42,8 +35,8 @@ def test_table_shows_twelve_rows_and_the_best(swept):
     assert rows[0].split()[:3] == ["8", "4", "100"] and rows[-1].split()[0] == "0.5"
 
 
-def test_table_is_readable_in_80_columns(swept):
-    part = swept(features=[f"x{i}" for i in range(20_000)]).isel(penalty=0)
+def test_table_is_readable_in_80_columns():
+    part = made_sweep(features=[f"x{i}" for i in range(20_000)]).isel(penalty=0)
     part["status"] = part["status"].astype("U10")
     part["status"][{"step": [0, 20, 39]}] = ["max_steps", "nonfinite", "stalled"]
     part["lam"] = part["lam"] * 1.2345e-5
@@ -53,8 +46,8 @@ def test_table_is_readable_in_80_columns(swept):
         assert word in text
 
 
-def test_table_falls_back_on_kkt(swept):
-    data = swept()
+def test_table_falls_back_on_kkt():
+    data = made_sweep()
     data["gap"][{"penalty": 0}] = np.inf
     text = shown(data.isel(penalty=0))
     assert "kkt" in text and "inf" not in text
@@ -62,14 +55,14 @@ def test_table_falls_back_on_kkt(swept):
     assert "gap" in shown(data.isel(penalty=1))
 
 
-def test_misclassified_rows_are_shown_in_percent(swept):
-    part = swept(loss="logistic").isel(penalty=0)
+def test_misclassified_rows_are_shown_in_percent():
+    part = made_sweep(loss="logistic").isel(penalty=0)
     part["error"][{"step": 20}] = 0.125
     assert "12.5 %" in shown(part)
 
 
-def test_sentence_says_what_happened(swept):
-    data = swept()
+def test_sentence_says_what_happened():
+    data = made_sweep()
     lam = f"{float(data['lam'][0, 20]):.3g}"
     assert sentence(data.isel(penalty=0)) == (
         f"L1 kept 3 of 4 weights at λ = {lam}, where the error on the held-out rows is smallest; the largest"
@@ -78,8 +71,8 @@ def test_sentence_says_what_happened(swept):
     assert sentence(data.isel(penalty=1)).startswith(f"L2 kept all 4 weights at λ = {lam}, where")
 
 
-def test_sentence_at_the_ends_of_the_grid(swept):
-    part = swept().isel(penalty=0)
+def test_sentence_at_the_ends_of_the_grid():
+    part = made_sweep().isel(penalty=0)
     part["error"][{"step": 0}] = 0.0
     assert sentence(part).startswith("L1 kept none of 4 weights at λ = 8, where")
     part["error"][{"step": 39}] = -1.0
@@ -88,8 +81,8 @@ def test_sentence_at_the_ends_of_the_grid(swept):
     assert sentence(part).endswith("may do better)."), "nothing to compare with itself"
 
 
-def test_sentence_where_nothing_is_held_out(swept):
-    data = swept(held=0)
+def test_sentence_where_nothing_is_held_out():
+    data = made_sweep(held=0)
     l1, l2 = (sentence(data.isel(penalty=k)) for k in (0, 1))
     assert l1.startswith("L1 kept 0 of 4 weights at λ = 8 and all 4 weights at λ = 0.5; as λ falls, at λ = ")
     assert l2.startswith("L2 kept all 4 weights at every λ; ")
@@ -99,13 +92,13 @@ def test_sentence_where_nothing_is_held_out(swept):
     assert not any("★" in line for line in legend(data))
 
 
-def test_sentence_names_the_class(swept):
-    part = swept(classes=("red", "blue"), loss="multinomial").isel(penalty=1)
+def test_sentence_names_the_class():
+    part = made_sweep(classes=("red", "blue"), loss="multinomial").isel(penalty=1)
     assert "kept all 8 weights" in sentence(part) and "(a, class red)" in sentence(part)
 
 
-def test_features_that_never_vary_are_not_counted(swept):
-    data = swept()
+def test_features_that_never_vary_are_not_counted():
+    data = made_sweep()
     data["coef"][{"feature": 3}] = 0.0
     data["constant"][{"feature": 3}] = 1
     assert sentence(data.isel(penalty=1)).startswith("L2 kept all 3 weights")
@@ -116,14 +109,14 @@ def test_features_that_never_vary_are_not_counted(swept):
     ("left", "said"),
     [(0, "All 80 λ reached the tolerance of 1e-06."), (5, "10 of 80 λ did not reach the tolerance of 1e-06")],
 )
-def test_remarks_say_what_is_not_certified(swept, left, said):
-    line = remarks(swept(left=left))[-1]
+def test_remarks_say_what_is_not_certified(left, said):
+    line = remarks(made_sweep(left=left))[-1]
     assert line.startswith(said) and ("(10 max steps)" in line) == bool(left)
 
 
 @pytest.mark.parametrize("held", [0, 10])
-def test_legend_says_which_rows(swept, held):
-    text = "\n".join(legend(swept(held=held)))
+def test_legend_says_which_rows(held):
+    text = "\n".join(legend(made_sweep(held=held)))
     assert f"deviance explained on the {30 - held} training rows" in text
     assert ("on the 10 held-out rows" if held else "on the 30 training rows, (price)²") in text
     assert max(map(len, text.splitlines())) <= 80

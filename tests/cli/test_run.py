@@ -9,9 +9,11 @@ from rich.console import Console
 
 import jaxreg as jr
 from jaxreg.cli import _screen
+from jaxreg.cli._settings import Settings
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
 from jaxreg.cli.run import family, run
+from jaxreg.cli.split import split
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
 
@@ -73,8 +75,6 @@ def test_settings_and_versions_are_kept(written):
 
 
 def test_numbers_are_those_of_the_library(written):
-    from jaxreg.cli.load import split
-
     table = load("diabetes")
     train, held = split(table, 0.25, 0)
     problem = jr.Problem(jr.losses.SquaredError(), table.X[train], table.y[train], standardize=True)
@@ -91,7 +91,7 @@ def test_numbers_are_those_of_the_library(written):
 
 def test_several_classes_and_nothing_held_out():
     labels = []
-    data = run(load("iris"), ["l1"], num=3, ratio=0.1, holdout=0, tol=1e-3, tick=labels.append)
+    data = run(load("iris"), ["l1"], Settings(lambdas=3, ratio=0.1, holdout=0, tol=1e-3), labels.append)
     assert data["coef"].dims == ("penalty", "step", "feature", "class")
     assert data["class"].values.tolist() == ["setosa", "versicolor", "virginica"]
     assert labels == ["preparing the problem", "solving L1"]

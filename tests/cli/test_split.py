@@ -1,9 +1,10 @@
-"""Which rows are held out."""
+"""The split into training and held-out rows."""
 
 import numpy as np
 import pytest
 
-from jaxreg.cli.load import Table, load, split
+from jaxreg.cli.load import Table, load
+from jaxreg.cli.split import split
 
 
 def table(y, loss="squared"):

@@ -8,8 +8,9 @@ import unicodedata
 
 import pytest
 
-from jaxreg.cli import run as work
+from jaxreg.cli import run as run_module
 from jaxreg.cli.main import main
+from tests.made_sweep import made_sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -22,14 +23,16 @@ def printed(text):
 ODD = "\x1b]0;owned\x07\x1b[31m \x9b2J\u202e\u2028\x7f\r\b"
 
 
-def test_names_are_shown_without_their_control_characters(place, monkeypatch, swept, capsys):
+def test_names_are_shown_without_their_control_characters(place, monkeypatch, capsys):
     """Those of the file, the columns, the classes and the folder, in the report and in an error."""
     name = f"own{ODD.replace('/', '')}.csv"
     head = ",".join(f'"{ODD}{word}"' for word in ("a", "b", "price"))
     rows = "".join(f'{k},"{ODD}{"xy"[k % 2]}",{k**2}\n' for k in range(6))
     (place / name).write_text(f"{head}\n{rows}", newline="")
     features = tuple(f"{ODD}{word}" for word in "abcd")
-    monkeypatch.setattr(work, "run", lambda *given, **settings: swept(features=features, classes=(ODD, "k")))
+    monkeypatch.setattr(
+        run_module, "run", lambda *given, **settings: made_sweep(features=features, classes=(ODD, "k"))
+    )
     assert main(["sweep", name, "--target", f"{ODD}price"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count(r"\x1b[31m") > 4 and printed(shown.out + shown.err)
@@ -66,7 +69,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(words):
 def test_closed_and_full_streams():
     aside = (
         LIGHT
-        + "from jaxreg.cli import main as cli\ncli._call = lambda words: sys.stdout.flush() or 0\n"
+        + "import jaxreg.cli.main\njaxreg.cli.main._run = lambda words: sys.stdout.flush() or 0\n"
         + COMMAND
     )
     closed, flushed = command(["--version"], streams=">&- 2>&-"), command([], aside, ">&-")
@@ -93,7 +96,7 @@ WORKING = (
     + """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from jaxreg.cli import _commands, write
+from jaxreg.cli import commands, write
 def work(*given):
     with write._interrupt_raises():
         try:
@@ -101,7 +104,7 @@ def work(*given):
         except KeyboardInterrupt:
             print("cleaned up", flush=True)
     signal.raise_signal(signal.SIGINT)
-_commands._sweep = work
+commands._sweep = work
 """
 )
 

@@ -1,4 +1,4 @@
-"""What each experiment claims, asserted on small sizes, against what is known in another way."""
+"""The claim of each experiment at small sizes, checked against independent results."""
 
 import json
 
@@ -19,8 +19,8 @@ from experiments import (
 )
 
 
-def left(module, folder, **settings):
-    """Run an experiment; what it wrote to numbers.json, its figures being there."""
+def run_experiment(module, folder, **settings):
+    """Run an experiment, check that its figures exist, and return its `numbers.json`."""
     module.main(module.Config(**settings), folder)
     found = json.loads((folder / "numbers.json").read_text())
     assert found["settings"].items() >= settings.items() and found["number"].endswith(".")
@@ -32,7 +32,7 @@ def left(module, folder, **settings):
 
 
 def test_the_slope_of_loss_against_complexity_is_minus_lambda(tmp_path):
-    rows = left(conversion_rate, tmp_path, data="diabetes", lams=5, ratio=0.1)["table"]
+    rows = run_experiment(conversion_rate, tmp_path, data="diabetes", lams=5, ratio=0.1)["table"]
     assert [row["penalty"] for row in rows] == ["L1", "L2"]
     for row in rows:
         assert row["worst |slope/λ + 1|, autodiff"] < 1e-4
@@ -45,12 +45,12 @@ def test_data_with_classes_are_refused():
         conversion_rate.sweep(conversion_rate.Config(), "wine")
 
 
-# ---------------------------------------------------------------- the map
+# ---------------------------------------------------------------- the map of sparsity
 
 
 def test_l1_gives_zeros_and_l2_gives_none(tmp_path):
     small = {"data": "diabetes", "lams": 12, "smallest": 0.01, "n": 60, "p": 80, "k": 4, "seeds": 2}
-    found = left(sparsity_map, tmp_path, **small)
+    found = run_experiment(sparsity_map, tmp_path, **small)
     rows = {(row["data"], row["penalty"]): row for row in found["table"]}
     for data in ("diabetes", "synthetic"):
         zeros = {name: rows[data, name]["zeros at half the norm [%]"] for name in sparsity_map.RATIOS}
@@ -75,7 +75,7 @@ def test_kurtosis_is_that_of_the_normal_and_of_two_points():
 
 def test_the_optimum_over_the_diamond_lies_on_corners_and_edges(tmp_path, monkeypatch):
     monkeypatch.setattr(geometry, "FAMILIES", {name: geometry.FAMILIES[name] for name in ("ℓ1", "ℓ2")})
-    rows = left(geometry, tmp_path, problems=3200, others=160, max_lanes=4096)["table"]
+    rows = run_experiment(geometry, tmp_path, problems=3200, others=160, max_lanes=4096)["table"]
     for row in rows:
         assert row["ℓ2: a zero"] == 0 and row["converged"] == 1
         if row["p"] == 2:
@@ -86,26 +86,27 @@ def test_the_optimum_over_the_diamond_lies_on_corners_and_edges(tmp_path, monkey
 
 def test_the_share_of_corners_has_a_closed_form_without_correlation():
     # The projection on a diamond of radius (a + b)/2 is a corner where a − b ≥ (a + b)/2: b ≤ a/3.
-    assert abs(geometry.by_kkt(0.0, 0.5) - np.arctan(1 / 3) / (np.pi / 4)) < 1e-4
+    assert abs(geometry.corner_share(0.0, 0.5) - np.arctan(1 / 3) / (np.pi / 4)) < 1e-4
 
 
 def test_the_balls_touch_where_they_should():
     for name, zeros in {"ℓ1": 2, "ℓ2": 0}.items():
-        w, loss, free, root = geometry.touching(geometry.FAMILIES[name], 3)
+        contact = geometry.contact_point(geometry.FAMILIES[name], 3)
+        w = contact.w
         assert np.sum(w == 0) == zeros
         penalty = geometry.FAMILIES[name](1.0)
-        ball = geometry.boundary(geometry.FAMILIES[name], w, geometry.faces(9))
+        ball = geometry.boundary(geometry.FAMILIES[name], w, geometry.cube_faces(9))
         np.testing.assert_allclose(jax.vmap(penalty.value)(ball.reshape(-1, 3)), penalty.value(w), rtol=1e-9)
-        # No point of the ball has less loss than the solution.
-        off = np.linalg.solve(root, (ball - free).reshape(-1, 3).T)
-        assert 0.5 * np.sum(off**2, axis=0).min() >= loss * (1 - 1e-4)
+        # No point of the ball has a smaller loss than the solution.
+        coordinates = np.linalg.solve(contact.root, (ball - contact.minimum).reshape(-1, 3).T)
+        assert 0.5 * np.sum(coordinates**2, axis=0).min() >= contact.loss * (1 - 1e-4)
 
 
 # ---------------------------------------------------------------- the pull on one weight
 
 
 def test_l1_arrives_on_time_and_l2_never(tmp_path):
-    rows = left(gradient_pull, tmp_path, weights=20, steps=200)["table"]
+    rows = run_experiment(gradient_pull, tmp_path, weights=20, steps=200)["table"]
     found = {row["what"]: row["value"] for row in rows}
     assert found["L1: weights that are exactly 0 at the end"] == 20
     assert found["L1: steps at which a weight leaves 0 again"] == 0
@@ -117,7 +118,7 @@ def test_l1_arrives_on_time_and_l2_never(tmp_path):
 
 def test_both_kinds_of_steps_enclose_the_exponential():
     config = gradient_pull.Config(weights=5, steps=100)
-    starts = gradient_pull.first(config)
+    starts = gradient_pull.initial_weights(config)
     runs = gradient_pull.flows(config, starts, config.steps)
     t = config.time / config.steps * np.arange(config.steps + 1)[:, None]
     flow = np.abs(starts) * np.exp(-config.lam * t)
@@ -134,7 +135,7 @@ def test_a_time_too_short_is_refused(tmp_path):
 
 
 def test_estimates_on_an_orthonormal_design_are_the_closed_forms(tmp_path):
-    rows = left(orthonormal, tmp_path, weights=51)["table"]
+    rows = run_experiment(orthonormal, tmp_path, weights=51)["table"]
     assert len(rows) == 6
     for row in rows:
         assert row["largest difference"] < 1e-7
@@ -146,7 +147,7 @@ def test_estimates_on_an_orthonormal_design_are_the_closed_forms(tmp_path):
 
 
 def test_the_statistical_dimension_is_the_weak_threshold():
-    # Donoho, Maleki and Montanari (2009) write the same curve with the threshold as its parameter.
+    # Donoho, Maleki and Montanari (2009) parametrise the same curve by the threshold.
     tau = jnp.linspace(0.3, 3.0, 20)
     density, tail = jax.scipy.stats.norm.pdf(tau), jax.scipy.stats.norm.cdf(-tau)
     delta = 2 * density / (tau + 2 * (density - tau * tail))
@@ -158,7 +159,9 @@ def test_the_statistical_dimension_is_the_weak_threshold():
 
 
 def test_recovery_breaks_down_where_theory_says(tmp_path):
-    found = left(phase_transition, tmp_path, p=32, rows=8, columns=3, seeds=10, largest_k=0.3, max_lanes=1000)
+    found = run_experiment(
+        phase_transition, tmp_path, p=32, rows=8, columns=3, seeds=10, largest_k=0.3, max_lanes=1000
+    )
     for row in found["table"]:
         assert row["k"] == 1 or 0.75 < row["measured/theory"] < 1.25
     assert {row["panel"] for row in found["table"]} == {"noiseless", "noisy"}
@@ -168,7 +171,7 @@ def test_recovery_breaks_down_where_theory_says(tmp_path):
 
 
 def test_only_the_prox_in_adams_metric_has_the_zeros_of_the_cost(tmp_path):
-    rows = left(coupled_decoupled, tmp_path, steps=4000, every=100)["table"]
+    rows = run_experiment(coupled_decoupled, tmp_path, steps=4000, every=100)["table"]
     by = {row["optimiser"]: row for row in rows}
     own = by["prox in Adam's metric"]
     assert own["zeros"] == own["zeros of the minimum"] > 0 and own["KKT"] < 1e-6
@@ -180,5 +183,5 @@ def test_only_the_prox_in_adams_metric_has_the_zeros_of_the_cost(tmp_path):
 
 def test_the_stated_penalties_are_those_of_the_library():
     config = coupled_decoupled.Config()
-    assert isinstance(coupled_decoupled.stated(config, "AdamW"), jr.SquaredL2)
-    assert isinstance(coupled_decoupled.stated(config, "Adam + uniform prox"), jr.L1)
+    assert isinstance(coupled_decoupled.stated_penalty(config, "AdamW"), jr.SquaredL2)
+    assert isinstance(coupled_decoupled.stated_penalty(config, "Adam + uniform prox"), jr.L1)

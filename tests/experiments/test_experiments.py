@@ -1,4 +1,4 @@
-"""The experiments, at small sizes: what they claim holds, and what they leave behind can be read."""
+"""The neural network at small sizes, and the command that runs the experiments."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from experiments import neural_net
 def small():
     """A sweep of small networks."""
     config = neural_net.Config(images=100, lams=4, largest=20.0, seeds=2, epochs=4)
-    return config, neural_net.sweep(config, neural_net.data(config))
+    return config, neural_net.sweep(config, neural_net.load_split(config))
 
 
 def test_l1_empties_and_l2_shrinks(small):
@@ -29,8 +29,8 @@ def test_l1_empties_and_l2_shrinks(small):
 
 def test_without_a_penalty_both_kinds_are_one(small):
     _, found = small
-    free = found.isel(lam=0)
-    assert (free["accuracy"].isel(kind=0) == free["accuracy"].isel(kind=1)).all()
+    unpenalised = found.isel(lam=0)
+    assert (unpenalised["accuracy"].isel(kind=0) == unpenalised["accuracy"].isel(kind=1)).all()
 
 
 def test_the_command_leaves_figures_and_numbers(tmp_path, capsys):
@@ -80,14 +80,14 @@ def test_each_experiment_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "argv, message",
     [
         (["neural_nets"], "NAME one of"),
         ([], "NAME one of"),
         (["neural_net", "--images", "5"], "images must be"),
     ],
 )
-def test_refusals_are_one_line(given, said, capsys):
-    assert runner.main(given) != 0
+def test_refusals_are_one_line(argv, message, capsys):
+    assert runner.main(argv) != 0
     shown = capsys.readouterr()
-    assert said in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
+    assert message in shown.err and len(shown.err.splitlines()) == 1 and not shown.out

@@ -1,4 +1,4 @@
-"""The benchmark of accelerators, at tiny sizes on whatever device there is: what it says holds."""
+"""The benchmark of accelerators, at tiny sizes on the device at hand."""
 
 import json
 
@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.benchmarks import gpu
+from experiments.benchmarks._profile import kernels, profile
 
 TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 4, 5)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """What the command writes."""
+    """The output of the command."""
     out = tmp_path_factory.mktemp("gpu") / "gpu.json"
     cached = jax.config.jax_enable_compilation_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
         patch.setattr(gpu, "GAPS", {"float64": (1e-4, 1e-6), "float32": (1e-4,)})
-        patch.setattr(gpu, "profiled", lambda call: gpu.kernels([]))  # seconds for each row
+        patch.setattr(gpu, "profile", lambda call: kernels([]))  # profiling takes seconds for each row
         assert gpu.main(["--quick", "--out", str(out)]) == 0
     jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
     return json.loads(out.read_text(encoding="utf-8"))
@@ -32,7 +33,7 @@ def test_every_part_is_there(measured):
 
 
 def test_a_call_is_profiled():
-    found = gpu.profiled(lambda: jnp.ones(3) + 1)
+    found = profile(lambda: jnp.ones(3) + 1)
     assert set(found) == {"largest kernels", "copies"}
 
 
@@ -44,7 +45,7 @@ def test_certificates_hold_in_double_precision(measured):
     for row in rows:
         tol, single = float(row["case"].split()[-1]), "float32" in row["case"]
         assert row["converged"] == 5
-        # In float32 the gap is known up to rounding.
+        # In float32 the gap is exact up to rounding.
         assert row["largest gap in float64"] <= tol + (1e-6 if single else 1e-12)
         if "rough" in row["case"]:
             continue
@@ -68,11 +69,11 @@ def test_lanes_are_counted(measured):
     ]
 
 
-def test_what_a_program_asks_of_the_host_is_seen():
-    def asks(x):
+def test_calls_to_the_host_are_counted():
+    def calls_host(x):
         return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x) + 1
 
-    text = jax.jit(asks).lower(jnp.ones(3)).compile().as_text()
+    text = jax.jit(calls_host).lower(jnp.ones(3)).compile().as_text()
     assert len(gpu._HOST.findall(text)) == 1
 
 
@@ -86,10 +87,10 @@ def test_kernels_of_a_device_and_copies_are_read_from_a_trace():
         event(1, "gemm_3", 60), event(1, "gemm_4", 20), event(1, "fusion.7", 10),
         event(1, "MemcpyD2H", 6), event(1, "reduce", 4), event(2, "python", 900),
     ]  # fmt: skip
-    found = gpu.kernels(events)
+    found = kernels(events)
     assert found["largest kernels"] == {"gemm": 0.8, "fusion": 0.1, "MemcpyD2H": 0.06}
     assert found["copies"] == 1
-    assert gpu.kernels([]) == {"largest kernels": None, "copies": None}
+    assert kernels([]) == {"largest kernels": None, "copies": None}
 
 
 def test_only_some_parts(capsys):

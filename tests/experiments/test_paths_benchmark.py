@@ -1,4 +1,4 @@
-"""The benchmark of paths: one gap for all agrees with jaxreg's, every λ is converted right, runs resume."""
+"""The benchmark of paths: its gaps agree with jaxreg's, every peer solves the same problem, runs resume."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ TARGETS = {
 
 
 def small(name, loss="squared", **about):
-    """A task of 60 × 20 with four λ."""
+    """Return a task of 60 × 20 with four λ."""
     task = Task(name, X, TARGETS[loss], np.zeros(0), loss, **about)
     return task._replace(lambdas=np.geomspace(0.9, 0.05, 4) * lambda_max(task))
 
@@ -48,12 +48,12 @@ TASKS = [
     small("multinomial", "multinomial", intercept=True),
 ]
 CERTIFIED = [task for task in TASKS if task.name != "logistic"]  # differs by the intercept alone
-# Certified at the solutions of a solver of this file, since compiling jaxreg's takes seconds for each.
+# Solved by a solver of this file, since compiling jaxreg's takes seconds for each.
 COMPILED_LONG = ("lasso with intercept", "group", "poisson", "multinomial")
 
 
 def certified(task, coef, intercept):
-    """jaxreg's own gaps, for MCP its KKT residuals."""
+    """Return the gaps of `jr.certify`, for MCP its KKT residuals."""
     losses = {
         "squared": jr.losses.SquaredError,
         "logistic": jr.losses.Logistic,
@@ -75,8 +75,8 @@ def certified(task, coef, intercept):
     return np.array([float(c.kkt if task.penalty == "mcp" else c.gap) for c in found])
 
 
-def nearly(task):
-    """Lasso solutions by L-BFGS-B on positive and negative parts, (L, p, …) and (L, …)."""
+def lasso_by_lbfgs(task):
+    """Return lasso solutions (L, p, …), (L, …) by L-BFGS-B on positive and negative parts."""
     width = max(task.classes, 1)
 
     def parts(v):
@@ -87,10 +87,10 @@ def nearly(task):
     def cost(v, lam):
         w, b = parts(v)
         z = task.X @ w + b
-        slope = (measures._slope(task, z) / 60).reshape(60, -1)
-        g = task.X.T @ slope
+        dz = (measures._derivative(task, z) / 60).reshape(60, -1)
+        g = task.X.T @ dz
         value = np.mean(measures._value(task, z)) + lam * v[: 40 * width].sum()
-        return value, np.concatenate([g + lam, lam - g, slope.sum(axis=0, keepdims=True)]).ravel()
+        return value, np.concatenate([g + lam, lam - g, dz.sum(axis=0, keepdims=True)]).ravel()
 
     bounds = [(0, None)] * 40 * width + [(None, None)] * width
     options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-6}
@@ -102,8 +102,8 @@ def nearly(task):
     return tuple(np.array(part) for part in zip(*found, strict=True))
 
 
-def blockwise(task):
-    """Group lasso solutions by proximal gradient."""
+def group_lasso_by_proximal_gradient(task):
+    """Return group lasso solutions by proximal gradient."""
     coef, step = np.zeros((4, 20)), 60 / np.linalg.norm(task.X, 2) ** 2
     for k, lam in enumerate(task.lambdas):
         w = coef[max(k - 1, 0)]
@@ -116,23 +116,26 @@ def blockwise(task):
 
 
 def solved(task):
-    """Solutions near the optimum."""
+    """Return solutions near the optimum."""
     if task.name not in COMPILED_LONG:
         return adapters.jaxreg(task)(1e-6)
-    return blockwise(task) if task.penalty == "group" else nearly(task)
+    return group_lasso_by_proximal_gradient(task) if task.penalty == "group" else lasso_by_lbfgs(task)
 
 
-ALIKE = ("elastic", "lasso with intercept", "logistic ridge", "poisson")  # to another one of them
+# Tasks that resemble another one in `CERTIFIED`.
+SLOW = ("elastic", "lasso with intercept", "logistic ridge", "poisson")
 
 
 @pytest.mark.parametrize(
     "task",
-    [pytest.param(t, id=t.name, marks=pytest.mark.slow if t.name in ALIKE else ()) for t in CERTIFIED],
+    [pytest.param(t, id=t.name, marks=pytest.mark.slow if t.name in SLOW else ()) for t in CERTIFIED],
 )
 def test_the_gap_is_that_of_certify(task):
     coef, intercept = solved(task)
     ours = gaps(task, coef, intercept)
-    rtol = 0.05 if task.penalty == "mcp" else 1e-5  # its step comes from an estimate of the curvature
+    rtol = (
+        0.05 if task.penalty == "mcp" else 1e-5
+    )  # the step of `certify` comes from an estimate of the curvature
     np.testing.assert_allclose(ours, certified(task, coef, intercept), rtol=rtol, atol=1e-12)
     assert ours.max() <= (1e-4 if task.name in COMPILED_LONG else 1.05e-6)
     moved = coef + 0.01 * np.random.default_rng(1).standard_normal(coef.shape)
@@ -185,7 +188,7 @@ def test_every_peer_solves_the_same_problem(solver, task, tmp_path):
         worker = measure.Worker(solver, tmp_path / "task", measure.Settings(tmp_path))
         if "error" in worker.hello:
             pytest.skip(worker.hello["error"])
-        assert "seconds" in worker.ask(1e-16, str(tmp_path / "out"), 20.0)
+        assert "seconds" in worker.solve(1e-16, str(tmp_path / "out"), 20.0)
         worker.close()
         found = tuple(np.load(tmp_path / f"out.{part}.npy") for part in ("coef", "intercept"))
     else:
@@ -226,7 +229,7 @@ TINY = ["--tiny", "--workloads", "diabetes", "--solvers", "lasso_path", "lars_pa
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A tiny run: its folder and what it returned."""
+    """The folder and the result of a tiny run."""
     work = tmp_path_factory.mktemp("paths")
     out, figure = work / "out.json", work / "figure.png"
     found = command.main([*TINY, "--work", str(work), "--out", str(out), "--figure", str(figure)])
@@ -251,7 +254,7 @@ def test_a_resumed_run_measures_nothing_again(first, monkeypatch, capsys):
     work, found = first
     journal = work / "measurements.jsonl"
     before = journal.read_text()
-    monkeypatch.setattr(measure.Worker, "ask", lambda *given: pytest.fail("measured again"))
+    monkeypatch.setattr(measure.Worker, "solve", lambda *given: pytest.fail("measured again"))
     assert command.main([*TINY, "--work", str(work)])["rows"] == found["rows"]
     assert journal.read_text() == before
     assert "diabetes" in capsys.readouterr().out
@@ -271,9 +274,9 @@ def test_a_call_over_the_limit_is_ended(first):
     folder, _ = workloads.prepare("diabetes", first[0], tiny=True)
     worker = measure.Worker("lasso_path", folder, measure.Settings(first[0]))
     begun = time.perf_counter()
-    assert worker.ask(1e-2, str(first[0] / "out"), 0.0) == {"over": 0.0}
+    assert worker.solve(1e-2, str(first[0] / "out"), 0.0) == {"over": 0.0}
     assert time.perf_counter() - begun < 5 and worker.process is None
-    assert "error" in worker.ask(1e-2, str(first[0] / "out"), 1.0)
+    assert "error" in worker.solve(1e-2, str(first[0] / "out"), 1.0)
 
 
 def test_a_peer_that_is_not_there_is_left_out(first, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Designs: the same matrix, however it is kept."""
+"""Designs: every one multiplies as the matrix that it stores."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ import scipy.sparse
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxreg as jr
-from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized, as_array, design
+from jaxreg.linear.design import DenseDesign, SparseDesign, Standardized, _gram, as_array, design
 from jaxreg.linear.design import dense as dense_module
 from tests.members import devices
 
@@ -23,16 +23,16 @@ def test_every_design_is_the_same_matrix():
     weight /= weight.sum()
     mean, scale = X.T @ weight, np.linspace(1.0, 2.0, 9)
     sparse = design(scipy.sparse.coo_matrix(X))
-    still = jnp.arange(9) == 7
+    constant = jnp.arange(9) == 7
     pairs = [
         (sparse, X),
         (DenseDesign(jnp.asarray(X)), X),
         (DenseDesign(jnp.asarray(X)).columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
         (sparse.columns(jnp.array([3, 9, 0])), np.c_[X[:, 3], np.zeros(30), X[:, 0]]),
     ]
-    centred = np.where(np.asarray(still), 0.0, (X - mean) / scale)
+    centred = np.where(np.asarray(constant), 0.0, (X - mean) / scale)
     for inner in (sparse, DenseDesign(jnp.asarray(X))):
-        pairs.append((Standardized(inner, jnp.asarray(mean), jnp.asarray(scale), still), centred))
+        pairs.append((Standardized(inner, jnp.asarray(mean), jnp.asarray(scale), constant), centred))
     for one, matrix in pairs:
         p = matrix.shape[1]
         w, u = rng.normal(size=(p, 2)), rng.normal(size=(30, 2))
@@ -76,21 +76,31 @@ def test_a_bad_sparse_entry_is_named(data, message):
 @pytest.mark.parametrize(("n", "p"), [(700, 300), (40, 300), (1300, 129)])
 def test_a_gram_matrix_by_tiles(n, p, monkeypatch):
     """Rows and columns that fill no tile, weights of both signs, and columns that are centred on the way."""
-    monkeypatch.setattr(dense_module, "_LARGE", 0)
+    monkeypatch.setattr(_gram, "_TILED_SIZE", 0)
     rng = np.random.default_rng(n)
     X, weight = rng.normal(size=(n, p)) + 2.0, rng.normal(size=n)
-    mean, scale, still = X.mean(axis=0), np.linspace(1.0, 2.0, p), np.arange(p) == 5
-    seen = Standardized(DenseDesign(jnp.asarray(X)), *map(jnp.asarray, (mean, scale, still)))
-    centred = np.where(still, 0.0, (X - mean) / scale)
-    for one, matrix in ((DenseDesign(jnp.asarray(X)), X), (seen, centred)):
+    mean, scale, constant = X.mean(axis=0), np.linspace(1.0, 2.0, p), np.arange(p) == 5
+    standardized = Standardized(DenseDesign(jnp.asarray(X)), *map(jnp.asarray, (mean, scale, constant)))
+    centred = np.where(constant, 0.0, (X - mean) / scale)
+    for one, matrix in ((DenseDesign(jnp.asarray(X)), X), (standardized, centred)):
         found = jax.jit(lambda one, w: one.weighted_gram(w))(one, jnp.asarray(weight))
         np.testing.assert_allclose(found, (matrix.T * weight) @ matrix, rtol=1e-12, atol=1e-10)
         np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.parametrize(("p", "n", "count"), [(40, 3000, 25), (600, 1100, 257), (600, 300, None)])
+def test_a_blocked_gram_matrix_of_columns(p, n, count):
+    """Blocks of samples and tiles of features that are not full, and features of 0 beyond the count."""
+    rng = np.random.default_rng(p)
+    XT, weight = rng.normal(size=(p, n)), rng.normal(size=n)
+    XT[p if count is None else count :] = 0.0
+    found = jax.jit(_gram.blocked_gram)(jnp.asarray(XT), jnp.asarray(weight), count)
+    np.testing.assert_allclose(found, (XT * weight) @ XT.T, rtol=1e-12, atol=1e-10)
+
+
 def test_few_tiles_are_written_out(monkeypatch):
     """Many columns would be many products in one program, and no tile would stay in the cache."""
-    monkeypatch.setattr(dense_module, "_LARGE", 0)
+    monkeypatch.setattr(_gram, "_TILED_SIZE", 0)
     count = lambda p: str(jax.make_jaxpr(DenseDesign(jnp.ones((600, p))).weighted_gram)(jnp.ones(600))).count(  # noqa: E731
         "dot_general"
     )
@@ -103,7 +113,7 @@ def test_sums_over_rows_that_are_not_stored(monkeypatch):
     weight /= weight.sum()
     one = DenseDesign(jnp.asarray(X))
     stored = one.squares(weight), *one.moments(jnp.asarray(weight))
-    monkeypatch.setattr(dense_module, "_STORED", 0)
+    monkeypatch.setattr(dense_module, "_STORED_SIZE", 0)
     for a, b in zip(stored, (one.squares(weight), *one.moments(jnp.asarray(weight))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
@@ -245,9 +255,9 @@ def test_narrowed(uneven, kind):
     here, X = uneven
     here = here if kind.endswith("sparse") else DenseDesign(jnp.asarray(X))
     if kind.startswith("centred"):
-        mean, scale, still = X.mean(axis=0), np.linspace(1.0, 3.0, 45), np.arange(45) == 12
-        here = Standardized(here, *map(jnp.asarray, (mean, scale, still)))
-        X = np.where(still, 0.0, (X - mean) / scale)
+        mean, scale, constant = X.mean(axis=0), np.linspace(1.0, 3.0, 45), np.arange(45) == 12
+        here = Standardized(here, *map(jnp.asarray, (mean, scale, constant)))
+        X = np.where(constant, 0.0, (X - mean) / scale)
     index = np.array([2, 11, 12, 30])
     for room in (4, 16):
         some = here.narrowed(index, room)

@@ -203,3 +203,40 @@ def test_more_features_than_a_dense_system_holds(n_active):
     h = 1e-4 * lam
     wanted = (error(lam + h) - error(lam - h)) / (2 * h)
     np.testing.assert_allclose(jax.grad(error)(lam), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["warm", "batched"])
+def test_a_path_has_the_derivatives_of_its_solutions(mode):
+    y = jnp.asarray(LOSSES["squared"][1])
+    lambdas = np.array([0.3, 0.1, 0.03])
+
+    def path(y):
+        problem = jr.Problem(L.SquaredError(), X, y, standardize=True)
+        found = jr.path(problem, jr.L1, lambdas, mode=mode, tol=1e-13)
+        return found.coef, found.objective
+
+    def loop(y):
+        problem = jr.Problem(L.SquaredError(), X, y, standardize=True)
+        found = [jr.solve(problem, jr.L1(lam), tol=1e-13, throw=False) for lam in lambdas]
+        return jnp.stack([fit.coef for fit in found]), jnp.stack([fit.objective for fit in found])
+
+    dot = jnp.cos(jnp.arange(float(N)))
+    got, wanted = (jax.jit(lambda y, f=f: jax.jvp(f, (y,), (dot,))[1])(y) for f in (path, loop))
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_training_is_differentiable_in_its_hyperparameters():
+    """Through the scan over steps: reverse mode keeps every step in memory."""
+
+    def error(log_lam):
+        optimizer = jr.transforms.proximal_sgd(0.1, jr.L1(jnp.exp(log_lam)))
+        loss_fn = lambda w, batch: 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)  # noqa: E731
+        data = (jnp.asarray(X), jnp.asarray(LOSSES["squared"][1]))
+        w, _ = jr.train(loss_fn, jnp.zeros(p), optimizer, data, steps=40, key=jax.random.key(0))
+        return jnp.sum(w**2)
+
+    h = 1e-5
+    wanted = (error(-2.0 + h) - error(-2.0 - h)) / (2 * h)
+    for derivative in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(derivative(error)(-2.0), wanted, rtol=1e-5)

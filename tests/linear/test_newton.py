@@ -1,4 +1,4 @@
-"""Newton: what it factorises, what it refuses, and hard problems by the hundred beside proximal gradient."""
+"""Newton: its linear algebra, the penalties it refuses, and hard problems by the hundred."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.linear.solvers import _factor, _pivot, _smooth, newton
+from jaxreg.linear.solvers import _active_inverse, _factor, newton
+from jaxreg.linear.solvers._active_inverse import ActiveInverse
+from jaxreg.linear.solvers._hessian import blocked_gram
+from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian
+from jaxreg.linear.solvers._smooth_part import DataSmoothPart
+from jaxreg.linear.solvers._subproblem import Objective
 from tests.members import LOSSES, problem
 
 P = jr.penalties
@@ -33,38 +38,39 @@ def test_cholesky_of_the_leading_part(m, count, dtype):
 
 
 def test_cholesky_of_an_indefinite_matrix_is_not_a_number():
-    of = _factor.factor(jnp.diag(jnp.array([1.0, -1.0, 1.0])), jnp.array(3))
-    assert jnp.isnan(_factor.substitute(of, jnp.ones(3))).any()
+    chol = _factor.factor(jnp.diag(jnp.array([1.0, -1.0, 1.0])), jnp.array(3))
+    assert jnp.isnan(_factor.substitute(chol, jnp.ones(3))).any()
 
 
-@pytest.mark.parametrize("bent", [False, True])
-def test_pivots_keep_the_inverse_of_the_active_block(bent):
-    """Of gram + diag(bend), where a coordinate keeps the bend with which it came in."""
+@pytest.mark.parametrize("curved", [False, True])
+def test_pivots_keep_the_inverse_of_the_active_block(curved):
+    """The inverse is that of gram + diag(c), where a coordinate keeps the c with which it entered."""
     rng = np.random.default_rng(0)
     gram = jnp.asarray(spd(rng, 90))
-    kept, came = _pivot.nothing(gram), np.zeros(90)
-    exchange = jax.jit(_pivot._exchange)
+    found, entered = ActiveInverse.empty(gram), np.zeros(90)
+    exchange = jax.jit(_active_inverse._exchange)
     for _ in range(30):
-        on, bend = rng.random(90) < rng.random(), bent * rng.exponential(size=90)
-        came = np.where(on & ~np.asarray(kept.active), bend, came)
-        kept = exchange(gram, kept, jnp.asarray(on), jnp.asarray(bend))
-        assert np.array_equal(kept.active, on)
+        active, curvature = rng.random(90) < rng.random(), curved * rng.exponential(size=90)
+        entered = np.where(active & ~np.asarray(found.active), curvature, entered)
+        found = exchange(gram, found, jnp.asarray(active), jnp.asarray(curvature))
+        assert np.array_equal(found.active, active)
+        block = np.ix_(active, active)
         wanted = np.zeros((90, 90))
-        wanted[np.ix_(on, on)] = np.linalg.inv((np.asarray(gram) + np.diag(came))[np.ix_(on, on)])
-        np.testing.assert_allclose(kept.inverse, wanted, atol=1e-8)
+        wanted[block] = np.linalg.inv((np.asarray(gram) + np.diag(entered))[block])
+        np.testing.assert_allclose(found.inverse, wanted, atol=1e-8)
 
 
-def test_an_inverse_of_another_bend_solves_too():
+def test_an_inverse_of_another_curvature_solves_too():
     rng = np.random.default_rng(3)
-    gram, on = jnp.asarray(spd(rng, 60)), jnp.asarray(rng.random(60) < 0.6)
-    bend = jnp.asarray(rng.exponential(size=60))
-    kept = _pivot._exchange(gram, _pivot.nothing(gram), on, 15 * bend)
-    right = jnp.where(on, jnp.asarray(rng.normal(size=60)), 0.0)
-    found = _pivot._solve(gram, bend, kept, right, jnp.asarray(1e-12))
-    matrix = (np.asarray(gram) + np.diag(bend))[np.ix_(on, on)]
-    left = matrix @ np.asarray(found[on]) - np.asarray(right[on])
-    assert np.abs(left).max() <= _pivot._FORCING * np.abs(right).max()
-    assert np.all(found[~on] == 0)
+    gram, active = jnp.asarray(spd(rng, 60)), jnp.asarray(rng.random(60) < 0.6)
+    curvature = jnp.asarray(rng.exponential(size=60))
+    inverse = _active_inverse._exchange(gram, ActiveInverse.empty(gram), active, 15 * curvature)
+    right = jnp.where(active, jnp.asarray(rng.normal(size=60)), 0.0)
+    found = _active_inverse._solve(gram, curvature, inverse, right, jnp.asarray(1e-12))
+    matrix = (np.asarray(gram) + np.diag(curvature))[np.ix_(active, active)]
+    residual = matrix @ np.asarray(found[active]) - np.asarray(right[active])
+    assert np.abs(residual).max() <= _active_inverse._CG_REDUCTION * np.abs(right).max()
+    assert np.all(found[~active] == 0)
 
 
 def test_dependent_columns_stay_out_of_the_inverse():
@@ -72,14 +78,11 @@ def test_dependent_columns_stay_out_of_the_inverse():
     X = rng.normal(size=(30, 12))
     X[:, 5] = X[:, 2]
     gram = jnp.asarray(X.T @ X / 30)
-    kept = _pivot._exchange(gram, _pivot.nothing(gram), jnp.ones(12, bool), jnp.zeros(12))
-    assert int(kept.active.sum()) == 11 and not bool(kept.active[5])
-    rest = np.asarray(kept.active)
-    np.testing.assert_allclose(
-        np.asarray(kept.inverse)[np.ix_(rest, rest)],
-        np.linalg.inv(np.asarray(gram)[np.ix_(rest, rest)]),
-        atol=1e-8,
-    )
+    found = _active_inverse._exchange(gram, ActiveInverse.empty(gram), jnp.ones(12, bool), jnp.zeros(12))
+    assert int(found.active.sum()) == 11 and not bool(found.active[5])
+    block = np.ix_(*2 * [np.asarray(found.active)])
+    wanted = np.linalg.inv(np.asarray(gram)[block])
+    np.testing.assert_allclose(np.asarray(found.inverse)[block], wanted, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +98,8 @@ def test_dependent_columns_stay_out_of_the_inverse():
         (P.HuberNorm(0.3, 0.1), False),
     ],
 )
-def test_flat_penalties_are_told_by_their_prox(penalty, answer):
-    assert bool(_pivot.flat(penalty, (4,), jnp.asarray(1.0))) is answer
+def test_slopes_of_a_prox(penalty, answer):
+    assert bool(_active_inverse.prox_slopes_are_0_or_1(penalty, (4,), jnp.asarray(1.0))) is answer
 
 
 @pytest.mark.parametrize("penalty", [P.TotalVariation(0.1), P.SortedL1(jnp.arange(8.0)[::-1]), P.LInf(0.1)])
@@ -114,21 +117,26 @@ def test_a_weighted_gram_matrix_by_blocks(m, n, count):
     rng = np.random.default_rng(m)
     XT = np.where(np.arange(m)[:, None] < count, rng.normal(size=(m, n)), 0.0)
     weight = rng.random(n)
-    found = jax.jit(_smooth._gram)(XT, weight, count)
+    found = jax.jit(blocked_gram)(XT, weight, count)
     np.testing.assert_allclose(found, (XT * weight) @ XT.T, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_a_curvature_that_is_kept_leads_to_the_same_point(name):
-    """It serves as long as it is good, and another takes its place where it is not; no step rises."""
+def test_a_cached_hessian_leads_to_the_same_point(name):
+    """A cache serves as long as it is good and is refreshed where it is not; no step raises the objective."""
     here = problem(name, n=80, p=6)
-    data, penalty, unit = _smooth.Data(here), here.working_penalty(jr.L1(0.01)), jnp.asarray(1.0)
-    start = jax.tree.map(lambda x: x + 1.0, here.zeros())
-    flat = not here.outputs
-    kept = jax.jit(lambda: newton.keep(data, data.look(*start), jnp.array(start[0].size), flat=flat))()
-    step = jax.jit(lambda state: newton.advance(data, penalty, unit, state))
-    begin = jax.jit(lambda kept: newton.begin(data, penalty, unit, start, kept=kept))
-    states = [begin(None), begin(kept)]
+    objective = Objective(DataSmoothPart(here), here.working_penalty(jr.L1(0.01)), jnp.asarray(1.0))
+    coef, intercept = jax.tree.map(lambda x: x + 1.0, here.zeros())
+    cache = CachedHessian if here.outputs else CachedInverse
+
+    def compute():
+        return cache.compute(
+            objective.smooth, objective.smooth.evaluate(coef, intercept), jnp.array(coef.size)
+        )
+
+    step = jax.jit(lambda state: newton.newton_step(objective, state))
+    begin = jax.jit(lambda source: newton.init_state(objective, coef, intercept, source))
+    states = [begin(FreshHessian()), begin(jax.jit(compute)())]
     for k, state in enumerate(states):
         for _ in range(60):
             before, state = state, step(state)

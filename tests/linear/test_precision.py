@@ -91,38 +91,36 @@ def hard():
     return here, penalty, fit_null_model(here, penalty)
 
 
-def rough_steps(here, penalty, ref, tol):
-    """As far as steps in rough products alone lead."""
-    solver, zero = jr.ProximalGradient(), jnp.array(0)
-    state = solver.init(here, penalty, ref, here.zeros())
-    never = jnp.array(jnp.inf, here.dtype)
-    begin = base._Progress(
-        state, base.Certificate(never, never), never, state.objective, never, zero, zero, zero
-    )
-    return base._run(begin, solver, here, penalty, ref, jnp.float32(tol), jnp.array(5000), rough=True)[0]
+def low_precision_steps(here, penalty, null_fit, tol):
+    """Steps in low-precision products alone, as far as they lead."""
+    solver = jr.ProximalGradient()
+    loop = base._Loop(solver, here, penalty, null_fit, jnp.float32(tol), jnp.array(5000))
+    with jax.default_matmul_precision("highest"):  # as in `iterate`
+        state = solver.init(here, penalty, null_fit, here.zeros())
+        return loop.run(base._Progress.start(state), low_precision=True)[0]
 
 
-def test_what_rough_products_leave_exact_ones_finish():
-    here, penalty, ref = hard()
-    assert float(rough_steps(here, penalty, ref, 1e-5).best) > 1e-5
-    call = (here, penalty, ref, here.zeros(), jnp.float32(1e-5), jnp.array(5000))
+def test_exact_products_finish_what_low_precision_leaves():
+    here, penalty, null_fit = hard()
+    assert float(low_precision_steps(here, penalty, null_fit, 1e-5).best) > 1e-5
+    call = (here, penalty, null_fit, here.zeros(), jnp.float32(1e-5), jnp.array(5000))
     found = base.iterate(jr.ProximalGradient(coarse=True), *call)
     assert bool(found.status == jr.Status.converged)
     exact = jr.Problem(jr.losses.SquaredError(), here.design.X.astype(float), here.y, intercept=False)
     assert jr.certify(exact, penalty, found.coef.astype(float), 0.0).gap <= 2e-5
 
 
-def test_what_rough_products_finish_takes_no_exact_step():
-    here, penalty, ref = hard()
-    alone = rough_steps(here, penalty, ref, 1e-1)
-    call = (here, penalty, ref, here.zeros(), jnp.float32(1e-1), jnp.array(5000))
+def test_no_exact_step_follows_where_low_precision_is_enough():
+    here, penalty, null_fit = hard()
+    alone = low_precision_steps(here, penalty, null_fit, 1e-1)
+    call = (here, penalty, null_fit, here.zeros(), jnp.float32(1e-1), jnp.array(5000))
     found = base.iterate(jr.ProximalGradient(coarse=True), *call)
     assert float(alone.best) <= 1e-1
     assert int(found.steps) == int(alone.steps) > 0
-    assert float(found.certificate.gap) == float(alone.found.gap)
+    assert float(found.certificate.gap) == float(alone.certificate.gap)
 
 
-def test_double_precision_has_no_rough_steps():
+def test_double_precision_has_no_steps_in_low_precision():
     here = with_design(problem("Logistic"), Strict)
     fits = [
         jr.solve(here, jr.L1(0.05), solver=jr.ProximalGradient(coarse=coarse)) for coarse in (False, True)

@@ -10,13 +10,16 @@ from sklearn import linear_model
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import jaxreg as jr
-from jaxreg.linear.path.path import Path
+from jaxreg.linear import certificate
+from jaxreg.linear.null_fit import fit_null_model
+from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
-from tests.members import LOSSES, targets
+from tests.members import LOSSES, PENALTIES, targets
 
 KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
 KNOTS += [19.98125468, 5.47747295, 5.08917881, 2.18224973, 1.31043525]
+SQUARED = jr.losses.SquaredError()
 ENTER = ["bmi", "s5", "bp", "s3", "sex", "s6", "s1", "s4", "s2", "age"]
 
 
@@ -143,6 +146,46 @@ def test_certificate_is_honest(kind, dtype):
     assert loose.gap > best.gap
 
 
+GROUPS = np.arange(8) // 2
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_closed_form_of_the_dual_scale_agrees_with_the_search(intercept, monkeypatch):
+    """Squared error with a norm, at points near to the optimum and far from it."""
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(40, 8)), rng.normal(size=40)
+    problem = jr.Problem(SQUARED, X, y + X[:, 0], intercept=intercept)
+    penalty = problem.working_penalty(jr.GroupL2(0.05, GROUPS))
+    assert problem.loss.is_quadratic and penalty.conjugate_is_indicator
+    null_fit = fit_null_model(problem, penalty)
+    best = jr.solve(problem, penalty, tol=1e-10)
+    points = [best.coef, best.coef + 0.01, jnp.asarray(rng.normal(size=8)), jnp.zeros(8)]
+
+    def gaps():
+        def gap(coef):
+            at = certificate.evaluate(problem, *problem.to_working(coef, best.intercept))
+            return certificate.certificate_at(problem, penalty, null_fit, at).gap
+
+        return jax.jit(jax.vmap(gap))(jnp.stack(points))
+
+    closed = gaps()
+    monkeypatch.setattr(jr.losses.SquaredError, "is_quadratic", False)
+    np.testing.assert_allclose(closed, gaps(), rtol=1e-9, atol=1e-12)
+
+
+def test_conjugates_that_are_indicators_are_0_on_their_domain():
+    names = [name for name, (penalty, _) in PENALTIES.items() if penalty.conjugate_is_indicator]
+    assert len(names) >= 5
+    for name in names:
+        penalty, like = PENALTIES[name]
+        leaves, structure = jax.tree.flatten(like)
+        rng = np.random.default_rng(0)
+        dual = structure.unflatten([jnp.asarray(rng.normal(size=x.shape)) for x in leaves])
+        dual = jax.tree.map(lambda d, f: d - f, dual, penalty.unpenalised(dual))
+        scale = 0.99 * penalty.dual_scale(dual)
+        assert scale > 0 and penalty.conjugate(jax.tree.map(lambda d: scale * d, dual)) == 0, name  # noqa: B023
+
+
 def test_weights_offset_and_rows():
     """An integer sample weight is the row repeated; an offset shifts the target of squared error."""
     rng = np.random.default_rng(2)
@@ -199,7 +242,6 @@ def test_separable_data_have_no_unpenalized_fit():
 
 
 ok = np.random.default_rng(0).normal(size=(5, 2))
-SQUARED = jr.losses.SquaredError()
 
 
 @pytest.mark.parametrize(

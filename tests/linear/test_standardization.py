@@ -131,14 +131,14 @@ def test_weights_that_are_traced():
 
 
 def test_derivatives_in_the_features():
-    """Of mean and scale, by finite differences; that of a constant column is finite."""
+    """Derivatives of mean and deviation equal finite differences; those of a constant column are finite."""
     X, weight = columns("float64")[:, 5:7].copy(), weights("uneven")
     X[:, 0] = 1.0
     direction = np.random.default_rng(2).normal(size=X.shape) * [0, 1]
 
     def total(X):
         found = DenseDesign(X).moments(jnp.asarray(weight))
-        return jnp.sum(found.mean) + 3 * jnp.sum(jnp.where(found.constant, 0.0, found.deviation))
+        return jnp.sum(found.mean) + 3 * jnp.sum(jnp.where(found.half_range > 0, found.deviation, 0.0))
 
     slope = jax.grad(total)(jnp.asarray(X))
     assert np.isfinite(slope).all()
@@ -188,7 +188,7 @@ def solution(problem, c):
 
 
 def same(found, wanted, shift, eps):
-    """Of two solutions, of which the first has intercepts larger by `shift`."""
+    """Assert that two solutions agree, where the first has intercepts larger by `shift`."""
     for got, right in zip(found[:2], wanted[:2], strict=True):
         np.testing.assert_allclose(got, right, rtol=100 * eps, atol=100 * eps)
     np.testing.assert_allclose(found[2], wanted[2] + shift, atol=100 * eps * (1 + np.abs(shift)))

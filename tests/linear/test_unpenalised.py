@@ -1,4 +1,4 @@
-"""Directions without a penalty: their basis, the fit along them, certificates that charge what is left."""
+"""Unpenalised directions: their basis, the fit along them, the gradient along them in certificates."""
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,17 @@ def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
     rng = np.random.default_rng(0)
     X = columns(kind, rng).astype(dtype)
     problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=kind != "scales")
-    nothing = problem.working_penalty(jr.L1(0.0))
-    assert capacity(problem, nothing) == Capacity(5, 0)
-    basis = jax.jit(orthonormal_basis, static_argnums=2)(problem, nothing, Capacity(5, 0), problem.zeros()[0])
+    zero = problem.working_penalty(jr.L1(0.0))
+    assert capacity(problem, zero) == Capacity(5, 0)
+    basis = jax.jit(orthonormal_basis, static_argnums=2)(problem, zero, Capacity(5, 0), problem.zeros()[0])
     q, weight = np.asarray(basis.q[0], float), np.asarray(problem.weight, float)
-    there = np.asarray(basis.error[0]) > 0
-    assert there.sum() == (5 if kind == "dependent" else 6)
+    independent = np.asarray(basis.error[0]) > 0
+    assert independent.sum() == (5 if kind == "dependent" else 6)
     gram = (q * weight) @ q.T
     error = np.asarray(basis.error[0], float)
-    loose = 50 * np.finfo(dtype).eps * np.maximum(error[:, None], error) + (~there[:, None] | ~there)
+    loose = 50 * np.finfo(dtype).eps * np.maximum(error[:, None], error) + (
+        ~independent[:, None] | ~independent
+    )
     assert np.all(np.abs(gram - np.eye(6)) <= loose)
     # Every column of the problem lies in the span.
     Z = np.asarray(problem.design.dense(), float)
@@ -58,10 +60,25 @@ def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
     assert np.all(np.abs(rest).max(axis=0) <= 20 * np.finfo(dtype).eps * error.max() * np.abs(Z).max(axis=0))
 
 
+@pytest.mark.parametrize("loss", [jr.losses.SquaredError(), jr.losses.Multinomial(3)])
+def test_the_basis_of_the_intercept_alone_is_known_while_tracing(loss):
+    """It agrees with the basis that is computed where there is room for columns, none of them unpenalised."""
+    rng = np.random.default_rng(0)
+    problem = jr.Problem(loss, rng.normal(size=(N, 3)), np.arange(N) % 3, sample_weight=rng.random(N))
+    penalty, coef = problem.working_penalty(jr.L1(0.1)), problem.zeros()[0]
+    known, computed = (orthonormal_basis(problem, penalty, Capacity(k, 0), coef) for k in (0, 1))
+    u = jnp.asarray(rng.normal(size=known.error.shape))
+    z = jnp.einsum("ck,ckn->nc", u, known.q)
+    first = jnp.argmax(jnp.abs(computed.error), axis=1)
+    q = jnp.take_along_axis(computed.q, first[:, None, None], axis=1)
+    np.testing.assert_allclose(jnp.einsum("ck,ckn->nc", u, q * jnp.sign(q)), z, rtol=1e-14)
+    np.testing.assert_allclose(known.change(u, problem)[1].ravel(), u.ravel())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lam", [0.0, 1e3])
 def test_unpenalised_columns_are_fitted_to_rounding(kind, lam, dtype):
-    """λ = 0, or two free columns: what is called converged is near the least squares fit, in truth."""
+    """λ = 0, or two unpenalised columns: a converged fit costs at most tol more than least squares."""
     rng = np.random.default_rng(3)
     X = columns(kind, rng).astype(dtype)
     weights = np.where(np.arange(5) < 2, 0.0, 1.0)
@@ -87,7 +104,7 @@ def test_unpenalised_columns_are_fitted_to_rounding(kind, lam, dtype):
 @pytest.mark.parametrize("shape", [(80, 6), (5, 12)])
 @pytest.mark.parametrize("intercept", [True, False])
 def test_exact_fits_converge_without_a_penalty(shape, intercept):
-    """Noise-free targets leave rounding errors alone: these are no unit for the gap."""
+    """Noise-free targets leave only rounding errors as residuals, which are no unit for the gap."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=shape)
     y = X @ (np.arange(shape[1]) - 2.0) + 0.5 * intercept
@@ -98,7 +115,7 @@ def test_exact_fits_converge_without_a_penalty(shape, intercept):
 
 @pytest.mark.parametrize("loss", [jr.losses.Logistic(), jr.losses.Poisson()])
 def test_targets_that_an_unpenalised_column_separates_are_refused(loss):
-    """All targets are 0 in one half of the samples, which a free indicator column knows."""
+    """All targets are 0 in the half of the samples that an unpenalised indicator column marks."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N, 3))
     X[:, 0] = np.arange(N) % 2
@@ -120,7 +137,7 @@ def test_unpenalised_classes_that_all_features_separate_do_not_converge():
 
 @pytest.mark.parametrize("count", [1e6, 1e7])
 def test_rounding_of_large_counts_is_part_of_the_gap(count):
-    """In single precision the objective's terms are as large as the counts, its range is not."""
+    """In single precision the terms of the objective are as large as the counts, their range is not."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(N, 5)).astype("float32")
     y = rng.poisson(count * np.exp(1e-3 * X[:, 0].astype(float))).astype("float32")
@@ -145,5 +162,5 @@ def test_poisson_gap_terms_do_not_cancel():
     gap = np.asarray(jr.losses.Poisson().fenchel_gap(jnp.asarray(z), jnp.asarray(y), jnp.asarray(v)))
     mu, m = np.exp(z.astype(np.longdouble)), y.astype(np.longdouble) + v.astype(np.longdouble)
     right = mu - m + m * np.log(m / mu)
-    # What is left is the rounding of eᶻ, some 10 in 1e7, in a difference that is squared.
+    # The error is the rounding of eᶻ, some 10 in 1e7, in a difference that is squared.
     assert np.all(np.abs(gap - right) <= 1e-2 * (1 + right))

@@ -170,7 +170,7 @@ def one(params):
 
 def parted(p):
     """A partition as masked penalties."""
-    return p.made_of().parts
+    return p.composed().parts
 
 
 def by_coordinate(p, params):

@@ -62,9 +62,17 @@ def test_a_refusal_names_both_parts_and_the_value_works(name):
         ),
         (P.TotalVariation(0.6) + 0.5 * P.L1(0.6), P.TotalVariation(0.6) + P.L1(0.3)),
         (P.TotalVariation(0.6) + P.Masked(P.L1(0.3), True), P.TotalVariation(0.6) + P.L1(0.3)),
+        (G + 2.0 * P.L1(0.15, weights=V), G + P.L1(0.3, weights=V)),
         (2.0 * (G + P.L1(0.3)) + P.SquaredL2(0.5), P.GroupL2(1.2, LABELS) + P.ElasticNet(1.1, 6 / 11)),
     ],
-    ids=["2 TV + L1", "2 Fused + SquaredL2", "TV + 0.5 L1", "TV + Masked", "2 (G + L1) + SquaredL2"],
+    ids=[
+        "2 TV + L1",
+        "2 Fused + SquaredL2",
+        "TV + 0.5 L1",
+        "TV + Masked",
+        "G + 2 L1",
+        "2 (G + L1) + SquaredL2",
+    ],
 )
 def test_two_ways_to_write_a_sum_are_one(pair):
     """A multiple of a part, or a sum in a sum, has the same prox, conjugate and capabilities."""
@@ -98,6 +106,16 @@ def test_capabilities_follow_the_parts():
     assert not (P.MCP() + P.SquaredL2()).has_conjugate and (G + P.L1()).has_conjugate
     # Nothing says that it has a conjugate and then refuses to give it, where it has a prox.
     assert not (P.TotalVariation() + P.HuberNorm()).has_conjugate
+
+
+def test_declared_capabilities_are_those_of_the_coefficients():
+    """Members of one form declare what depends on their coefficients instead of computing it."""
+    from jaxreg.penalties.piecewise_quadratic import Elementary
+
+    for member in (P.L1(), P.L1(weights=V), P.SquaredL2(), P.ElasticNet(), P.Box(0.0, 1.0), P.NonNegative()):
+        assert member.capabilities == Elementary(member.coefficients()).capabilities, member
+    skewed = P.AsymmetricL1()
+    assert skewed.capabilities == Elementary(skewed.coefficients()).capabilities
 
 
 def test_numbers_stay_leaves():

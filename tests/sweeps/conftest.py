@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxreg.sweeps.store import Zarr
+from jaxreg.sweeps.store import ZarrStore
 from tests.sweeps.stores import finished
 
 
@@ -16,11 +16,11 @@ def path(tmp_path):
 def written(monkeypatch):
     """The numbers of the boxes that are written, in turn; those of the store to compare with are not."""
     finished()
-    seen, write = [], Zarr.write
+    seen, write = [], ZarrStore.write
 
     def noted(self, k, values):
         write(self, k, values)
         seen.append(k)
 
-    monkeypatch.setattr(Zarr, "write", noted)
+    monkeypatch.setattr(ZarrStore, "write", noted)
     return seen

@@ -93,7 +93,7 @@ def looped(fn, axes):
 
 
 def assert_same(a, b):
-    """Whether two datasets have the same bits and labels; NaN is NaN."""
+    """Two datasets have the same bits and labels; NaN is NaN."""
     xarray.testing.assert_identical(a, b)
     for name in a.variables:
         assert a[name].dtype == b[name].dtype and a[name].values.tobytes() == b[name].values.tobytes(), name

@@ -18,7 +18,7 @@ import zarr
 import jaxreg as jr
 from jaxreg.sweeps import store as store_module
 from jaxreg.sweeps._program import Program
-from jaxreg.sweeps.store import Zarr
+from jaxreg.sweeps.store import ZarrStore
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAMS = np.geomspace(0.01, 1.0, 7)
@@ -66,8 +66,8 @@ def finished():
 
 
 def at_box(number, happens):
-    """`Zarr.write`, but something happens before the box of this number."""
-    write = Zarr.write
+    """`ZarrStore.write`, but something happens before the box of this number."""
+    write = ZarrStore.write
 
     def patched(self, k, values):
         if k == number:
@@ -111,18 +111,18 @@ def dies(store, where):
     """Runs the sweep and is killed on the way: what no process can prepare for."""
     replace = pathlib.Path.replace
     if where == "at the first box":
-        Zarr.write = at_box(0, die)
+        ZarrStore.write = at_box(0, die)
     elif where == "at a box":
-        Zarr.write = at_box(3, die)
+        ZarrStore.write = at_box(3, die)
     elif where == "before the mark":
-        write = Zarr.write
+        write = ZarrStore.write
 
         def marked(self, k, values):
             if k == 3:
-                store_module._status_of = lambda *_: die()
+                store_module.status_of = lambda *_: die()
             write(self, k, values)
 
-        Zarr.write = marked
+        ZarrStore.write = marked
     elif where == "in a file":
 
         def half(self, target):
@@ -144,7 +144,7 @@ def holds(store):
         print("here", flush=True)
         sys.stdin.read()
 
-    Zarr.write = at_box(2, wait)
+    ZarrStore.write = at_box(2, wait)
     swept(store)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxreg.sweeps._blocks import cut
-from jaxreg.sweeps.store import Plan
+from jaxreg.sweeps._plan import Plan
 
 unhurried = settings(deadline=None)
 

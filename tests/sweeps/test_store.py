@@ -1,4 +1,4 @@
-"""What a store holds, whatever the names and the devices, and what the same call does again."""
+"""Stores: contents for any names and devices, and repeated calls."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from jaxreg.sweeps import open_store
 from tests.members import devices
 from tests.sweeps.stores import AXES, LAMS, digest, finished, results, swept
 
-SWEEP = sys.modules["jaxreg.sweeps.sweep"]
+RUNNER = sys.modules["jaxreg.sweeps._runner"]
 
 
 def test_it_is_the_dataset_of_memory(path):
@@ -183,8 +183,8 @@ def test_again_computes_nothing(path, monkeypatch, written):
     swept(path)
     assert written == list(range(7))
     for name in ("compile_lanes", "free_bytes"):
-        monkeypatch.setattr(SWEEP, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
-    SWEEP._COMPILED.clear()
+        monkeypatch.setattr(RUNNER, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
+    RUNNER._COMPILED.clear()
     before = digest(path.parent)
     again = swept(path)
     assert len(written) == 7 and digest(path.parent) == before
@@ -200,7 +200,7 @@ def test_the_word_on_bad_lanes_is_said_again(path):
 
 def test_the_size_of_a_chunk_is_kept(path, monkeypatch):
     """It depends on memory and devices, so the first run settles it."""
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: 0)
     swept(path, max_lanes=None)
     before = digest(path)
     shutil.rmtree(path / "lane_status" / "c")

@@ -7,8 +7,7 @@ import warnings
 import pytest
 import xarray
 
-from jaxreg.sweeps import open_store
-from jaxreg.sweeps import store as store_module
+from jaxreg.sweeps import _group, open_store
 from jaxreg.sweeps._chunks import file_name
 from tests.sweeps.stores import digest, finished, swept
 
@@ -120,8 +119,8 @@ def test_a_folder_named_like_a_leftover_is_left_alone(copy):
 def test_a_store_without_checksums_can_be_read(path, monkeypatch):
     """As they were written before: chunks whose values are all equal are left out, and no damage."""
     with monkeypatch.context() as before:
-        before.setattr(store_module, "FORMAT", 1)
-        before.setattr(store_module, "_every_chunk_with_checksum", dict)
+        before.setattr(_group, "FORMAT", 1)
+        before.setattr(_group, "_chunk_settings", dict)
         swept(path)
     shutil.rmtree(path / "zeros" / "c")
     xarray.testing.assert_identical(open_store(path).load(), finished()[1])

@@ -1,4 +1,4 @@
-"""What a store keeps where a process dies or is stopped, a disk fills up, or two want the same folder."""
+"""Stores of processes that die or are stopped, on full disks, and wanted by two processes."""
 
 import errno
 import os
@@ -13,8 +13,8 @@ import pytest
 import zarr
 
 from jaxreg.sweeps import open_store
-from jaxreg.sweeps import store as store_module
-from jaxreg.sweeps.store import Zarr
+from jaxreg.sweeps._disk import locked
+from jaxreg.sweeps.store import ZarrStore
 from tests.members import devices
 from tests.sweeps.stores import at_box, child, digest, finished, swept
 
@@ -98,7 +98,7 @@ def test_the_second_sweep_of_one_process_is_refused_too(path, monkeypatch):
             swept(path)
         said.append(str(error.value))
 
-    monkeypatch.setattr(Zarr, "write", at_box(2, second))
+    monkeypatch.setattr(ZarrStore, "write", at_box(2, second))
     swept(path)
     assert len(said) == 1 and digest(path.parent) == finished()[0]
 
@@ -125,7 +125,7 @@ def test_a_lock_is_never_taken_from_its_next_holder(path, monkeypatch):
         unlink(file, *given, **more)
 
     monkeypatch.setattr(os, "unlink", noted)
-    with store_module.locked(path):
+    with locked(path):
         pass
     assert taken == [False] and not lock.exists()
 
@@ -144,7 +144,7 @@ def interrupt():
 @pytest.mark.parametrize("where", ["before a box", "inside a box"])
 def test_stopped_by_hand(path, monkeypatch, where, interrupt):
     if where == "before a box":
-        monkeypatch.setattr(Zarr, "write", at_box(3, interrupt))
+        monkeypatch.setattr(ZarrStore, "write", at_box(3, interrupt))
     else:
         put, count = zarr.Array.__setitem__, []
 
@@ -202,7 +202,7 @@ def noise(lam, seed):
 
 def test_a_disk_that_is_really_full(path, tmp_path, monkeypatch):
     """The kernel refuses to write more of a file than so much."""
-    write, (soft, hard) = Zarr.write, resource.getrlimit(resource.RLIMIT_FSIZE)
+    write, (soft, hard) = ZarrStore.write, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limited(self, k, values):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if k == 2 else soft, hard))
@@ -211,7 +211,7 @@ def test_a_disk_that_is_really_full(path, tmp_path, monkeypatch):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr(Zarr, "write", limited)
+    monkeypatch.setattr(ZarrStore, "write", limited)
     with pytest.raises(OSError, match="no room to write to"):
         swept(path, fn=noise)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""What a store refuses and leaves as it is: another sweep, a folder of others, a damaged store."""
+"""Refusals that leave a folder as it is: another sweep, a folder of others, a damaged store."""
 
 import json
 import shutil

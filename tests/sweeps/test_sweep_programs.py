@@ -17,7 +17,7 @@ from jaxreg.sweeps._program import Program
 from tests.members import compilations, devices, problem
 from tests.sweeps.functions import AXES, LAMS, looped, number, shrunk
 
-SWEEP = sys.modules["jaxreg.sweeps.sweep"]
+RUNNER = sys.modules["jaxreg.sweeps._runner"]
 
 # ---------------------------------------------------------------- one program
 
@@ -59,14 +59,14 @@ def test_the_function_runs_once_in_python():
 @pytest.fixture
 def programs(monkeypatch):
     """The programs that sweeps compile, in turn."""
-    made, compile_lanes = [], SWEEP.compile_lanes
+    made, compile_lanes = [], RUNNER.compile_lanes
 
     def kept(*given):
         made.append(compile_lanes(*given))
         return made[-1]
 
-    monkeypatch.setattr(SWEEP, "compile_lanes", kept)
-    monkeypatch.setattr(SWEEP, "_COMPILED", OrderedDict())
+    monkeypatch.setattr(RUNNER, "compile_lanes", kept)
+    monkeypatch.setattr(RUNNER, "_COMPILED", OrderedDict())
     return made
 
 
@@ -135,7 +135,7 @@ def test_what_a_jaxpr_does_not_show_is_not_mixed_up(kind):
 
 
 def test_the_same_solve_again_compiles_nothing():
-    """Batching rules of this package do nothing that the jaxpr does not show: those of a user might."""
+    """Batching rules of this package are marked as transparent, rules of a user are not."""
     here = problem("SquaredError", n=20, p=4)
 
     def again(family):
@@ -160,45 +160,45 @@ def test_settings_of_jax_are_not_mixed_up():
 
 
 def needed(programs):
-    return [SWEEP.needed_bytes(program) for program in programs]
+    return [RUNNER.needed_bytes(program) for program in programs]
 
 
 def test_little_memory_makes_small_chunks(programs, monkeypatch):
     """Chunks shrink until they fit, and the results stay."""
     fn = lambda lam: jnp.sum(jnp.sort(jnp.sin(lam * jnp.arange(5000.0) + 1.25)))  # noqa: E731
     lams, one = np.linspace(0, 1, 40), devices(1)
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: 10**12)
     ample = jr.sweep(fn, lam=lams, mesh=one)
     (most,) = needed(programs)
     programs.clear()
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: most // 2)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: most // 2)
     tight = jr.sweep(fn, lam=lams, mesh=one)
     assert needed(programs)[-1] < most // 2
     xarray.testing.assert_allclose(tight, ample, rtol=1e-12)
 
 
 def test_no_memory_at_all_runs_lane_by_lane(programs, monkeypatch):
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: 0)
     found = jr.sweep(lambda lam: 3.75 * lam, lam=LAMS)
     np.testing.assert_allclose(found.value, 3.75 * LAMS)
     assert programs[-1].args_info[0][1][0].shape == (1,)
 
 
 def test_memory_is_not_asked_where_lanes_are_given(monkeypatch):
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: pytest.fail("asked"))
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: pytest.fail("asked"))
     assert jr.sweep(number, **AXES, max_lanes=3).attrs["done"] == 15
 
 
 def test_unknown_memory_limits_nothing(monkeypatch):
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: None)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: None)
     np.testing.assert_allclose(jr.sweep(lambda lam: lam, lam=LAMS).value, LAMS)
 
 
 def test_the_chunk_shrinks_to_the_memory_there_is(monkeypatch):
     asked = []
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 200_000)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: 200_000)
     monkeypatch.setattr(
-        SWEEP, "needed_bytes", lambda program: asked.append(program) or 150_000 // len(asked) ** 2
+        RUNNER, "needed_bytes", lambda program: asked.append(program) or 150_000 // len(asked) ** 2
     )
     axes = {"lam": np.tile(LAMS, 5), "seed": range(4)}
     found = jr.sweep(shrunk, **axes, mesh=devices(1))
@@ -211,12 +211,12 @@ def test_lanes_that_fit_do_and_more_do_not(programs, monkeypatch):
     axes = {"lam": np.linspace(0, 1, 10), "seed": range(4)}
     assert jr.sweeps.fitting_lanes(fn, **axes) == 40
     (whole,) = needed(programs)
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: whole // 3)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: whole // 3)
     most = jr.sweeps.fitting_lanes(fn, **axes)
     assert 8 <= most <= 14
     assert needed(programs)[-1] <= whole // 3
     assert jr.sweep(fn, **axes, max_lanes=most).attrs["done"] == 40
-    monkeypatch.setattr(SWEEP, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(RUNNER, "free_bytes", lambda device: 0)
     assert jr.sweeps.fitting_lanes(fn, **axes) == 1
     with pytest.raises(ValueError, match="at least one axis"):
         jr.sweeps.fitting_lanes(fn)

@@ -1,4 +1,4 @@
-"""What `sweep` refuses, and what it says where it must stop."""
+"""Refusals of `sweep`, and its messages when it must stop."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.sweeps.store import Memory
+from jaxreg.sweeps.store import MemoryStore
 from tests.sweeps.functions import AXES, LAMS, PROBLEM, number
 
 
@@ -201,7 +201,7 @@ def test_wrong_max_lanes(max_lanes):
 
 def test_stopped_by_hand(monkeypatch):
     """The message says how far it was, in lanes of the grid, and that nothing is kept."""
-    write, seen = Memory.write, []
+    write, seen = MemoryStore.write, []
 
     def stop(self, k, values):
         if k == 3:
@@ -209,20 +209,20 @@ def test_stopped_by_hand(monkeypatch):
         seen.append(k)
         write(self, k, values)
 
-    monkeypatch.setattr(Memory, "write", stop)
+    monkeypatch.setattr(MemoryStore, "write", stop)
     with pytest.raises(KeyboardInterrupt, match="stopped with 5 of 15 lanes done, lost"):
         jr.sweep(number, **AXES, max_lanes=2)
     assert seen == [0, 1, 2]
 
 
 def test_lanes_that_do_not_fit_memory(monkeypatch):
-    """What XLA says about memory, in one sentence; other errors stay."""
+    """XLA's error about memory becomes one sentence; other errors stay."""
 
     def fail(text):
         def write(self, k, values):
             raise jax.errors.JaxRuntimeError(text)
 
-        monkeypatch.setattr(Memory, "write", write)
+        monkeypatch.setattr(MemoryStore, "write", write)
 
     fail("RESOURCE_EXHAUSTED: Out of memory allocating")
     with pytest.raises(MemoryError, match=r"3 lanes on each device .* smaller max_lanes"):

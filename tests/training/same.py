@@ -1,4 +1,4 @@
-"""How the tests of training compare trees."""
+"""Comparison of trees in the tests of training."""
 
 import jax
 import numpy as np

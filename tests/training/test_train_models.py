@@ -1,4 +1,4 @@
-"""What may be trained: modules with other leaves, narrow types, numbers that are no floats."""
+"""Models: modules with other leaves, narrow types, numbers that are no floats."""
 
 import re
 

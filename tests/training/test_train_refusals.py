@@ -1,4 +1,4 @@
-"""What `train` refuses, and what it says."""
+"""Refusals of `train`."""
 
 import jax
 import jax.numpy as jnp

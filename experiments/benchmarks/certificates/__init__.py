@@ -1,1 +1,1 @@
-"""Do certificates claim too much? Hostile random problems, judged in extended precision."""
+"""False certificates among hostile random problems, checked in extended precision."""

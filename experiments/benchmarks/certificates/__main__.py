@@ -1,14 +1,19 @@
-"""How many certificates are false: hostile random problems in both precisions, judged in extended precision.
+"""Count false certificates among hostile random problems in both precisions, checked in extended precision.
 
     python -m experiments.benchmarks.certificates [--count 2065] [--first 0] [--out FILE.json]
 
-Problems are ill-conditioned, badly scaled, partly unpenalised, of all losses (`problems`). Each is solved to
-jaxreg's default tolerance, and the point that comes back is improved in extended precision (`extended`): what
-its objective falls by is a lower bound of its distance from the optimum; the intercept's own rounding, and
-what only the last digits of X explain, are not counted. A certificate is *false* where a
-solution is called converged and that distance, relative as the gap is, exceeds the tolerance. *Refused* are
-solutions that say they did not converge, and problems refused by an error. float32 runs in a process without
-double precision, as JAX does by default; `--count` is the number of problems for each dtype.
+The problems are ill-conditioned, badly scaled or partly unpenalised, with all losses (`problems`). Each is
+solved to jaxreg's default tolerance, and the solution is improved in extended precision (`extended`). The
+decrease of the objective is a lower bound of the suboptimality; the rounding error of the intercept, and what
+only the last digits of X explain, are not counted.
+
+- *false*: the solution is marked as converged, and its suboptimality, relative as the gap is, exceeds the
+  tolerance.
+- *refused*: the solution is marked as not converged, or the problem raises an error.
+- *certified*: all others.
+
+float32 runs in a process without double precision, the default of JAX. `--count` is the number of problems
+for each dtype.
 """
 
 import argparse
@@ -26,14 +31,15 @@ from typing import Any
 import numpy as np
 
 DTYPES = ("float32", "float64")
-#: Solver steps for a problem: enough for most, and a bound on the time of the others.
-_STEPS = 3000
+# Largest number of solver steps per problem: most converge, and the time of the others is bounded.
+_MAX_STEPS = 3000
+# Memory maps of the process above which compiled programs are dropped; Linux allows 65,530.
+_MAX_MAPS = 40_000
 
 
-def judge(seed: int, dtype: str) -> dict[str, Any]:
-    """Solve the problem of a seed and judge the result."""
-    import jaxreg as jr
-    from experiments.benchmarks.certificates.extended import model, working
+def check_certificate(seed: int, dtype: str) -> dict[str, Any]:
+    """Solve the problem of a seed and check its certificate; return one row of the results."""
+    from experiments.benchmarks.certificates.extended import model
     from experiments.benchmarks.certificates.problems import draw
 
     case = draw(seed, dtype)
@@ -41,55 +47,62 @@ def judge(seed: int, dtype: str) -> dict[str, Any]:
     row |= {"solver": case.solver, "lam": case.lam, "unpenalised": int((case.factors == 0).sum())}
     # λ is relative to the largest gradient of the model without features.
     unit = model(case, 1.0)
-    zero = np.zeros((unit.Z.shape[1], unit.outputs), np.longdouble), np.zeros(unit.outputs, np.longdouble)
-    gradient = unit.Z.T @ (unit.weight[:, None] * unit.slopes(unit.predictor(*zero))[0])
-    top = np.array(np.abs(gradient).max(), dtype)
-    lambdas = top * np.array([2.0, 1.0, case.lam], dtype)
+    grad = unit.Z.T @ (unit.weight[:, None] * unit.derivatives(unit.predictor(*unit.zeros()))[0])
+    lambdas = np.array(np.abs(grad).max(), dtype) * np.array([2.0, 1.0, case.lam], dtype)
     try:
-        found = _solve(case, lambdas, jr)
+        solution = _solve(case, lambdas)
     except (ValueError, RuntimeError) as error:
         return row | {"verdict": "refused", "error": str(error)[:200]}
-    coef, intercept, gap, converged = found
-    tol = 1e-4 if dtype == "float32" else 1e-6
-    row |= {"claimed": float(gap)}
+    coef, intercept = np.asarray(solution.coef), np.asarray(solution.intercept)
+    converged = bool(solution.converged)
+    row |= {"claimed": float(solution.gap)}
     if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
         return row | {"verdict": "false" if converged else "refused"}
-    judged = model(case, float(lambdas[-1]))
-    w, b, size = working(case, coef, intercept)
-    b = judged.recentred(w, b, size)
-    objective = judged.objective(w, b)
-    best = judged.polish(w, b, np.ones(len(w), bool))
+    true_gap = _true_gap(case, lambdas, coef, intercept)
+    tol = 1e-4 if dtype == "float32" else 1e-6
+    verdict = ("false" if true_gap > tol else "certified") if converged else "refused"
+    return row | {"true": true_gap, "verdict": verdict}
+
+
+def _true_gap(case: Any, lambdas: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> float:
+    """Return a lower bound of the suboptimality, relative to null loss − saturated loss."""
+    from experiments.benchmarks.certificates.extended import model, to_working
+
+    exact = model(case, float(lambdas[-1]))
+    w, b, intercept_size = to_working(case, coef, intercept)
+    b = exact.refine_intercept(w, b, intercept_size)
+    objective = exact.objective(w, b)
+    best = exact.polish(w, b, np.ones(len(w), bool))
     null = model(case, float(lambdas[0] if case.solver == "path" else lambdas[-1]))
-    free = (null.slope == 0) & (null.curve == 0)
-    if len(null.group):
-        free &= (null.group == 0)[null.groups]
-    start = null.polish(*zero, np.zeros(len(w), bool)), null.polish(*zero, free)
-    least = null.weight @ null.saturated()
-    size = max(start[1] - least, np.finfo(dtype).eps * (start[0] - least))
-    true = float((objective - best) / size) if size > 0 else 0.0
-    verdict = ("false" if true > tol else "certified") if converged else "refused"
-    return row | {"true": true, "verdict": verdict}
+    unpenalised = (null.l1 == 0) & (null.l2 == 0)
+    if len(null.group_weights):
+        unpenalised &= (null.group_weights == 0)[null.groups]
+    intercept_loss = null.polish(*null.zeros(), np.zeros(len(w), bool))
+    null_loss = null.polish(*null.zeros(), unpenalised)
+    saturated = null.weight @ null.saturated()
+    size = max(null_loss - saturated, np.finfo(case.X.dtype).eps * (intercept_loss - saturated))
+    return float((objective - best) / size) if size > 0 else 0.0
 
 
-def _solve(case: Any, lambdas: np.ndarray, jr: Any) -> tuple[np.ndarray, np.ndarray, float, bool]:
+def _solve(case: Any, lambdas: np.ndarray) -> Any:
+    import jaxreg as jr
+
     problem = case.problem()
     if case.solver == "path":
-        fits = jr.path(problem, case.family, lambdas, max_steps=_STEPS)
-        last = fits.at(float(lambdas[-1]))
-    else:
-        solver = jr.Newton() if case.solver == "Newton" else jr.ProximalGradient()
-        penalty = case.family(lambdas[-1])
-        last = jr.solve(problem, penalty, solver=solver, throw=False, max_steps=_STEPS)
-    return np.asarray(last.coef), np.asarray(last.intercept), float(last.gap), bool(last.converged)
+        path = jr.path(problem, case.family, lambdas, max_steps=_MAX_STEPS)
+        return path.at(float(lambdas[-1]))
+    solver = jr.Newton() if case.solver == "Newton" else jr.ProximalGradient()
+    penalty = case.family(lambdas[-1])
+    return jr.solve(problem, penalty, solver=solver, throw=False, max_steps=_MAX_STEPS)
 
 
 def run(dtype: str, first: int, count: int) -> None:
-    """Judge `count` problems, one line of JSON each; programs are dropped now and then, for their memory."""
+    """Check `count` problems and print one line of JSON for each."""
     import jax
 
     start = time.monotonic()
     for k, seed in enumerate(range(first, first + count)):
-        row = judge(seed, dtype)
+        row = check_certificate(seed, dtype)
         print(json.dumps(row), flush=True)
         if row["verdict"] == "false":
             print(json.dumps(row), file=sys.stderr, flush=True)
@@ -98,12 +111,12 @@ def run(dtype: str, first: int, count: int) -> None:
                 f"{dtype}: {k + 1} of {count}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True
             )
         maps = Path("/proc/self/maps")
-        if k % 20 == 19 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+        if k % 20 == 19 and maps.exists() and maps.read_bytes().count(b"\n") > _MAX_MAPS:
             jax.clear_caches()
 
 
 def table(rows: list[dict[str, Any]], key: str) -> list[str]:
-    """Counts of tried, certified, refused and false by dtype and `key`."""
+    """Return a Markdown table of verdicts by dtype and `key`."""
     counts = collections.Counter((row["dtype"], row[key], row["verdict"]) for row in rows)
     lines = [f"| dtype | {key} | tried | certified | refused | false |", "|---|---|---|---|---|---|"]
     for dtype, name in sorted({(row["dtype"], row[key]) for row in rows}):
@@ -112,8 +125,24 @@ def table(rows: list[dict[str, Any]], key: str) -> list[str]:
     return lines
 
 
+def _run_workers(first: int, count: int) -> list[dict[str, Any]]:
+    """Run both precisions at once, each in its own process, and return all rows."""
+    command = [sys.executable, "-m", __spec__.name.removesuffix(".__main__")]
+    command += ["--count", str(count), "--first", str(first)]
+    workers = []
+    for dtype in DTYPES:
+        environment = os.environ | {"JAX_ENABLE_X64": str(dtype == "float64")}
+        workers.append(
+            subprocess.Popen(
+                [*command, "--worker", dtype], env=environment, stdout=subprocess.PIPE, text=True
+            )
+        )
+    outputs = [worker.communicate()[0] for worker in workers]
+    return [json.loads(line) for output in outputs for line in output.splitlines()]
+
+
 def main() -> None:
-    """Run both precisions, print the tables, save the rows."""
+    """Run both precisions, print the tables, and save tables and failures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -125,18 +154,7 @@ def main() -> None:
     if options.worker:
         run(options.worker, options.first, options.count)
         return
-    command = [sys.executable, "-m", __spec__.name.removesuffix(".__main__"), "--count", str(options.count)]
-    command += ["--first", str(options.first)]
-    workers = []
-    for dtype in DTYPES:
-        environment = os.environ | {"JAX_ENABLE_X64": str(dtype == "float64")}
-        workers.append(
-            subprocess.Popen(
-                [*command, "--worker", dtype], env=environment, stdout=subprocess.PIPE, text=True
-            )
-        )
-    outputs = [worker.communicate()[0] for worker in workers]
-    rows = [json.loads(line) for output in outputs for line in output.splitlines()]
+    rows = _run_workers(options.first, options.count)
     tables = {key: table(rows, key) for key in ("loss", "design", "penalty", "solver", "lam")}
     for lines in tables.values():
         print("\n".join(lines), end="\n\n")

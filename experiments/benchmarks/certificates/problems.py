@@ -16,19 +16,23 @@ LOSSES = {
     "Poisson": jr.losses.Poisson,
     "Multinomial": lambda: jr.losses.Multinomial(3),
 }
-#: What the columns are like.
+# Kinds of columns.
 DESIGNS = ("independent", "correlated", "nearly equal", "powers", "scales", "means", "dependent", "counts")
-#: Penalties by the program that they need.
+# Kinds of penalties; each kind shares its compiled programs.
 KINDS = ("elementary", "group", "chain")
+# Coordinates in a group.
 _GROUP = 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """One problem. Factors (p,) or (groups,) of 0 leave coordinates, groups or links unpenalised.
+    """One problem with its solver.
 
-    `lam` is relative to the largest gradient at the null fit; `mix` the share of |w|, the rest being w²/2.
-    `solver` is "ProximalGradient", "Newton" or "path".
+    Attributes:
+        solver: "ProximalGradient", "Newton" or "path".
+        factors: Penalty factors (p,) or (groups,); 0 leaves a coordinate, group or link unpenalised.
+        lam: λ relative to the largest gradient at the null fit.
+        mix: Share of |w| in the elastic net; the rest is w²/2.
     """
 
     loss: str
@@ -46,11 +50,11 @@ class Case:
 
     @property
     def groups(self) -> np.ndarray:
-        """The group of each coordinate."""
+        """Group label of each coordinate."""
         return np.arange(self.X.shape[1]) // _GROUP
 
     def problem(self) -> jr.Problem:
-        """The problem as a user states it."""
+        """Return the problem as a user would build it."""
         loss = LOSSES[self.loss]()
         offset = np.repeat(self.offset[:, None], 3, axis=1) if self.loss == "Multinomial" else self.offset
         return jr.Problem(
@@ -58,7 +62,7 @@ class Case:
         )
 
     def family(self, lam: Any) -> jr.penalties.Penalty:
-        """The penalty at a strength λ."""
+        """Return the penalty at strength λ."""
         factors = self.factors.astype(self.X.dtype)
         if self.kind == "group":
             return jr.GroupL2(lam, self.groups, weights=factors)
@@ -68,11 +72,11 @@ class Case:
 
 
 def draw(seed: int, dtype: str) -> Case:
-    """One problem of this seed; every choice is random, and shapes are few so that programs are shared."""
+    """Draw the problem of a seed; shapes are few, so that compiled programs are shared."""
     rng = np.random.default_rng(seed)
     loss = rng.choice(list(LOSSES), p=[0.35, 0.1, 0.25, 0.2, 0.1])
     kind = rng.choice(KINDS, p=[0.75, 0.15, 0.1])
-    # On several outputs GroupL2 has its groups in each column: one output keeps the judge simple.
+    # With several outputs GroupL2 groups each column by itself, which `extended.Model` does not cover.
     kind = "elementary" if kind == "group" and loss == "Multinomial" else kind
     wide = kind == "elementary" and loss in ("SquaredError", "Logistic") and rng.random() < 0.2
     n, p = (30, 40) if wide else (48, 6)
@@ -88,10 +92,10 @@ def draw(seed: int, dtype: str) -> Case:
         offset = rng.normal(size=n)
     count = p // _GROUP if kind == "group" else p
     factors = np.ones(count)
-    free = rng.choice(["none", "some", "all"], p=[0.3, 0.5, 0.2])
-    if free == "some":
+    unpenalised = rng.choice(["none", "some", "all"], p=[0.3, 0.5, 0.2])
+    if unpenalised == "some":
         factors[rng.permutation(min(count, 6))[: 1 if kind == "group" else 2]] = 0.0
-    lam = 0.0 if free == "all" else float(rng.choice([0.5, 0.1, 0.01, 1e-3]))
+    lam = 0.0 if unpenalised == "all" else float(rng.choice([0.5, 0.1, 0.01, 1e-3]))
     return Case(
         loss=str(loss),
         kind=str(kind),
@@ -131,11 +135,11 @@ def _columns(rng: np.random.Generator, design: str, n: int, p: int, eps: float) 
 
 
 def _predictor(rng: np.random.Generator, X: np.ndarray) -> np.ndarray:
-    """A predictor in which some directions of the centred columns matter, small ones among them."""
+    """Draw a predictor with random components along the left singular vectors of the centred columns."""
     centred = X.astype(float) - X.mean(axis=0)
     left, size, _ = np.linalg.svd(centred / np.maximum(centred.std(axis=0), 1e-300), full_matrices=False)
-    known = left[:, size > 1e-14 * size[0]]
-    z = known @ rng.normal(size=known.shape[1])
+    basis = left[:, size > 1e-14 * size[0]]
+    z = basis @ rng.normal(size=basis.shape[1])
     return z / z.std() * rng.choice([0.3, 1.0])
 
 

@@ -1,1 +1,1 @@
-"""Whole λ-paths: jaxreg beside the peers that are installed; run `python -m experiments.benchmarks.paths`."""
+"""Whole λ-paths of jaxreg and of the peers that are installed: `python -m experiments.benchmarks.paths`."""

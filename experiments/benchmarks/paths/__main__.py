@@ -1,15 +1,18 @@
-"""How long jaxreg and its peers take to bring a whole λ-path below a gap, measured by one function for all.
+"""Time of jaxreg and its peers to solve a whole λ-path to a duality gap, with one gap function for all.
 
     python -m experiments.benchmarks.paths [--quick] [--peer-python PATH] [--out X.json] [--figure X.png]
 
-Every solver gets the same arrays and λ, in one process per solver and workload, taking turns. Times go from
-NumPy arrays to coefficients (glmnet: R's own object), warm: the second call on; `cold` is the first call of a
-fresh process, for jaxreg with an empty compilation cache, then once more with that cache filled. Peers are
-tightened by 10 until they meet a gap of 1e-8, stop improving, or pass ten times jaxreg's time; --quick also
-ends the turns of a workload after 75 s. Memory is the
-peak of the process, interpreter and data included. Peers that cannot be imported are left out and named;
-`--peer-python` is another interpreter that has them. What is measured is kept in the work folder: run the
-command again to go on. Dense arrays are in Fortran order for the peers, in C order for jaxreg.
+Every solver gets the same arrays and λ. Each solver runs in one process per workload, and solvers take turns.
+
+- Times are from NumPy arrays to coefficients (glmnet: to R's own object), warm, that is from the second call
+  on. `cold` is the first call of a fresh process, for jaxreg with an empty compilation cache; a second cold
+  call of jaxreg uses the filled cache.
+- The tolerance of each peer is divided by 10 until its gap is at most 1e-8, its gap stops improving, or its
+  time exceeds ten times jaxreg's. `--quick` also ends a workload after 75 s.
+- Memory is the peak of the process, interpreter and data included.
+- Peers that cannot be imported are listed and left out; `--peer-python` is another interpreter that has them.
+- Measurements are kept in the work folder, and the same command resumes an interrupted run.
+- Dense arrays are in Fortran order for the peers and in C order for jaxreg.
 """
 
 import argparse
@@ -28,12 +31,17 @@ from experiments.benchmarks.paths import report
 from experiments.benchmarks.paths.adapters import SOLVERS
 from experiments.benchmarks.paths.workloads import QUICK, WORKLOADS, prepare
 
-GROWERS = ("jaxreg", "glmnet", "adelie")
-QUICK_CAP, QUICK_BUDGET = 5.0, 75.0  # seconds of a call, and of the turns of one workload
+# Solvers of the workloads that measure how time grows with the number of λ and of columns.
+GROWTH_SOLVERS = ("jaxreg", "glmnet", "adelie")
+# Seconds: longest call, without --quick and with it.
+CAP = 120.0
+QUICK_CAP = 5.0
+# Seconds: total time of the turns of one workload, with --quick.
+QUICK_BUDGET = 75.0
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
-    """The options, checked: SystemExit with one sentence where they cannot be."""
+    """Parse and check the options; bad options end in SystemExit with one sentence."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks.paths",
         description=__doc__,
@@ -42,21 +50,22 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=Path("jaxreg-paths"), help="folder of arrays and measurements"
     )
-    parser.add_argument("--out", type=Path, help="a JSON file for machine, rows and ratios")
-    parser.add_argument("--figure", type=Path, help="a PNG file for time against gap")
-    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has the peers")
+    parser.add_argument("--out", type=Path, help="JSON file for machine, rows and ratios")
+    parser.add_argument("--figure", type=Path, help="PNG file for time against gap")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--solvers", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--cap", type=float, help="longest call in seconds: 120, or 5 with --quick")
+    parser.add_argument("--cap", type=float, help="longest call in seconds (default: 120, or 5 with --quick)")
     parser.add_argument("--quick", action="store_true", help="six workloads, in under 10 minutes")
-    parser.add_argument("--tiny", action="store_true", help="sizes divided by 20, to try the command")
-    parser.add_argument("--list", action="store_true", help="names of workloads and solvers")
+    parser.add_argument("--tiny", action="store_true", help="sizes divided by 20, to test the command")
+    parser.add_argument("--list", action="store_true", help="list workloads and solvers")
     options = parser.parse_args(given)
     options.workloads = _known(
         "workload", options.workloads or list(QUICK if options.quick else WORKLOADS), WORKLOADS
     )
     options.solvers = _known("solver", options.solvers or list(SOLVERS), SOLVERS)
-    options.cap = options.cap if options.cap is not None else QUICK_CAP if options.quick else 120.0
+    if options.cap is None:
+        options.cap = QUICK_CAP if options.quick else CAP
     if not options.cap > 0:
         raise SystemExit(f"--cap must be above 0 seconds, got {options.cap}")
     for file in (options.out, options.figure):
@@ -77,7 +86,7 @@ def _known(what: str, names: list[str], all_names: dict[str, Any]) -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
+    """Describe the machine and the versions."""
     packages = {}
     for package in ("jax", "jaxlib", "numpy", "scipy"):
         try:
@@ -97,7 +106,7 @@ def machine() -> dict[str, Any]:
 
 
 def main(given: list[str] | None = None) -> dict[str, Any]:
-    """Measure, print, save; returns what is saved."""
+    """Measure, print, save, and return the results."""
     options = arguments(given)
     if options.list:
         print("workloads:", *WORKLOADS, sep="\n  ")
@@ -115,11 +124,11 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
     absent: dict[str, str] = {}
     for k, name in enumerate(options.workloads, 1):
         print(f"[{k}/{len(options.workloads)}] {name}", file=sys.stderr, flush=True)
-        solvers = [s for s in options.solvers if not WORKLOADS[name].growth or s in GROWERS]
-        found, missing = measuring.measure(
+        solvers = [s for s in options.solvers if not WORKLOADS[name].growth or s in GROWTH_SOLVERS]
+        workload_rows, missing = measuring.measure(
             prepare(name, settings.work, options.tiny), solvers, journal, settings
         )
-        rows += found
+        rows += workload_rows
         absent |= missing
     entries = report.entries(rows)
     totals = report.summary(entries)
@@ -139,4 +148,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("stopped: what was measured is kept; run the same command to go on") from None
+        raise SystemExit("stopped: measurements are kept; run the same command to resume") from None

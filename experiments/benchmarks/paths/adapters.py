@@ -1,9 +1,13 @@
-"""The solvers, each taught to solve a `Task` at a tolerance of its own.
+"""Adapters: each makes one solver solve a `Task` at a tolerance in the solver's own meaning.
 
-An adapter's `build(task)` imports the package and lays the arrays out as the package likes them, untimed,
-and returns `solve(tolerance)`, timed, which goes from NumPy arrays to coefficients (L, p) or (L, p, K) and
-intercepts. `fits` says which tasks a package can solve exactly as they are. To add one: write its `build`
-here and name it in `SOLVERS`; the tests find it.
+`build(task)` is not timed: it imports the package, arranges the arrays as the package prefers them, and
+returns `solve(tolerance)`. `solve` is timed: it goes from NumPy arrays to coefficients (L, p) or (L, p, K)
+and intercepts. `fits(task)` is true if the package solves exactly this task.
+
+To add a solver:
+
+- write its `build` in this file;
+- name it in `SOLVERS`, where the tests find it.
 """
 
 import os
@@ -18,13 +22,20 @@ __all__ = ["SOLVERS", "Adapter"]
 
 Solution = tuple[np.ndarray, np.ndarray]
 Solve = Callable[[float], Solution]
-_MANY = 1_000_000
+# Iterations of scikit-learn: never the reason to stop.
+_MAX_ITER = 1_000_000
 
 
 class Adapter(NamedTuple):
-    """A solver. `start` is its loosest tolerance; 0 where it is exact and takes none. R builds glmnet.
+    """A solver.
 
-    `kind`: ours, descent (coordinate descent), homotopy or other. `compiles`: whether the first call does.
+    Attributes:
+        package: Distribution whose version is recorded.
+        build: Function from a task to `solve`; None for glmnet, which runs in R.
+        fits: True for the tasks that the solver solves exactly.
+        kind: "ours", "descent" (coordinate descent), "homotopy" or "other".
+        start: Loosest tolerance; 0 for exact solvers, which take none.
+        compiles: True if the first call compiles.
     """
 
     package: str
@@ -35,7 +46,7 @@ class Adapter(NamedTuple):
     compiles: bool = False
 
 
-def _plain(task: Task) -> np.ndarray:
+def _zero_intercepts(task: Task) -> np.ndarray:
     return np.zeros((len(task.lambdas), task.classes) if task.classes else len(task.lambdas))
 
 
@@ -73,8 +84,8 @@ def jaxreg(task: Task) -> Solve:
 
     def solve(tolerance: float) -> Solution:
         problem = jr.Problem(loss, X, y, intercept=task.intercept)
-        found = jr.path(problem, family, jnp.asarray(task.lambdas), tol=tolerance)
-        return np.asarray(found.coef), np.asarray(found.intercept)
+        path = jr.path(problem, family, jnp.asarray(task.lambdas), tol=tolerance)
+        return np.asarray(path.coef), np.asarray(path.intercept)
 
     return solve
 
@@ -83,9 +94,9 @@ def jaxreg(task: Task) -> Solve:
 
 
 def _centred(task: Task) -> tuple[Any, np.ndarray, Callable[[np.ndarray], Solution]]:
-    """X and y without their means where there is an intercept, and the way back."""
+    """Return X and y, centred if there is an intercept, and the map from centred to original solutions."""
     if not task.intercept:
-        return task.X, task.y, lambda coef: (coef, _plain(task))
+        return task.X, task.y, lambda coef: (coef, _zero_intercepts(task))
     mean, level = task.X.mean(axis=0), task.y.mean()
     return np.asfortranarray(task.X - mean), task.y - level, lambda coef: (coef, level - coef @ mean)
 
@@ -99,13 +110,13 @@ def sklearn_path(task: Task) -> Solve:
 
     def solve(tolerance: float) -> Solution:
         X, y, back = _centred(task)
-        return back(call(X, y, alphas=task.lambdas, tol=tolerance, max_iter=_MANY, **mix)[1].T)
+        return back(call(X, y, alphas=task.lambdas, tol=tolerance, max_iter=_MAX_ITER, **mix)[1].T)
 
     return solve
 
 
 def _between(alphas: np.ndarray, knots: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
-    """The piecewise linear path (p, knots) at each λ: (L, p)."""
+    """Interpolate the piecewise linear path (p, knots) at each λ, to (L, p)."""
     right = np.clip(np.searchsorted(-alphas, -lambdas), 1, max(len(alphas) - 1, 1))
     left = alphas[right - 1]
     width = left - alphas[right]
@@ -128,7 +139,7 @@ def lars_path(task: Task) -> Solve:
 
 
 def lars_path_gram(task: Task) -> Solve:
-    """Exact homotopy on XᵀX, whose computation is timed too."""
+    """Exact homotopy on XᵀX, whose computation is timed as well."""
     from sklearn.linear_model import lars_path_gram
 
     def solve(tolerance: float) -> Solution:
@@ -143,7 +154,7 @@ def lars_path_gram(task: Task) -> Solve:
 
 
 def _logistic_regression(task: Task, solver: str) -> Solve:
-    """One fit after the other, warm where the solver can."""
+    """One fit after the other, warm-started where the solver allows it."""
     import sklearn
     from sklearn.linear_model import LogisticRegression
 
@@ -152,7 +163,7 @@ def _logistic_regression(task: Task, solver: str) -> Solve:
 
     def solve(tolerance: float) -> Solution:
         model = LogisticRegression(
-            solver=solver, tol=tolerance, max_iter=_MANY, fit_intercept=task.intercept,
+            solver=solver, tol=tolerance, max_iter=_MAX_ITER, fit_intercept=task.intercept,
             warm_start=solver != "liblinear", random_state=0, **mix,
         )  # fmt: skip
         coef, intercept = [], []
@@ -187,13 +198,13 @@ def celer(task: Task) -> Solve:
         coef = celer_path(X, y, alphas=scale * task.lambdas, tol=tolerance, max_iter=1000, prune=1, **more)[
             1
         ].T
-        return back(coef) if back else (coef, _plain(task))
+        return back(coef) if back else (coef, _zero_intercepts(task))
 
     return solve
 
 
 def _skglm_parts(task: Task, gradient: float) -> tuple[Any, Any, Callable[[float], Any]]:
-    """Datafit, penalty, and the solver at a tolerance relative to the null gradient."""
+    """Return datafit, penalty, and the solver as a function of a tolerance relative to the null gradient."""
     from skglm import datafits, penalties, solvers  # pyright: ignore[reportMissingImports]
 
     def newton(tolerance: float) -> Any:
@@ -207,11 +218,11 @@ def _skglm_parts(task: Task, gradient: float) -> tuple[Any, Any, Callable[[float
 
     lam = float(task.lambdas[0])
     if task.penalty == "group":
-        places = np.arange(task.X.shape[1], dtype=np.int32)
-        cuts = np.arange(0, len(places) + 1, task.group, dtype=np.int32)
+        indices = np.arange(task.X.shape[1], dtype=np.int32)
+        cuts = np.arange(0, len(indices) + 1, task.group, dtype=np.int32)
         weights = np.full(len(cuts) - 1, task.group**0.5)
-        penalty = penalties.WeightedGroupL2(lam, weights, cuts, places)
-        return datafits.QuadraticGroup(cuts, places), penalty, blocks
+        penalty = penalties.WeightedGroupL2(lam, weights, cuts, indices)
+        return datafits.QuadraticGroup(cuts, indices), penalty, blocks
     if task.penalty == "mcp":
         penalty = penalties.MCPenalty(lam, task.gamma)
     else:
@@ -230,7 +241,7 @@ def skglm(task: Task) -> Solve:
 
     def solve(tolerance: float) -> Solution:
         solver, w = solver_at(tolerance), np.zeros(p + task.intercept)
-        coef, intercept = np.zeros((len(task.lambdas), p)), _plain(task)
+        coef, intercept = np.zeros((len(task.lambdas), p)), _zero_intercepts(task)
         for k, lam in enumerate(task.lambdas):
             penalty.alpha = float(lam)
             start = task.X @ w[:p] + (w[p] if task.intercept else 0.0)

@@ -1,10 +1,13 @@
-"""How far from the optimum a solution is, for every solver by the same NumPy code in float64.
+"""Relative duality gaps of solutions of all solvers, by the same NumPy code in float64.
 
-The gap is primal − dual over (null fit's loss − saturated loss). The dual point is s·v, v the loss's
-gradient at the solution with its intercept refitted, so that v is orthogonal to the intercept, and s the best
-scale in [0, 1] inside the dual domain. It is summed as Fenchel–Young terms, none negative, so that nothing
-large cancels. Source: Massias, Gramfort and Salmon (2018). MCP has no dual: its measure is the residual
-of the prox fixed point, ‖(w − prox(w − t∇f, t))/t‖∞ / ‖∇f(null)‖∞ at t = n/‖X‖².
+The relative gap is (primal − dual) / (loss of the null fit − saturated loss). The dual point is s·v, where v
+is the gradient of the loss at the solution with its intercept refitted, so that v is orthogonal to the
+intercept, and s ∈ [0, 1] is the best scale inside the dual domain. The gap is summed from non-negative
+Fenchel–Young terms, which avoids cancellation. MCP has no dual: its measure is the relative residual of the
+prox fixed point, ‖(w − prox(w − t∇f, t))/t‖∞ / ‖∇f(null)‖∞ at t = n/‖X‖².
+
+References:
+    Massias, Gramfort and Salmon (2018).
 """
 
 from collections.abc import Callable
@@ -19,9 +22,15 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 def gaps(task: Task, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """The relative gap at every λ, for mcp the relative KKT residual: (L,), inf where a number is not finite.
+    """Return the relative gap (L,) at every λ, or for mcp the relative KKT residual.
 
-    `coef` is (L, p), or (L, p, K) for multinomial; `intercept` is (L,) or (L, K).
+    Args:
+        task: The problem and its λ.
+        coef: Coefficients (L, p), or (L, p, K) for multinomial.
+        intercept: Intercepts (L,) or (L, K).
+
+    Returns:
+        One number per λ; inf where the solution is not finite.
     """
     finite = np.isfinite(np.hstack([x.reshape(len(x), -1) for x in (coef, intercept)])).all(axis=1)
     coef, intercept = coef.copy(), intercept.copy()
@@ -29,22 +38,22 @@ def gaps(task: Task, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
     null = _null(task)
     if task.penalty == "mcp":
         unit = np.max(np.abs(_gradient(task, null)))
-        step = 1 / _curvature(task)
-        found = [
+        step = 1 / _max_eigenvalue(task)
+        measures = [
             _kkt(task, lam, w, b, step) / unit
             for lam, w, b in zip(task.lambdas, coef, intercept, strict=True)
         ]
     else:
         unit = np.mean(_value(task, null) - _saturated(task))
-        found = [
+        measures = [
             _gap(task, lam, w, b) / unit for lam, w, b in zip(task.lambdas, coef, intercept, strict=True)
         ]
-    found = np.asarray(found)
-    return np.where(finite & np.isfinite(found), np.maximum(found, 0.0), np.inf)
+    measures = np.asarray(measures)
+    return np.where(finite & np.isfinite(measures), np.maximum(measures, 0.0), np.inf)
 
 
 def lambda_max(task: Task) -> float:
-    """The smallest λ at which every coefficient is 0; for ridge, which has none, that of the lasso."""
+    """Return the smallest λ at which every coefficient is 0; for ridge, the λ_max of the lasso."""
     g = _gradient(task, _null(task))
     if task.penalty == "group":
         return float(np.max(_norms(task, g))) / task.group**0.5
@@ -58,7 +67,7 @@ def _onehot(task: Task) -> np.ndarray:
     return np.eye(task.classes)[task.y.astype(int)]
 
 
-def _lse(z: np.ndarray) -> np.ndarray:
+def _logsumexp(z: np.ndarray) -> np.ndarray:
     top = z.max(axis=1)
     return top + np.log(np.exp(z - top[:, None]).sum(axis=1))
 
@@ -71,20 +80,20 @@ def _value(task: Task, z: np.ndarray) -> np.ndarray:
         return np.logaddexp(0.0, (1 - 2 * y) * z)
     if task.loss == "poisson":
         return np.exp(z) - y * z
-    return _lse(z) - (z * _onehot(task)).sum(axis=1)
+    return _logsumexp(z) - (z * _onehot(task)).sum(axis=1)
 
 
 def _mean(task: Task, z: np.ndarray) -> np.ndarray:
-    """The expected target."""
+    """Return the expected target."""
     if task.loss == "squared":
         return z
     if task.loss == "logistic":
         return 0.5 * (1 + np.tanh(0.5 * z))
-    return np.exp(z) if task.loss == "poisson" else np.exp(z - _lse(z)[:, None])
+    return np.exp(z) if task.loss == "poisson" else np.exp(z - _logsumexp(z)[:, None])
 
 
-def _slope(task: Task, z: np.ndarray) -> np.ndarray:
-    """The derivative of each sample's loss in z."""
+def _derivative(task: Task, z: np.ndarray) -> np.ndarray:
+    """Return the derivative of each sample's loss in z."""
     return _mean(task, z) - (_onehot(task) if task.loss == "multinomial" else task.y)
 
 
@@ -93,7 +102,7 @@ def _xlogx(q: np.ndarray) -> np.ndarray:
 
 
 def _conjugate(task: Task, v: np.ndarray) -> np.ndarray:
-    """sup over z of v·z − value; v + y lies in the domain for all that is asked here, up to rounding."""
+    """Return sup over z of v·z − value(z); v + y is in the domain up to rounding."""
     if task.loss == "squared":
         return 0.5 * v**2 + v * task.y
     if task.loss == "multinomial":
@@ -106,12 +115,12 @@ def _conjugate(task: Task, v: np.ndarray) -> np.ndarray:
 
 
 def _saturated(task: Task) -> np.ndarray:
-    """The smallest loss of each sample."""
+    """Return the smallest loss of each sample."""
     return _xlogx(task.y) * -1 + task.y if task.loss == "poisson" else np.zeros(len(task.y))
 
 
-def _fenchel(task: Task, z: np.ndarray, v: np.ndarray) -> float:
-    """The mean of value(z) + conjugate(v) − v·z."""
+def _loss_gap(task: Task, z: np.ndarray, v: np.ndarray) -> float:
+    """Return the mean of value(z) + conjugate(v) − v·z."""
     if task.loss == "squared":
         return float(np.mean(0.5 * (v - (z - task.y)) ** 2))
     product = v * z if z.ndim == 1 else (v * z).sum(axis=1)
@@ -122,7 +131,7 @@ def _fenchel(task: Task, z: np.ndarray, v: np.ndarray) -> float:
 
 
 def _refit(task: Task, z: np.ndarray) -> np.ndarray:
-    """z moved by the constant that makes the mean slope 0; z itself where there is no intercept."""
+    """Shift z by the constant that makes the mean derivative 0, if the task has an intercept."""
     if not task.intercept:
         return z
     if task.loss == "squared":
@@ -130,7 +139,7 @@ def _refit(task: Task, z: np.ndarray) -> np.ndarray:
     if task.loss == "poisson":
         return z + np.log(np.mean(task.y)) - np.log(np.mean(np.exp(z)))
     for _ in range(50):
-        v, mean = _slope(task, z), _mean(task, z)
+        v, mean = _derivative(task, z), _mean(task, z)
         first = v.mean(axis=0)
         if np.max(np.abs(first)) < 1e-17:
             break
@@ -139,21 +148,21 @@ def _refit(task: Task, z: np.ndarray) -> np.ndarray:
         else:
             second = np.diag(mean.mean(axis=0)) - mean.T @ mean / len(mean)
             step = np.linalg.lstsq(second, first, rcond=1e-12)[0]
-        moved = z - np.clip(step, -2.0, 2.0)
-        if np.max(np.abs(_slope(task, moved).mean(axis=0))) >= np.max(np.abs(first)):
+        shifted = z - np.clip(step, -2.0, 2.0)
+        if np.max(np.abs(_derivative(task, shifted).mean(axis=0))) >= np.max(np.abs(first)):
             break
-        z = moved
+        z = shifted
     return z
 
 
 def _null(task: Task) -> np.ndarray:
-    """The predictor of the fit of the intercept alone."""
+    """Return the predictor of the fit of the intercept alone."""
     n = len(task.y)
     return _refit(task, np.zeros((n, task.classes) if task.classes else n))
 
 
 def _gradient(task: Task, z: np.ndarray) -> np.ndarray:
-    return np.asarray(task.X.T @ _slope(task, z)) / len(task.y)
+    return np.asarray(task.X.T @ _derivative(task, z)) / len(task.y)
 
 
 # ---------------------------------------------------------------- penalties
@@ -163,8 +172,8 @@ def _norms(task: Task, w: np.ndarray) -> np.ndarray:
     return np.linalg.norm(w.reshape(-1, task.group), axis=1)
 
 
-def _cost(task: Task, lam: float, w: np.ndarray, u: np.ndarray) -> float:
-    """penalty(w) + conjugate(u) − u·w, u in the conjugate's domain."""
+def _penalty_gap(task: Task, lam: float, w: np.ndarray, u: np.ndarray) -> float:
+    """Return penalty(w) + conjugate(u) − u·w, for u in the domain of the conjugate."""
     if task.penalty == "group":
         return float(lam * task.group**0.5 * _norms(task, w).sum() - u @ w)
     l1, l2 = lam * task.l1_ratio, lam * (1 - task.l1_ratio)
@@ -174,8 +183,8 @@ def _cost(task: Task, lam: float, w: np.ndarray, u: np.ndarray) -> float:
     return float(np.sum(total))
 
 
-def _top(task: Task, lam: float, u: np.ndarray) -> float:
-    """The largest s ≤ 1 with s·u in the conjugate's domain."""
+def _dual_scale(task: Task, lam: float, u: np.ndarray) -> float:
+    """Return the largest s ≤ 1 with s·u in the domain of the conjugate."""
     if task.penalty == "group":
         size = np.max(_norms(task, u)) / task.group**0.5
     elif task.l1_ratio == 1:
@@ -187,22 +196,22 @@ def _top(task: Task, lam: float, u: np.ndarray) -> float:
 
 def _gap(task: Task, lam: float, w: np.ndarray, b: np.ndarray) -> float:
     raw = np.asarray(task.X @ w)
-    z, v = raw + b, _slope(task, _refit(task, raw + b))
+    z, v = raw + b, _derivative(task, _refit(task, raw + b))
     if task.intercept and np.max(np.abs(v.mean(axis=0))) > 1e-12 * max(1.0, np.max(np.abs(v))):
         return np.inf
     u = -np.asarray(task.X.T @ v) / len(task.y)
 
     def at(s: float) -> float:
-        return _fenchel(task, z, s * v) + _cost(task, lam, w, s * u)
+        return _loss_gap(task, z, s * v) + _penalty_gap(task, lam, w, s * u)
 
-    top = _top(task, lam, u)
+    top = _dual_scale(task, lam, u)
     edge = at(top)
-    # Convex in s: where it still falls at the edge of the domain, the edge is best. It mostly is.
-    return edge if edge <= at(top * (1 - 1e-7)) else min(at(0.0), edge, _least(at, top))
+    # The gap is convex in s: if it still falls at the edge of the domain, the edge is the minimum.
+    return edge if edge <= at(top * (1 - 1e-7)) else min(at(0.0), edge, _golden_section(at, top))
 
 
-def _least(f: Callable[[float], float], high: float) -> float:
-    """The least value of a convex function on [0, high], by golden sections."""
+def _golden_section(f: Callable[[float], float], high: float) -> float:
+    """Return the minimum of a convex function on [0, high], by golden-section search."""
     low = 0.0
     a, b = high - _GOLDEN * high, _GOLDEN * high
     fa, fb = f(a), f(b)
@@ -221,8 +230,8 @@ def _least(f: Callable[[float], float], high: float) -> float:
 # ---------------------------------------------------------------- MCP
 
 
-def _curvature(task: Task) -> float:
-    """The largest eigenvalue of XᵀX/n, for a dense X."""
+def _max_eigenvalue(task: Task) -> float:
+    """Return the largest eigenvalue of XᵀX/n, for a dense X."""
     n, p = task.X.shape
     small = task.X @ task.X.T if n < p else task.X.T @ task.X
     return float(np.linalg.eigvalsh(small)[-1]) / n
@@ -234,8 +243,8 @@ def _kkt(task: Task, lam: float, w: np.ndarray, b: np.ndarray, step: float) -> f
     size = np.abs(v)
     if step < task.gamma:
         firm = np.maximum(size - step * lam, 0.0) / (1 - step / task.gamma)
-        moved = np.where(size > task.gamma * lam, size, firm)
+        shifted = np.where(size > task.gamma * lam, size, firm)
     else:
-        moved = np.where(size > (step * task.gamma) ** 0.5 * lam, size, 0.0)
-    residual = float(np.max(np.abs(w - np.sign(v) * moved))) / step
-    return max(residual, abs(float(np.mean(_slope(task, z))))) if task.intercept else residual
+        shifted = np.where(size > (step * task.gamma) ** 0.5 * lam, size, 0.0)
+    residual = float(np.max(np.abs(w - np.sign(v) * shifted))) / step
+    return max(residual, abs(float(np.mean(_derivative(task, z))))) if task.intercept else residual

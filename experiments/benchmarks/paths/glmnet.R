@@ -1,4 +1,4 @@
-# glmnet as a worker: `Rscript glmnet.R FOLDER` speaks the lines of worker.py.
+# glmnet as a worker: `Rscript glmnet.R FOLDER` speaks the protocol of worker.py.
 
 read_npy <- function(path) {
   file <- file(path, "rb")
@@ -33,7 +33,7 @@ peak <- function() {
   as.numeric(gsub("[^0-9]", "", grep("VmHWM", lines, value = TRUE)[1])) / 1e3
 }
 
-# Where glmnet stops before the end of the grid, its last solution stands for the rest.
+# If glmnet stops before the end of the grid, its last solution is used for the remaining values.
 fill <- function(values, total) values[, pmin(seq_len(total), ncol(values)), drop = FALSE]
 
 solver <- function(folder, about) {
@@ -50,7 +50,7 @@ solver <- function(folder, about) {
   intercept <- field(about, "intercept") == "true"
   ratio <- as.numeric(field(about, "l1_ratio"))
   family <- c(squared = "gaussian", logistic = "binomial", poisson = "poisson", multinomial = "multinomial")[[loss]]
-  # The Gaussian family divides y by its deviation, so that the ridge part acts as lambda/deviation.
+  # The Gaussian family divides y by its standard deviation, so that its ridge part acts as lambda/deviation.
   center <- if (intercept) mean(y) else 0
   deviation <- if (loss == "squared") sqrt(mean((y - center)^2)) else 1
   total <- ratio + (1 - ratio) * deviation
@@ -86,7 +86,7 @@ main <- function(folder) {
   while (length(line <- readLines(input, 1)) > 0) {
     tryCatch({
       times <- c()
-      while (length(times) == 0 || (sum(times) < as.numeric(field(line, "least")) && length(times) < 20)) {
+      while (length(times) == 0 || (sum(times) < as.numeric(field(line, "min_seconds")) && length(times) < 20)) {
         begun <- Sys.time()
         fit <- suppressWarnings(solve$fit(as.numeric(field(line, "tol"))))
         times <- c(times, as.numeric(difftime(Sys.time(), begun, units = "secs")))

@@ -1,7 +1,7 @@
-"""What the measurements say: times to each gap, ratios to jaxreg's, a table and a figure.
+"""Summaries of the measurements: times to each gap, ratios to jaxreg's times, a table and a figure.
 
-A time to a gap is the shortest median warm time of the tolerances that reach it. Where a solver did not reach
-it before it was stopped, its longest call is a lower bound, marked ">".
+The time to a gap is the shortest median warm time over the tolerances that reach it. For a solver that was
+stopped before it reached the gap, its longest call is a lower bound, marked ">".
 """
 
 from pathlib import Path
@@ -16,11 +16,12 @@ from experiments.benchmarks.paths.workloads import WORKLOADS
 __all__ = ["entries", "figure", "summary", "table"]
 
 Entry = dict[str, Any]
-_BASE = "gaussian-1000x5000-0.5"  # what the growth workloads are compared with
+# Workload that the growth workloads enlarge.
+_BASE = "gaussian-1000x5000-0.5"
 
 
 def entries(rows: list[dict[str, Any]]) -> dict[str, dict[str, Entry]]:
-    """By workload and solver: times to the targets, their bound, all (gap, seconds), cold, memory, error."""
+    """Summarise the rows by workload and solver: times to the targets, bound, points, cold calls, memory."""
     out: dict[str, dict[str, Entry]] = {}
     for row in rows:
         name = row["workload"].removesuffix("-tiny")
@@ -32,13 +33,13 @@ def entries(rows: list[dict[str, Any]]) -> dict[str, dict[str, Entry]]:
 
 
 def _entry(rows: list[dict[str, Any]], compiles: bool) -> Entry:
-    done = [r for r in rows if "seconds" in r]
+    timed = [r for r in rows if "seconds" in r]
     points = []
-    for tolerance in sorted({r["tolerance"] for r in done}, reverse=True):
-        here = [r for r in done if r["tolerance"] == tolerance and r["cache"] == "empty"]
-        seconds = warm_seconds(here, compiles)
+    for tolerance in sorted({r["tolerance"] for r in timed}, reverse=True):
+        calls = [r for r in timed if r["tolerance"] == tolerance and r["cache"] == "empty"]
+        seconds = warm_seconds(calls, compiles)
         if np.isfinite(seconds):
-            gap = max(np.inf if r["gap"] is None else r["gap"] for r in here)
+            gap = max(np.inf if r["gap"] is None else r["gap"] for r in calls)
             points.append({"tolerance": tolerance, "gap": gap, "seconds": seconds})
     first = [r for r in rows if r["call"] == 0 and "seconds" in r]
     cold = {r["cache"]: r["seconds"] for r in first}
@@ -49,17 +50,18 @@ def _entry(rows: list[dict[str, Any]], compiles: bool) -> Entry:
         "points": points,
         "cold": cold.get("empty"),
         "cached": cold.get("filled"),
-        "memory": max((r["memory"] for r in done), default=None),
+        "memory": max((r["memory"] for r in timed), default=None),
         "error": next((r["error"] for r in rows if "error" in r), None),
     }  # fmt: skip
 
 
 def _ratio(peer: Entry, ours: Entry, target: float) -> dict[str, Any] | None:
-    """How many times jaxreg's time the peer's is at a target; None where jaxreg did not reach it."""
-    mine, theirs = ours["to"][target], peer["to"][target]
-    if mine is None or (theirs is None and not peer["bound"]):
+    """Return the peer's time / jaxreg's time to a target, or None where jaxreg did not reach it."""
+    ours_seconds, peer_seconds = ours["to"][target], peer["to"][target]
+    if ours_seconds is None or (peer_seconds is None and not peer["bound"]):
         return None
-    return {"ratio": (peer["bound"] if theirs is None else theirs) / mine, "bound": theirs is None}
+    bound = peer_seconds is None
+    return {"ratio": (peer["bound"] if bound else peer_seconds) / ours_seconds, "bound": bound}
 
 
 def _mean(ratios: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -69,18 +71,18 @@ def _mean(ratios: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {"ratio": mean, "of": len(ratios), "bounds": sum(r["bound"] for r in ratios)}
 
 
-def summary(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """The ratios that the targets ask for; above 1 jaxreg is faster."""
-    both = {name: solvers for name, solvers in found.items() if "jaxreg" in solvers}
+def summary(results: dict[str, dict[str, Entry]]) -> dict[str, Any]:
+    """Return all ratios of times; above 1 jaxreg is faster."""
+    compared = {name: solvers for name, solvers in results.items() if "jaxreg" in solvers}
     tight: dict[str, dict[str, Any]] = {}
     exact: dict[str, dict[str, Any]] = {}
     best: dict[str, dict[str, Any]] = {}
-    for name, solvers in both.items():
+    for name, solvers in compared.items():
         ours = solvers["jaxreg"]
         for peer, entry in solvers.items():
             if peer != "jaxreg" and (ratio := _ratio(entry, ours, 1e-6)):
-                kept = exact if SOLVERS[peer].kind == "homotopy" else tight
-                kept.setdefault(name, {})[peer] = ratio
+                ratios = exact if SOLVERS[peer].kind == "homotopy" else tight
+                ratios.setdefault(name, {})[peer] = ratio
         loose = {peer: r for peer, e in solvers.items() if peer != "jaxreg" and (r := _ratio(e, ours, 1e-4))}
         if loose:
             peer = min(loose, key=lambda peer: (loose[peer]["bound"], loose[peer]["ratio"]))
@@ -95,16 +97,16 @@ def summary(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
         "at 1e-6, geometric mean by peer": {peer: mean for peer, mean in by_peer.items() if mean},
         "at 1e-6, exact homotopy": exact,
         "at 1e-4, the best peer": best,
-        "glmnet at its default": _glmnet(both),
-        "growth": _growth(found),
-        "cold": {name: _cold(solvers["jaxreg"]) for name, solvers in both.items()},
+        "glmnet at its default": _glmnet(compared),
+        "growth": _growth(results),
+        "cold": {name: _cold(solvers["jaxreg"]) for name, solvers in compared.items()},
     }
 
 
-def _glmnet(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """glmnet's time at thresh 1e-7 over jaxreg's at 1e-6, and over jaxreg's to the gap that glmnet has."""
+def _glmnet(results: dict[str, dict[str, Entry]]) -> dict[str, Any]:
+    """Divide glmnet's time at thresh 1e-7 by jaxreg's time to 1e-6, and to the gap that glmnet reaches."""
     out = {}
-    for name, solvers in found.items():
+    for name, solvers in results.items():
         ours, points = solvers["jaxreg"], solvers.get("glmnet", {"points": []})["points"]
         default = next((p for p in points if p["tolerance"] == SOLVERS["glmnet"].start), None)
         if default is None or ours["to"][1e-6] is None:
@@ -118,11 +120,11 @@ def _glmnet(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
     return out
 
 
-def _growth(found: dict[str, dict[str, Entry]]) -> dict[str, dict[str, float]]:
-    """Log-log slopes of the time to 1e-6 (glmnet and adelie: at their start), as the grid or p doubles."""
+def _growth(results: dict[str, dict[str, Entry]]) -> dict[str, dict[str, float]]:
+    """Return log-log slopes of the time to 1e-6 (peers: at their loosest tolerance) as L or p doubles."""
 
     def at(name: str, solver: str) -> float | None:
-        entry = found.get(name, {}).get(solver)
+        entry = results.get(name, {}).get(solver)
         if entry is None:
             return None
         return (
@@ -131,7 +133,7 @@ def _growth(found: dict[str, dict[str, Entry]]) -> dict[str, dict[str, float]]:
 
     out: dict[str, dict[str, float]] = {}
     for label, name in (("lambdas", "growth-200-lambdas"), ("columns", "growth-10000-columns")):
-        for solver in found.get(name, {}):
+        for solver in results.get(name, {}):
             before, after = at(_BASE, solver), at(name, solver)
             if before and after:
                 out.setdefault(label, {})[solver] = float(np.log2(after / before))
@@ -161,11 +163,11 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.3g}"
 
 
-def table(found: dict[str, dict[str, Entry]], totals: dict[str, Any]) -> str:
-    """Everything as text."""
+def table(results: dict[str, dict[str, Entry]], totals: dict[str, Any]) -> str:
+    """Format all times and ratios as text."""
     heads = "".join(f"{f'to {t:.0e}':>10}" for t in TARGETS)
     lines = [f"{'seconds, warm':26}{heads}{'cold':>9}{'MB':>7}{'best gap':>10}"]
-    for name, solvers in found.items():
+    for name, solvers in results.items():
         lines.append(name + (" (KKT residual)" if name.startswith("mcp") else ""))
         for solver, entry in solvers.items():
             if not entry["points"]:
@@ -180,69 +182,71 @@ def table(found: dict[str, dict[str, Entry]], totals: dict[str, Any]) -> str:
             lines.append(
                 f"  {solver:24}{times}{_time(entry['cold']):>9}{entry['memory'] or 0:7.0f}{gap:10.0e}"
             )
-    return "\n".join([*lines, "", *_words(totals)])
+    return "\n".join([*lines, "", *_summary_lines(totals)])
 
 
-def _said(ratio: dict[str, Any]) -> str:
+def _format_ratio(ratio: dict[str, Any]) -> str:
     return f"{'>' if ratio['bound'] else ''}{ratio['ratio']:.3g}"
 
 
-def _words(totals: dict[str, Any]) -> list[str]:
+def _summary_lines(totals: dict[str, Any]) -> list[str]:
     lines = ["times jaxreg's time (above 1: jaxreg is faster)"]
     for key in ("at 1e-6", "at 1e-6, exact homotopy"):
         for name, peers in totals[key].items():
-            lines.append(f"  {key}, {name}: " + ", ".join(f"{p} {_said(r)}" for p, r in peers.items()))
+            lines.append(
+                f"  {key}, {name}: " + ", ".join(f"{p} {_format_ratio(r)}" for p, r in peers.items())
+            )
     for peer, mean in totals["at 1e-6, geometric mean by peer"].items():
-        lines.append(f"  at 1e-6, {peer}, geometric mean of {mean['of']}: {_bounded(mean)}")
+        lines.append(f"  at 1e-6, {peer}, geometric mean of {mean['of']}: {_format_mean(mean)}")
     if mean := totals["at 1e-6, geometric mean over descent"]:
-        lines.append(f"  at 1e-6, coordinate descent, geometric mean of {mean['of']}: {_bounded(mean)}")
+        lines.append(f"  at 1e-6, coordinate descent, geometric mean of {mean['of']}: {_format_mean(mean)}")
     for name, row in totals["at 1e-4, the best peer"].items():
-        lines.append(f"  at 1e-4, {name}: best peer {row['peer']} {_said(row)}")
+        lines.append(f"  at 1e-4, {name}: best peer {row['peer']} {_format_ratio(row)}")
     for name, row in totals["glmnet at its default"].items():
         gap = "inf" if row["gap"] is None else f"{row['gap']:.0e}"
         lines.append(
-            f"  glmnet's default, {name}: {row['ratio']:.3g} beside jaxreg at 1e-6,"
-            f" {row['ratio at its gap']:.3g} beside jaxreg at glmnet's gap {gap}"
+            f"  glmnet's default, {name}: {row['ratio']:.3g} times jaxreg's time to 1e-6,"
+            f" {row['ratio at its gap']:.3g} times jaxreg's time to glmnet's gap {gap}"
         )
     for label, slopes in totals["growth"].items():
-        said = ", ".join(f"{solver} {slope:.2f}" for solver, slope in slopes.items())
-        lines.append(f"log-log slope of time as {label} double: {said}")
+        text = ", ".join(f"{solver} {slope:.2f}" for solver, slope in slopes.items())
+        lines.append(f"log-log slope of time as {label} double: {text}")
     for name, row in totals["cold"].items():
-        said = ", ".join(f"{key} {_time(row[key])} s" for key in ("cold - warm", "cached - warm"))
-        lines.append(f"jaxreg's first call, {name}: {said}")
+        text = ", ".join(f"{key} {_time(row[key])} s" for key in ("cold - warm", "cached - warm"))
+        lines.append(f"jaxreg's first call, {name}: {text}")
     return lines
 
 
-def _bounded(mean: dict[str, Any]) -> str:
+def _format_mean(mean: dict[str, Any]) -> str:
     return f"{mean['ratio']:.3g}" + (f" at least, {mean['bounds']} are bounds" if mean["bounds"] else "")
 
 
 # ---------------------------------------------------------------- the figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, without yellow; markers say the same again.
+# Okabe and Ito's palette, safe for the colour-blind, without yellow; markers distinguish the solvers as well.
 _COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _MARKERS = "osD^vPX*<>ph"
 
 
-def figure(found: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Time against gap: one panel per workload, one line and marker per solver, both axes logarithmic."""
+def figure(results: dict[str, dict[str, Entry]], file: Path) -> None:
+    """Plot time against gap on logarithmic axes: one panel per workload, one line per solver."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullLocator
 
-    columns = min(4, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(4, len(results))
+    rows = -(-len(results) // columns)
     fig, grid = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.7 * rows + 0.6), squeeze=False)
-    shown = {}
-    for axes, (name, solvers) in zip(grid.flat, found.items(), strict=False):
+    lines_by_solver = {}
+    for axes, (name, solvers) in zip(grid.flat, results.items(), strict=False):
         for k, solver in enumerate(SOLVERS):
             points = [p for p in solvers.get(solver, {"points": []})["points"] if np.isfinite(p["gap"])]
             if points:
                 color, dash = _COLORS[k % len(_COLORS)], "-" if k < len(_COLORS) else "--"
                 gap = np.maximum([p["gap"] for p in points], 1e-16)
-                (shown[solver],) = axes.loglog(
+                (lines_by_solver[solver],) = axes.loglog(
                     gap, [p["seconds"] for p in points], color=color, marker=_MARKERS[k % len(_MARKERS)],
                     linestyle=dash, markersize=4, linewidth=2 if solver == "jaxreg" else 1,
                 )  # fmt: skip
@@ -253,11 +257,13 @@ def figure(found: dict[str, dict[str, Entry]], file: Path) -> None:
             axis.set_major_locator(LogLocator(numticks=8))
             axis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(results) :]:
         axes.set_visible(False)
     fig.supxlabel("largest relative gap on the path (MCP: KKT residual)", fontsize=9)
     fig.supylabel("seconds, warm", fontsize=9)
     fig.tight_layout(rect=(0, 0, 1, 1 - 0.5 / fig.get_figheight()))
-    fig.legend(shown.values(), shown, ncols=6, fontsize=8, loc="upper center", frameon=False)
+    fig.legend(
+        lines_by_solver.values(), lines_by_solver, ncols=6, fontsize=8, loc="upper center", frameon=False
+    )
     fig.savefig(file, dpi=130)
     plt.close(fig)

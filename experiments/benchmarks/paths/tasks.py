@@ -1,6 +1,6 @@
-"""What is to be solved: one problem, its grid of λ, and the folder that carries both to every solver.
+"""Tasks: a problem with its grid of λ, and the folder in which every solver finds both.
 
-Everything here needs NumPy and SciPy alone, so that a worker of any interpreter can load it.
+This module imports only NumPy and SciPy, so that a worker of any interpreter can load it.
 """
 
 import json
@@ -13,11 +13,15 @@ __all__ = ["Task", "load", "save"]
 
 
 class Task(NamedTuple):
-    """Mean loss + penalty at every λ: the losses and penalties are jaxreg's, of the same names in lower case.
+    """Minimise mean loss + penalty at every λ; losses and penalties are defined as in jaxreg.
 
-    `X` is (n, p) in Fortran order, or sparse in CSC; `y` (n,); `lambdas` (L,) falling. `loss` is squared,
-    logistic, poisson or multinomial; `penalty` is elastic (l1_ratio 1: lasso, 0: ridge), group (blocks of
-    `group` neighbours, each times √group) or mcp (with `gamma`).
+    Attributes:
+        X: Features (n, p), in Fortran order or sparse in CSC format.
+        y: Targets (n,).
+        lambdas: Decreasing grid (L,).
+        loss: "squared", "logistic", "poisson" or "multinomial".
+        penalty: "elastic" (l1_ratio 1: lasso, 0: ridge), "group" (blocks of `group` adjacent columns, each
+            norm times √group) or "mcp" (with `gamma`).
     """
 
     name: str
@@ -33,12 +37,12 @@ class Task(NamedTuple):
 
     @property
     def sparse(self) -> bool:
-        """Whether X is sparse."""
+        """True if X is sparse."""
         return not isinstance(self.X, np.ndarray)
 
     @property
     def classes(self) -> int:
-        """Number of outputs of a multinomial model, 0 for the others."""
+        """Number of classes of a multinomial model, 0 for other losses."""
         return int(self.y.max()) + 1 if self.loss == "multinomial" else 0
 
 
@@ -46,7 +50,7 @@ _ARRAYS = ("X", "y", "lambdas")
 
 
 def save(task: Task, folder: Path) -> None:
-    """Write the arrays as .npy, which R reads too, and the rest as JSON; the JSON comes last."""
+    """Write the arrays as .npy, which the R worker also reads, then the other fields as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     if task.sparse:
         for part in ("data", "indices", "indptr"):
@@ -61,7 +65,7 @@ def save(task: Task, folder: Path) -> None:
 
 
 def load(folder: Path) -> Task:
-    """The task that `save` wrote."""
+    """Load the task that `save` wrote."""
     about = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     shape, sparse, _ = about.pop("shape"), about.pop("sparse"), about.pop("classes")
     if sparse:

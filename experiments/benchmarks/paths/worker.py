@@ -1,9 +1,12 @@
-"""One solver in a process of its own: `PYTHON -m experiments.benchmarks.paths.worker SOLVER FOLDER`.
+"""One solver in its own process: `PYTHON -m experiments.benchmarks.paths.worker SOLVER FOLDER`.
 
-It answers in lines of JSON. First {"version", "start"} or {"error"}; then for every line {"tol", "out",
-"least"} on its input it solves the task of the folder, again until `least` seconds have gone (so that short
-times are medians of some), saves coefficients and intercepts to OUT.coef.npy and OUT.intercept.npy, and
-answers {"seconds", "memory"} (median of the calls; MB, the process's peak) or {"error"}.
+The worker speaks JSON, one object per line:
+
+- At the start it writes {"version", "start"} or {"error"}.
+- For every request {"tol", "out", "min_seconds"} on its input it solves the task of the folder, repeatedly
+  until `min_seconds` have passed (so that short times are medians), saves the solution to OUT.coef.npy and
+  OUT.intercept.npy, and writes {"seconds", "memory"} (median of the calls; peak of the process in MB) or
+  {"error"}.
 """
 
 import hashlib
@@ -24,21 +27,21 @@ from experiments.benchmarks.paths.tasks import load
 
 
 def peak() -> float:
-    """MB at most resident in this process since it began, or 0 where that is not known."""
+    """Return the peak resident memory of this process in MB, or 0 where it is unknown."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count what the parent held before this program was loaded
+    if status.exists():  # ru_maxrss would include the memory of the parent before exec
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) / 1e3
     try:
         import resource
     except ImportError:
         return 0.0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (1e6 if sys.platform == "darwin" else 1e3)
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def edition(package: str) -> str:
-    """The package's version; for jaxreg, which changes between versions, with a digest of its source."""
+def package_version(package: str) -> str:
+    """Return the version of a package; for jaxreg, with a digest of its source."""
     if package != "jaxreg":
         return version(package)
     spec = find_spec(package)
@@ -49,18 +52,18 @@ def edition(package: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line."""
+    """Format an exception as one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def main(solver: str, folder: str) -> None:
-    """Answer until the input ends."""
+    """Serve requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a solver prints must not stand among the answers
+    os.dup2(2, 1)  # solvers may print; only answers go to the original stdout
     warnings.simplefilter("ignore")
 
-    def answer(**what: Any) -> None:
-        answers.write(json.dumps(what) + "\n")
+    def answer(**fields: Any) -> None:
+        answers.write(json.dumps(fields) + "\n")
         answers.flush()
 
     begun = time.perf_counter()
@@ -70,7 +73,7 @@ def main(solver: str, folder: str) -> None:
             answer(error=f"{solver} does not solve {task.loss} with {task.penalty} here")
             return
         solve = adapter.build(task)
-        answer(version=edition(adapter.package), start=time.perf_counter() - begun)
+        answer(version=package_version(adapter.package), start=time.perf_counter() - begun)
     except Exception as error:
         answer(error=one_line(error))
         return
@@ -78,7 +81,7 @@ def main(solver: str, folder: str) -> None:
         request = json.loads(line)
         try:
             times: list[float] = []
-            while not times or (sum(times) < request["least"] and len(times) < 20):
+            while not times or (sum(times) < request["min_seconds"] and len(times) < 20):
                 begun = time.perf_counter()
                 coef, intercept = solve(request["tol"])
                 times.append(time.perf_counter() - begun)

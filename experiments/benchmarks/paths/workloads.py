@@ -1,10 +1,10 @@
-"""The problems: arrays made once from a fixed seed, each saved to a folder that every solver reads.
+"""Workloads: arrays drawn once from a fixed seed and saved to a folder that every solver reads.
 
 Gaussian designs are those of Friedman, Hastie and Tibshirani (2010): pairwise correlation ρ, coefficients
 (−1)^j exp(−2(j−1)/20), signal-to-noise ratio 3, columns and target standardised, no intercept. The logistic
-L1 workloads have no intercept, since liblinear penalises its own and celer fits none; logistic L2, Poisson,
-multinomial, diabetes and breast cancer have one. Columns of breast cancer and digits are standardised, since
-a penalty on columns in units of their own is no problem that anyone solves.
+L1 workloads have no intercept, since liblinear penalises it and celer fits none; logistic L2, Poisson,
+multinomial, diabetes and breast cancer have one. Columns of breast cancer and digits are standardised, as
+users do before they penalise columns with different units.
 """
 
 import hashlib
@@ -17,16 +17,21 @@ import numpy as np
 from experiments.benchmarks.paths.gaps import lambda_max
 from experiments.benchmarks.paths.tasks import Task, save
 
-__all__ = ["QUICK", "WORKLOADS", "Workload", "prepare"]
+__all__ = ["QUICK", "WORKLOADS", "Prepared", "Workload", "prepare"]
 
+# Divisor of the sizes with --tiny.
 SHRINK = 20
 
 
 class Workload(NamedTuple):
-    """`make(shrink)` gives the task without its grid, of a size divided by `shrink`.
+    """A problem and its grid of λ.
 
-    The grid has `num` values from λ_max to ratio·λ_max. `counted` says whether it enters geometric means,
-    `growth` that it only shows how time grows and that few solvers run it.
+    Attributes:
+        make: Function from `shrink` to the task without its grid, with sizes divided by `shrink`.
+        ratio: The grid runs from λ_max to ratio·λ_max.
+        num: Number of λ.
+        counted: True if the workload enters geometric means.
+        growth: True if the workload only measures how time grows; few solvers run it.
     """
 
     make: Callable[[int], Task]
@@ -43,7 +48,7 @@ def _standardized(X: np.ndarray) -> np.ndarray:
 
 
 def _design(n: int, p: int, rho: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
-    """Columns of pairwise correlation ρ, and X @ β scaled to variance 1."""
+    """Return columns with pairwise correlation ρ, X @ β scaled to variance 1, and the random generator."""
     rng = np.random.default_rng(seed)
     X = (1 - rho) ** 0.5 * rng.standard_normal((n, p)) + rho**0.5 * rng.standard_normal((n, 1))
     X = _standardized(X)
@@ -57,7 +62,7 @@ def _size(n: int, p: int, shrink: int) -> tuple[int, int]:
 
 
 def gaussian(n: int, p: int, rho: float, **more: object) -> Callable[[int], Task]:
-    """Squared error at a signal-to-noise ratio of 3."""
+    """Squared error with signal-to-noise ratio 3."""
 
     def make(shrink: int) -> Task:
         X, signal, rng = _design(*_size(n, p, shrink), rho, seed=0)
@@ -67,8 +72,8 @@ def gaussian(n: int, p: int, rho: float, **more: object) -> Callable[[int], Task
     return make
 
 
-def widened(n: int, p: int, rho: float) -> Callable[[int], Task]:
-    """Twice as many columns, the second half so short that they never enter."""
+def gaussian_widened(n: int, p: int, rho: float) -> Callable[[int], Task]:
+    """Squared error with twice as many columns, the second half scaled so that they stay inactive."""
 
     def make(shrink: int) -> Task:
         task = gaussian(n, p, rho)(shrink)
@@ -79,7 +84,7 @@ def widened(n: int, p: int, rho: float) -> Callable[[int], Task]:
 
 
 def logistic(n: int, p: int, **more: object) -> Callable[[int], Task]:
-    """Two classes, logits of standard deviation 2."""
+    """Two classes, logits with standard deviation 2."""
 
     def make(shrink: int) -> Task:
         X, signal, rng = _design(*_size(n, p, shrink), 0.5, seed=2)
@@ -101,7 +106,7 @@ def poisson(n: int, p: int) -> Callable[[int], Task]:
 
 
 def sparse(n: int, p: int, filled: float) -> Callable[[int], Task]:
-    """Normal numbers in a few places, neither centred nor scaled."""
+    """Squared error on a sparse X with normal entries, neither centred nor scaled."""
 
     def make(shrink: int) -> Task:
         from scipy.sparse import csc_matrix
@@ -109,8 +114,8 @@ def sparse(n: int, p: int, filled: float) -> Callable[[int], Task]:
         rng = np.random.default_rng(4)
         rows, columns = _size(n, p, shrink)
         count = max(int(filled * rows * columns), columns)
-        place = (rng.integers(0, rows, count), rng.integers(0, columns, count))
-        X = csc_matrix((rng.standard_normal(count), place), shape=(rows, columns))
+        index = (rng.integers(0, rows, count), rng.integers(0, columns, count))
+        X = csc_matrix((rng.standard_normal(count), index), shape=(rows, columns))
         X.sum_duplicates()
         beta = np.where(np.arange(columns) < 100, (-1.0) ** np.arange(columns), 0.0)
         signal = X @ beta
@@ -120,8 +125,8 @@ def sparse(n: int, p: int, filled: float) -> Callable[[int], Task]:
     return make
 
 
-def bundled(name: str, **about: object) -> Callable[[int], Task]:
-    """A data set that comes with scikit-learn."""
+def sklearn_data(name: str, **about: object) -> Callable[[int], Task]:
+    """A data set bundled with scikit-learn."""
 
     def make(shrink: int) -> Task:
         from sklearn import datasets
@@ -147,15 +152,15 @@ WORKLOADS = {
     "logistic-20000x200": Workload(logistic(20000, 200), 1e-3, 50),
     "logistic-l2-20000x200": Workload(logistic(20000, 200, l1_ratio=0.0, intercept=True), 1e-3, 50),
     "poisson-5000x500": Workload(poisson(5000, 500), 1e-3, 50),
-    "multinomial-digits": Workload(bundled("digits", loss="multinomial"), 1e-2, 50),
+    "multinomial-digits": Workload(sklearn_data("digits", loss="multinomial"), 1e-2, 50),
     "group-1000x5000": Workload(gaussian(1000, 5000, 0.5, penalty="group", group=10), 1e-2),
     "elastic-1000x5000": Workload(gaussian(1000, 5000, 0.5, l1_ratio=0.5), 1e-2),
     "mcp-1000x5000": Workload(gaussian(1000, 5000, 0.5, penalty="mcp"), 5e-2),
     "sparse-20000x50000": Workload(sparse(20000, 50000, 1e-3), 1e-2),
-    "diabetes": Workload(bundled("diabetes"), 1e-4, counted=False),
-    "breast-cancer": Workload(bundled("breast_cancer", loss="logistic"), 1e-3, 50, counted=False),
+    "diabetes": Workload(sklearn_data("diabetes"), 1e-4, counted=False),
+    "breast-cancer": Workload(sklearn_data("breast_cancer", loss="logistic"), 1e-3, 50, counted=False),
     "growth-200-lambdas": Workload(gaussian(1000, 5000, 0.5), 1e-2, 200, counted=False, growth=True),
-    "growth-10000-columns": Workload(widened(1000, 5000, 0.5), 1e-2, counted=False, growth=True),
+    "growth-10000-columns": Workload(gaussian_widened(1000, 5000, 0.5), 1e-2, counted=False, growth=True),
 }
 QUICK = (
     "gaussian-1000x100-0.5",
@@ -167,8 +172,15 @@ QUICK = (
 )
 
 
-def prepare(name: str, work: Path, tiny: bool = False) -> tuple[Path, str]:
-    """The folder of a workload's arrays, made where it is not there, and a digest of them."""
+class Prepared(NamedTuple):
+    """Folder of a workload's arrays, and a digest of them."""
+
+    folder: Path
+    digest: str
+
+
+def prepare(name: str, work: Path, tiny: bool = False) -> Prepared:
+    """Save the arrays of a workload below `work`, unless they exist."""
     folder = work / "data" / (f"{name}-tiny" if tiny else name)
     if not (folder / "digest").exists():
         workload = WORKLOADS[name]
@@ -180,4 +192,4 @@ def prepare(name: str, work: Path, tiny: bool = False) -> tuple[Path, str]:
         for file in sorted(folder.glob("*.npy")):
             digest.update(file.read_bytes())
         (folder / "digest").write_text(digest.hexdigest()[:12], encoding="utf-8")
-    return folder, (folder / "digest").read_text(encoding="utf-8")
+    return Prepared(folder, (folder / "digest").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Designs: what a matrix of features is to the solvers. `base` says what they may ask of it."""
+"""Designs: matrices of features, with the products that solvers take of them."""
 
 from jaxreg.linear.design.base import Design, Moments
 from jaxreg.linear.design.choose import as_array, design

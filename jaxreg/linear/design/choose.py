@@ -1,4 +1,4 @@
-"""Which design the data become."""
+"""The design for an array or a sparse matrix."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ __all__ = ["as_array", "design"]
 
 
 def as_array(X: Any) -> Array:
-    """X on the device, by one copy, where `jnp.asarray` makes two of a NumPy array."""
+    """Return X on the device by one copy, where `jnp.asarray` makes two of a NumPy array."""
     if not isinstance(X, np.ndarray):
         return jnp.asarray(X)
     placed = jax.device_put(X)
     if isinstance(placed, jax.core.Tracer):
         return jnp.asarray(X)
-    # The copy is waited for, and an array that was not copied at all is: it is the caller's to change.
+    # The caller may change X afterwards: wait for the copy, and copy where JAX took the memory of X itself.
     placed.block_until_ready()
     shared = jax.default_backend() == "cpu" and np.may_share_memory(np.asarray(placed), X)
     return jnp.array(X) if shared else placed
 
 
 def design(X: Any, dtype: Any = None) -> Design:
-    """The design of an array or a `scipy.sparse` matrix; integers become the default float."""
+    """Return the design of an array or a `scipy.sparse` matrix; integers become the default float."""
     if not scipy.sparse.issparse(X):
         X = as_array(X) if dtype is None else jnp.asarray(X, dtype)
         return DenseDesign(X if jnp.issubdtype(X.dtype, jnp.floating) else X.astype(jnp.result_type(float)))

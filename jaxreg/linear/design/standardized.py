@@ -1,24 +1,25 @@
-"""Centred and scaled features, whatever they are of."""
+"""Centred and scaled features, without a copy of them."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxreg.linear.design._gram import gram_of_rows
 from jaxreg.linear.design.base import Design, Moments
-from jaxreg.linear.design.dense import Columns, DenseDesign, gram_of_rows
+from jaxreg.linear.design.dense import Columns, DenseDesign
 
 __all__ = ["Standardized"]
 
 
 class Standardized(Design):
-    """(X − mean)/scale, columns where `constant` set to 0, without a copy of X."""
+    """(X − mean)/scale, with columns set to 0 where `constant` is true."""
 
     inner: Design
-    mean: Array
-    scale: Array
-    constant: Array
+    mean: Float[Array, " p"]
+    scale: Float[Array, " p"]
+    constant: Bool[Array, " p"]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -27,64 +28,67 @@ class Standardized(Design):
 
     @property
     def dtype(self) -> Any:
-        """That of X."""
+        """The dtype of X."""
         return self.inner.dtype
 
     @property
-    def factor(self) -> Array:
-        """What a column is multiplied by after centring."""
+    def factor(self) -> Float[Array, " p"]:
+        """The factor f of each centred column: 1/scale, or 0 where the column is constant."""
         return jnp.where(self.constant, 0.0, 1 / self.scale)
 
-    def matmul(self, w: Array) -> Array:
-        """X(w·f) − meanᵀ(w·f), f the factor."""
+    def matmul(self, w: Float[Array, "p *K"]) -> Float[Array, "n *K"]:
+        """Return X(w·f) − meanᵀ(w·f)."""
         w = w * (self.factor if w.ndim == 1 else self.factor[:, None])
         return self.inner.matmul(w) - self.mean @ w
 
-    def rmatmul(self, u: Array) -> Array:
-        """f·(Xᵀu − mean·Σu)."""
+    def rmatmul(self, u: Float[Array, "n *K"]) -> Float[Array, "p *K"]:
+        """Return f·(Xᵀu − mean·Σu)."""
         if u.ndim == 1:
             return self.factor * (self.inner.rmatmul(u) - self.mean * jnp.sum(u))
         return self.factor[:, None] * (self.inner.rmatmul(u) - self.mean[:, None] * jnp.sum(u, axis=0))
 
-    def squares(self, u: Array) -> Array:
-        """The square multiplied out."""
+    def squares(self, u: Float[Array, " n"]) -> Float[Array, " p"]:
+        """Return f²·(X²ᵀu − mean·(2·Xᵀu − mean·Σu))."""
         total = self.inner.squares(u) - self.mean * (2 * self.inner.rmatmul(u) - self.mean * jnp.sum(u))
         return jnp.maximum(self.factor**2 * total, 0.0)
 
-    def moments(self, weight: Array) -> Moments:
-        """Moments of X, moved and scaled; `top` is a bound."""
-        anchor, *rest, top = self.inner.moments(weight)
+    def moments(self, weight: Float[Array, " n"]) -> Moments:
+        """Return the moments of X, shifted and scaled; `max_abs` is a bound."""
+        anchor, *rest, max_abs = self.inner.moments(weight)
         return Moments(
             self.factor * (anchor - self.mean),
             *(self.factor * x for x in rest),
-            self.factor * (top + jnp.abs(self.mean)),
+            self.factor * (max_abs + jnp.abs(self.mean)),
         )
 
-    def magnitudes(self, u: Array) -> Array:
-        """A bound: |x| + |mean|."""
+    def magnitudes(self, u: Float[Array, "n *K"]) -> Float[Array, "p *K"]:
+        """Return the bound f·(|X|ᵀ|u| + |mean|·Σ|u|)."""
         mean, factor = (x if u.ndim == 1 else x[:, None] for x in (jnp.abs(self.mean), self.factor))
         return factor * (self.inner.magnitudes(u) + mean * jnp.sum(jnp.abs(u), axis=0))
 
-    def columns(self, index: Array) -> Columns:
-        """Some of the columns, centred and scaled."""
-        some = lambda x: jnp.take(x, index, mode="fill", fill_value=0)[:, None]  # noqa: E731
-        return Columns((self.inner.columns(index).XT - some(self.mean)) * some(self.factor))
+    def columns(self, index: Int[Array, " m"]) -> Columns:
+        """Return some of the columns, centred and scaled."""
+        mean, factor = (jnp.take(x, index, mode="fill", fill_value=0) for x in (self.mean, self.factor))
+        return Columns((self.inner.columns(index).XT - mean[:, None]) * factor[:, None])
 
-    def weighted_gram(self, weight: Array) -> Array:
-        """Xᵀ diag(weight) X of centred and scaled columns."""
+    def weighted_gram(self, weight: Float[Array, " n"]) -> Float[Array, "p p"]:
+        """Return the weighted Gram matrix of the centred and scaled columns."""
         if isinstance(self.inner, DenseDesign):
             return gram_of_rows(self.inner.X, weight, lambda rows: (rows - self.mean) * self.factor)
         return super().weighted_gram(weight)
 
     def narrowed(self, index: np.ndarray, room: int) -> Design:
-        """Of dense features centred and scaled columns, else as here."""
+        """Return dense columns centred and scaled; sparse columns stay sparse and are centred in products."""
         if self.dense_like:
             return super().narrowed(index, room)
-        fill = lambda x, with_: np.pad(np.asarray(x)[index], (0, room - index.size), constant_values=with_)  # noqa: E731
-        rest = fill(self.mean, 0.0), fill(self.scale, 1.0), fill(self.constant, True)
-        return Standardized(self.inner.narrowed(index, room), *map(jnp.asarray, rest))
+
+        def take(x: Array, fill: Any) -> Array:
+            return jnp.asarray(np.pad(np.asarray(x)[index], (0, room - index.size), constant_values=fill))
+
+        inner = self.inner.narrowed(index, room)
+        return Standardized(inner, take(self.mean, 0.0), take(self.scale, 1.0), take(self.constant, True))
 
     @property
     def dense_like(self) -> bool:
-        """As X."""
+        """True if X is."""
         return self.inner.dense_like

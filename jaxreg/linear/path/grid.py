@@ -1,4 +1,4 @@
-"""Where a path starts: λ_max and grids of λ."""
+"""Start of a path: λ_max, and grids of λ that fall from there."""
 
 from typing import NamedTuple
 
@@ -6,31 +6,52 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear.certificate import curvature, evaluate, kkt_residual
+from jaxreg.linear.certificate import Evaluation, curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
 from jaxreg.penalties.family import checked
 
-__all__ = ["check_lambdas", "lambda_grid", "lambda_max"]
+__all__ = ["check_lambdas", "fit_at_lambda_one", "lambda_grid", "lambda_max", "lambda_max_from"]
 
 
-#: Multiples of a rounding error below which a gradient counts as 0.
+#: Rounding errors below which a gradient counts as 0.
 _ROUNDING = 16
-#: The part of its terms that the gradient of a null fit may keep where it should be 0: three digits of λ_max.
+#: Largest gradient of a null fit along unpenalised directions, over the sum of its terms. It leaves three
+#: digits of λ_max.
 _UNFITTED = 1e-3
+#: Largest KKT residual at which the null fit is held by a penalty of a huge λ.
+_HELD_KKT = 1e-9
+#: The huge λ, over the largest gradient or eigenvalue; λ_max is bracketed by this factor each way.
+_HUGE = 1e12
+#: λ in one subdivision of the bracket.
+_SUBDIVISION = 48
+#: Subdivisions at most: 12 of them narrow a bracket of 10²⁴ to less than a rounding error.
+_MAX_SUBDIVISIONS = 12
+#: Tolerance of a null fit that bounds or a reference point hold away from 0.
+_CONSTRAINED_TOL = 1e-12
+#: Proximal gradient steps for such a null fit at most.
+_CONSTRAINED_STEPS = 2000
+#: Largest λ without a threshold, over the null gradient: glmnet's floor of α = 1e-3.
+_WITHOUT_THRESHOLD = 1000
 
 
-def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> Array:
-    """`num` values from `lambda_max` down to ratio·lambda_max, evenly spaced in log λ.
+def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> Float[Array, " num"]:
+    """Return `num` values from `lambda_max` down to ratio·lambda_max, evenly spaced in log λ.
 
-    ValueError where num < 1, ratio is outside (0, 1) or lambda_max is not positive.
+    Args:
+        lambda_max: largest λ, > 0.
+        num: number of λ, ≥ 1.
+        ratio: smallest over largest λ, between 0 and 1.
+
+    Raises:
+        ValueError: for an argument outside its range.
 
     >>> lambda_grid(1.0, num=3, ratio=0.01).round(3).tolist()
     [1.0, 0.1, 0.01]
@@ -44,8 +65,8 @@ def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> A
     return top * ratio ** (jnp.arange(num) / max(num - 1, 1)).astype(top.dtype)
 
 
-def check_lambdas(lambdas: ArrayLike) -> Array:
-    """The grid as an array, or ValueError: empty, negative, NaN or not falling."""
+def check_lambdas(lambdas: ArrayLike) -> Float[Array, " L"]:
+    """Return a grid as an array; ValueError where it is empty, negative, NaN or not falling."""
     grid = jnp.asarray(lambdas)
     if grid.ndim != 1 or grid.size == 0:
         raise ValueError(f"lambdas must be a non-empty 1-D grid, got shape {grid.shape}")
@@ -58,118 +79,163 @@ def check_lambdas(lambdas: ArrayLike) -> Array:
     return grid
 
 
-class _NullGradient(NamedTuple):
-    """The gradient that the penalty sees at a null fit, its rounding error, and the kkt residual there.
-
-    `unfitted`: the gradient along the intercept and the unpenalised directions, which a null fit makes 0, as
-    a part of the sum of its terms' magnitudes; rounding is not counted.
-    """
-
-    gradient: Array
-    noise: Array
-    kkt: Array
-    unfitted: Array
-
-
-@eqx.filter_jit
-def _gradient(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
-) -> _NullGradient:
-    at = evaluate(problem, coef, intercept)
-    gradient, unseen = at.gradient, jnp.zeros_like(at.gradient)
-    if penalty.has_conjugate:
-        unseen = penalty.free(gradient)
-        gradient = jnp.where(unseen == gradient, 0.0, gradient - unseen)
-    # The gradient of a sample is a difference of its mean and its target, each of them rounded.
-    weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]
-    terms = weight * jnp.abs(problem.loss.mean(at.z)) + jnp.abs(at.residual)
-    eps, tiny = jnp.finfo(problem.dtype).eps, jnp.finfo(problem.dtype).tiny
-    noise = eps * jnp.max(problem.design.magnitudes(terms))
-
-    def part(left: Array, rounding: Array, size: Array) -> Array:
-        return (jnp.max(jnp.abs(left)) - _ROUNDING * rounding) / jnp.maximum(size, tiny)
-
-    unfitted = part(unseen, noise, jnp.max(problem.design.magnitudes(at.residual)))
-    if problem.intercept:
-        tilt, rounding = jnp.sum(at.residual, axis=0), eps * jnp.max(jnp.sum(terms, axis=0))
-        size = jnp.max(jnp.sum(jnp.abs(at.residual), axis=0))
-        unfitted = jnp.maximum(unfitted, part(tilt, rounding, size))
-    return _NullGradient(gradient, noise, kkt_residual(problem, penalty, null_fit, at), unfitted)
-
-
-@eqx.filter_jit
-def _moves(problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, gradient: Array) -> Array:
-    """For each λ, whether the prox step of length 1/curvature moves the null fit."""
-    step = 1 / curvature(
-        problem, problem.predictor(null_fit.coef, null_fit.intercept), null_fit.max_eigenvalue
-    )
-    eps = jnp.finfo(problem.dtype).eps
-
-    def moved(part: list[Array]) -> Array:
-        penalty = grid.row(part)
-        held = jnp.where(gradient == 0, coef, penalty.prox(coef - step * gradient, step))
-        # A prox that lands on 0 does so exactly; one that lands on a common level may round.
-        exact = penalty.separable or penalty.keeps_signs
-        slack = 0.0 if exact else 8 * eps * (jnp.max(jnp.abs(coef)) + step * jnp.max(jnp.abs(gradient)))
-        return jnp.any(jnp.abs(held - coef) > slack)
-
-    return jax.vmap(moved)(grid.carried)
-
-
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def lambda_max(problem: Problem, family: Family) -> Scalar:
-    """The smallest λ whose solution is the null fit: intercept, offset and unpenalised directions alone.
+    """Return the smallest λ whose solution is the null fit: intercept, offset and unpenalised directions.
 
-    The prox step of length 1/curvature from the null fit stays put there; found by repeated subdivision to
-    machine precision. Families that never hold it (ridge) take 1000·‖∇f(null)‖∞ / sd(y), glmnet's floor of
-    α = 1e-3 with y scaled as glmnet scales it, so that the units of y do not matter (sd(y) is 1 for losses of
-    classes and counts). Raises ValueError where λ_max is 0 (nothing in X explains y) or
-    the null fit did not converge. Concrete problems only.
+    At that λ the prox step of length 1/curvature from the null fit stays put. It is found by repeated
+    subdivision, to machine precision. A family that holds the null fit at no λ (ridge) takes
+    1000·‖∇f(null)‖∞ / sd(y): glmnet's floor of α = 1e-3 with y scaled as glmnet scales it, so that the units
+    of y do not matter (sd(y) is 1 for losses of classes and counts).
+
+    Args:
+        problem: loss and data, concrete.
+        family: function of λ that returns a penalty, such as `jaxreg.L1`.
+
+    Raises:
+        TypeError: where the arguments are not a problem and a family.
+        ValueError: where λ_max is 0 (nothing in X explains y) or the null fit did not converge.
+
+    >>> import jaxreg as jr
+    >>> problem = jr.Problem(jr.losses.SquaredError(), jnp.eye(4) * 2.0, jnp.arange(4.0), intercept=False)
+    >>> float(lambda_max(problem, jr.L1))
+    1.5
     """
     require_problem(problem, "jaxreg.lambda_max(jaxreg.Problem(loss, X, y), jaxreg.L1)")
-    checked(family)
-    null_fit = fit_null_model(problem, problem.working_penalty(family(jnp.ones((), problem.dtype))))
-    huge = 1e12 * max(float(null_fit.max_grad), float(null_fit.max_eigenvalue))
+    return lambda_max_from(problem, family, fit_at_lambda_one(problem, family))
+
+
+def fit_at_lambda_one(problem: Problem, family: Family) -> NullFit:
+    """Return the null fit under the penalty of λ = 1; ValueError under a trace."""
+    if isinstance(problem.y, jax.core.Tracer):
+        raise ValueError("λ_max cannot be found under a trace: give lambdas")
+    return fit_null_model(problem, problem.working_penalty(checked(family)(jnp.ones((), problem.dtype))))
+
+
+def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scalar:
+    """Return `lambda_max` for a null fit that is given."""
+    null = _null_point(problem, family, null_fit)
+    _require_fitted(null)
+    top = float(np.max(np.abs(null.grad)))
+    lower, upper = top * (1 / _HUGE), top * _HUGE
+    for _ in range(_MAX_SUBDIVISIONS):
+        lambdas = jnp.asarray(np.geomspace(lower, upper, _SUBDIVISION), problem.dtype)
+        grid = problem.working_grid(family, lambdas)
+        held = np.asarray(_holds_null_fit(problem, grid, null_fit, null.coef, null.grad))
+        if not held.any():
+            scale = float(problem.loss.target_scale(problem.y, problem.weight))
+            return jnp.asarray(_WITHOUT_THRESHOLD * float(null_fit.max_grad) / scale, problem.dtype)
+        first = int(np.argmax(held))
+        upper = float(lambdas[first])
+        lower = float(lambdas[first - 1]) if first else lower
+        if upper <= lower * (1 + 2 * float(np.finfo(problem.dtype).eps)) or first == 0:
+            break
+    return jnp.asarray(upper, problem.dtype)
+
+
+class _NullPoint(NamedTuple):
+    """Solution under a huge λ, with the gradient that the penalty must hold there.
+
+    Attributes:
+        coef: working coefficients; those of the null fit, but for bounds and reference points.
+        grad: gradient of the loss, 0 along unpenalised directions.
+        noise: rounding error of the gradient.
+        kkt: KKT residual under the huge λ.
+        unfitted: gradient along the intercept and the unpenalised directions, less its rounding error, over
+            the sum of the magnitudes of its terms. A null fit makes it 0.
+    """
+
+    coef: Shaped[Array, "p ..."]
+    grad: Shaped[Array, "p ..."]
+    noise: Scalar
+    kkt: Scalar
+    unfitted: Scalar
+
+
+def _null_point(problem: Problem, family: Family, null_fit: NullFit) -> _NullPoint:
+    """Return the null fit, or the solution under a huge λ where the penalty does not hold the null fit."""
+    huge = _HUGE * max(float(null_fit.max_grad), float(null_fit.max_eigenvalue))
     penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))
-    coef, intercept = null_fit.coef, null_fit.intercept
-    null = _gradient(problem, penalty, null_fit, coef, intercept)
-    if null.kkt > 1e-9:
-        # Bounds or a reference point hold the null fit elsewhere: it takes a solver to find it.
-        tol, limit = jnp.asarray(1e-12, problem.dtype), jnp.asarray(2000)
-        found = _constrained(problem, penalty, null_fit, tol, limit)
-        coef, intercept = found.coef, found.intercept
-        null = _gradient(problem, penalty, null_fit, coef, intercept)
-    gradient, eps = null.gradient, float(np.finfo(problem.dtype).eps)
-    top = float(np.max(np.abs(gradient)))
+    null = _evaluate_null(problem, penalty, null_fit, null_fit.coef, null_fit.intercept)
+    if not null.kkt > _HELD_KKT:
+        return null
+    # Bounds or a reference point hold the coefficients elsewhere: it takes a solver to find them.
+    outcome = _constrained_fit(problem, penalty, null_fit)
+    return _evaluate_null(problem, penalty, null_fit, outcome.coef, outcome.intercept)
+
+
+def _require_fitted(null: _NullPoint) -> None:
+    """Raise ValueError where the null fit did not converge, or leaves no gradient to threshold."""
     if not float(null.unfitted) <= _UNFITTED:
         raise ValueError(
             "the null fit did not converge, so there is no λ_max: the gradient along the intercept or an"
             f" unpenalised column is still {float(null.unfitted):.1%} of its terms. Rescale extreme offsets"
             " or features, penalise columns that separate the classes, or give lambdas"
         )
-    if not top > _ROUNDING * float(null.noise):
+    if not float(np.max(np.abs(null.grad))) > _ROUNDING * float(null.noise):
         raise ValueError(
             "λ_max is 0: the null fit explains y as well as X can (a constant target, no column left, or"
             " a family that does not depend on λ)"
         )
-    lower, upper = 1e-12 * top, 1e12 * top
-    for _ in range(12):
-        lambdas = jnp.asarray(np.geomspace(lower, upper, 48), problem.dtype)
-        grid = problem.working_grid(family, lambdas)
-        held = ~np.asarray(_moves(problem, grid, null_fit, coef, gradient))
-        if not held.any():
-            scale = float(problem.loss.target_scale(problem.y, problem.weight))
-            return jnp.asarray(1000 * float(null_fit.max_grad) / scale, problem.dtype)
-        first = int(np.argmax(held))
-        upper = float(lambdas[first])
-        lower = float(lambdas[first - 1]) if first else lower
-        if upper <= lower * (1 + 2 * eps) or first == 0:
-            break
-    return jnp.asarray(upper, problem.dtype)
 
 
 @eqx.filter_jit
-def _constrained(problem: Problem, penalty: Penalty, null_fit: NullFit, tol: Scalar, limit: Array) -> Outcome:
+def _evaluate_null(
+    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
+) -> _NullPoint:
+    at = evaluate(problem, coef, intercept)
+    grad, unpenalised_grad = at.gradient, jnp.zeros_like(at.gradient)
+    if penalty.has_conjugate:
+        unpenalised_grad = penalty.unpenalised(grad)
+        grad = jnp.where(unpenalised_grad == grad, 0.0, grad - unpenalised_grad)
+    # The gradient of a sample is a difference of its mean and its target, each of them rounded.
+    weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]
+    terms = weight * jnp.abs(problem.loss.mean(at.z)) + jnp.abs(at.residual)
+    noise = jnp.finfo(problem.dtype).eps * jnp.max(problem.design.magnitudes(terms))
+    unfitted = _unfitted(problem, at, terms, unpenalised_grad, noise)
+    return _NullPoint(coef, grad, noise, kkt_residual(problem, penalty, null_fit, at), unfitted)
+
+
+def _unfitted(
+    problem: Problem, at: Evaluation, terms: Array, unpenalised_grad: Array, noise: Scalar
+) -> Scalar:
+    """Return the largest relative gradient along unpenalised directions and the intercept."""
+    eps, tiny = jnp.finfo(problem.dtype).eps, jnp.finfo(problem.dtype).tiny
+
+    def relative(grad: Array, noise: Scalar, size: Array) -> Scalar:
+        return (jnp.max(jnp.abs(grad)) - _ROUNDING * noise) / jnp.maximum(size, tiny)
+
+    unfitted = relative(unpenalised_grad, noise, jnp.max(problem.design.magnitudes(at.residual)))
+    if not problem.intercept:
+        return unfitted
+    intercept_grad, intercept_noise = jnp.sum(at.residual, axis=0), eps * jnp.max(jnp.sum(terms, axis=0))
+    size = jnp.max(jnp.sum(jnp.abs(at.residual), axis=0))
+    return jnp.maximum(unfitted, relative(intercept_grad, intercept_noise, size))
+
+
+@eqx.filter_jit
+def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> Outcome:
+    tol, limit = jnp.asarray(_CONSTRAINED_TOL, problem.dtype), jnp.asarray(_CONSTRAINED_STEPS)
     start = (null_fit.coef, null_fit.intercept)
     return iterate(ProximalGradient(), problem, penalty, null_fit, start, tol, limit)
+
+
+@eqx.filter_jit
+def _holds_null_fit(
+    problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, grad: Array
+) -> Bool[Array, " L"]:
+    """Return at which λ the prox step of length 1/curvature leaves `coef` where it is."""
+    z = problem.predictor(null_fit.coef, null_fit.intercept)
+    step = 1 / curvature_bound(problem, z, null_fit.max_eigenvalue)
+    eps = jnp.finfo(problem.dtype).eps
+
+    def holds_at(carried: list[Array]) -> Array:
+        penalty = grid.row(carried)
+        after = jnp.where(grad == 0, coef, penalty.prox(coef - step * grad, step))
+        # A prox that lands on 0 does so exactly; one that lands on a common level may round.
+        exact = penalty.separable or penalty.keeps_signs
+        slack = 0.0 if exact else 8 * eps * (jnp.max(jnp.abs(coef)) + step * jnp.max(jnp.abs(grad)))
+        return ~jnp.any(jnp.abs(after - coef) > slack)
+
+    return jax.vmap(holds_at)(grid.carried)

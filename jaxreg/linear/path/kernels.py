@@ -1,142 +1,208 @@
 """A block of λ, one after the other, in one compiled program: by Newton's method, or by pivots alone.
 
 What is compiled lives here; which λ and which columns are in a block is decided in `working_set` and
-`buffer`.
+`columns`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxreg._typing import Scalar
-from jaxreg.linear.solvers._pivot import Pivoted, continued
-from jaxreg.linear.solvers._smooth import Smooth
+from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, continuation
+from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian, HessianSource
+from jaxreg.linear.solvers._shapes import Count, Flag, Flat
+from jaxreg.linear.solvers._smooth_part import SmoothPart
+from jaxreg.linear.solvers._subproblem import Objective
 from jaxreg.linear.solvers.base import State
-from jaxreg.linear.solvers.newton import advance, aging, begin, chosen, keep, reprice
-from jaxreg.penalties import PenaltyGrid
+from jaxreg.linear.solvers.newton import init_state, mark_moved, newton_step, where_state, with_penalty
+from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["BlockProblem", "BlockResult", "PathPoint", "newton_block", "pivot_block"]
 
+# Residual of a λ, in units of `inner_tol`, up to which it counts as solved: the certificate decides.
+_SOLVED_BELOW = 10
+# Damping above which a λ is given up: steps are then below rounding.
+_MAX_DAMPING = 1e12
+
 
 class PathPoint(NamedTuple):
-    """A point of a path: its coefficients, its intercept, its λ, and the place of that on the grid."""
+    """Point of a path, with its λ and the place of that on the grid."""
 
-    coef: Any
-    intercept: Any
-    lam: Any
-    place: Any
+    coef: Array | np.ndarray
+    intercept: Array | np.ndarray
+    lam: Array | np.ndarray
+    place: Array | np.ndarray
 
 
 class BlockResult(NamedTuple):
-    """Of each λ: coefficients, intercepts, steps, and whether they are solved, within ten times what was
-    asked.
-    """
+    """Result of a block, one row per λ; `solved` where the residual is at most ten times `inner_tol`."""
 
-    coef: Any
-    intercept: Any
-    steps: Any
-    solved: Any
+    coef: Array | np.ndarray
+    intercept: Array | np.ndarray
+    steps: Array | np.ndarray
+    solved: Array | np.ndarray
 
 
 class BlockProblem(eqx.Module):
-    """The loss on the m columns of a buffer, with the penalties of a path.
+    """Smooth part on the m columns of a buffer, with the penalties of a path.
 
-    `columns` (m,) are the features in the rows of the buffer; rows beyond the first `count` ravelled
-    coordinates hold zeros. Residuals are in units of `max_grad`. With `prox_slopes_are_0_or_1` the inverse of
-    the active block is kept beside a Hessian that serves several steps.
+    Attributes:
+        smooth: smooth part.
+        grid: penalties of the path.
+        lambdas: its λ.
+        columns: features in the rows of the buffer, (m,).
+        count: ravelled coordinates in use; rows beyond hold zeros.
+        max_grad: unit of residuals, ‖∇f‖∞ at the null fit.
+        prox_slopes_are_0_or_1: keep the inverse of the active block along with a Hessian that serves several
+            steps.
     """
 
-    smooth: Smooth
+    smooth: SmoothPart
     grid: PenaltyGrid
-    lambdas: Array
-    columns: Array
-    count: Array
+    lambdas: Float[Array, " lams"]
+    columns: Int[Array, " m"]
+    count: Count
     max_grad: Scalar
     prox_slopes_are_0_or_1: bool = eqx.field(static=True)
+
+    def penalty(self, numbers: list[Array]) -> Penalty:
+        """Return the penalty with these numbers, on the columns of the buffer."""
+        return self.grid.row(numbers).take(self.columns)
+
+    def objective(self, k: Count) -> Objective:
+        """Return the objective of the k-th λ of the path."""
+        return Objective(self.smooth, self.penalty(self.grid.part(k)), self.max_grad)
+
+    def hessian_source(self, coef: Array, intercept: Array) -> HessianSource:
+        """Return the source of Hessians: a cache for a costly Hessian, computed at a first iterate."""
+        if not self.smooth.costly_hessian:
+            return FreshHessian()
+        cache = CachedInverse if self.prox_slopes_are_0_or_1 else CachedHessian
+        return cache.compute(self.smooth, self.smooth.evaluate(coef, intercept), self.count)
+
+
+class _PathState(NamedTuple):
+    """State of the solver and the last two points of the path."""
+
+    state: State
+    earlier: PathPoint
+    last: PathPoint
 
 
 @eqx.filter_jit
 def newton_block(
     block: BlockProblem,
-    lam_index: Array,
+    lam_index: Int[Array, " B"],
     start: tuple[PathPoint, PathPoint],
     inner_tol: Scalar,
-    max_steps: Array,
+    max_steps: Count,
 ) -> BlockResult:
-    """Solve for each λ at `lam_index` (B,) by Newton's method, each from the one before.
+    """Solve for each λ at `lam_index` by Newton's method, each from the one before.
 
     Args:
-        block: loss and penalties.
+        block: smooth part and penalties.
         lam_index: places on the grid, ascending; the last one is repeated to fill up.
         start: the two points before the first λ.
         inner_tol: residual to which each λ is solved, in units of `block.max_grad`.
         max_steps: steps for each λ at most.
     """
-    smooth, grid, lambdas, unit = block.smooth, block.grid, block.lambdas, block.max_grad
-    flat = block.prox_slopes_are_0_or_1
 
-    def one(carry: Any, lane: Any) -> tuple[Any, BlockResult]:
-        (state, earlier, last), (k, again) = carry, lane
-        here = grid.row(grid.part(k)).take(block.columns)
-        coef, intercept = _ahead(earlier, last, lambdas[k])
-        coef = here.prox(coef, jnp.zeros((), coef.dtype))
-        same = reprice(here, unit, state)
-        ahead = begin(smooth, here, unit, (coef, intercept), kept=state.inner.kept)
-        better = ahead.objective < same.objective
-        state = aging(chosen(better, ahead, same), better)
-        most = jnp.where(again, 0, max_steps)
+    def solve_one(carry: _PathState, lam: tuple[Array, Array]) -> tuple[_PathState, BlockResult]:
+        k, is_repeated = lam
+        objective = block.objective(k)
+        state = _warm_start(objective, carry, block.lambdas[k])
+        state, steps = _solve(objective, state, inner_tol, jnp.where(is_repeated, 0, max_steps))
+        point = PathPoint(state.coef, state.intercept, block.lambdas[k], k)
+        earlier = jax.tree.map(lambda a, b: jnp.where(is_repeated, a, b), carry.earlier, carry.last)
+        result = BlockResult(state.coef, state.intercept, steps, state.residual <= _SOLVED_BELOW * inner_tol)
+        return _PathState(state, earlier, point), result
 
-        def going(carry: tuple[State, Array]) -> Array:
-            state, k = carry
-            return (state.residual > inner_tol) & (k < most) & (state.inner.damping < 1e12)
-
-        def step(carry: tuple[State, Array]) -> tuple[State, Array]:
-            return advance(smooth, here, unit, carry[0], inner_tol), carry[1] + 1
-
-        state, steps = jax.lax.while_loop(going, step, (state, jnp.array(0)))
-        found = PathPoint(state.coef, state.intercept, lambdas[k], k)
-        earlier = jax.tree.map(lambda a, b: jnp.where(again, a, b), earlier, last)
-        return (state, earlier, found), BlockResult(*found[:2], steps, state.residual <= 10 * inner_tol)
-
-    point = start[1][:2]
-    kept = keep(smooth, smooth.look(*point), block.count, flat) if smooth.costly else None
-    first = grid.row(grid.part(lam_index[0])).take(block.columns)
-    # A λ that is given again only fills the block up.
-    again = jnp.concatenate([jnp.array([False]), lam_index[1:] == lam_index[:-1]])
-    return jax.lax.scan(one, (begin(smooth, first, unit, point, kept=kept), *start), (lam_index, again))[1]
+    coef, intercept = start[1].coef, start[1].intercept
+    source = block.hessian_source(coef, intercept)
+    state = init_state(block.objective(lam_index[0]), coef, intercept, source)
+    is_repeated = jnp.concatenate([jnp.array([False]), lam_index[1:] == lam_index[:-1]])
+    return jax.lax.scan(solve_one, _PathState(state, *start), (lam_index, is_repeated))[1]
 
 
-def _ahead(earlier: PathPoint, last: PathPoint, lam: Array) -> tuple[Array, Array]:
-    """The secant through two points, at another λ; what is 0 at the last one stays 0."""
+def _warm_start(objective: Objective, carry: _PathState, lam: Scalar) -> State:
+    """Return the state for the next λ, at the last point or on the secant through two, whichever is lower."""
+    coef, intercept = _secant(carry.earlier, carry.last, lam)
+    coef = objective.penalty.prox(coef, jnp.zeros((), coef.dtype))
+    same = with_penalty(objective, carry.state)
+    ahead = init_state(objective, coef, intercept, carry.state.inner.source)
+    is_lower = ahead.objective < same.objective
+    return mark_moved(where_state(is_lower, ahead, same), is_lower)
+
+
+def _solve(objective: Objective, state: State, inner_tol: Scalar, max_steps: Count) -> tuple[State, Count]:
+    """Take Newton steps until the residual is ≤ `inner_tol`; return the state and the number of steps."""
+
+    def not_done(carry: tuple[State, Array]) -> Flag:
+        state, steps = carry
+        unsolved = (state.residual > inner_tol) & (steps < max_steps)
+        return unsolved & (state.inner.damping < _MAX_DAMPING)
+
+    def step(carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, steps = carry
+        return newton_step(objective, state, inner_tol), steps + 1
+
+    return jax.lax.while_loop(not_done, step, (state, jnp.array(0)))
+
+
+def _secant(earlier: PathPoint, last: PathPoint, lam: Scalar) -> tuple[Array, Array]:
+    """Return the secant through two points at another λ; what is 0 at the last one stays 0."""
     span = last.lam - earlier.lam
-    far = jnp.where(span != 0, (lam - last.lam) / jnp.where(span != 0, span, 1.0), 0.0)
-    coef = jnp.where(last.coef != 0, last.coef + far * (last.coef - earlier.coef), 0.0)
-    return coef, last.intercept + far * (last.intercept - earlier.intercept)
+    ratio = jnp.where(span != 0, (lam - last.lam) / jnp.where(span != 0, span, 1.0), 0.0)
+    coef = jnp.where(last.coef != 0, last.coef + ratio * (last.coef - earlier.coef), 0.0)
+    return coef, last.intercept + ratio * (last.intercept - earlier.intercept)
+
+
+class _PivotState(NamedTuple):
+    """Last solution, its inverse, its place on the grid, and whether all λ so far are solved."""
+
+    coef: Flat
+    inverse: ActiveInverse
+    place: Count
+    solved: Flag
 
 
 @eqx.filter_jit
 def pivot_block(
-    block: BlockProblem, lam_index: Array, last: PathPoint, kept: Pivoted, inner_tol: Scalar
-) -> tuple[BlockResult, Pivoted]:
-    """Solve for each λ at `lam_index` (B,) by pivots on the inverse of the active block.
+    block: BlockProblem, lam_index: Int[Array, " B"], last: PathPoint, kept: ActiveInverse, inner_tol: Scalar
+) -> tuple[BlockResult, ActiveInverse]:
+    """Solve for each λ at `lam_index` by pivots on the inverse of the active block.
 
-    The loss is `Quadratic`, the prox has slopes 0 or 1. Returns the result and the inverse at the end; what
-    comes after a λ that is not solved is not either.
+    Args:
+        block: a `QuadraticSmoothPart` and penalties whose prox has slopes 0 or 1.
+        lam_index: places on the grid, ascending; the last one may be repeated.
+        last: the point before the first λ.
+        kept: inverse of the active block there.
+        inner_tol: residual to which each λ is solved, in units of `block.max_grad`.
+
+    Returns:
+        The result, in which what comes after a λ that is not solved is not either; and the inverse at the
+        end.
     """
-    smooth, grid = block.smooth, block.grid
+    form, grid = QuadraticForm(block.smooth.gram, block.smooth.linear), block.grid
 
-    def one(carry: Any, k: Array) -> tuple[Any, BlockResult]:
-        coef, kept, place, fine = carry
-        penalty = lambda part: grid.row(part).take(block.columns).prox  # noqa: E731
-        ends = grid.part(place), grid.part(k)
-        coef, kept, rounds, reached = continued(
-            smooth.gram, smooth.linear, penalty, ends, coef, kept, inner_tol * block.max_grad
+    def solve_one(carry: _PivotState, k: Array) -> tuple[_PivotState, BlockResult]:
+        end = continuation(
+            form,
+            lambda numbers: block.penalty(numbers).prox,
+            (grid.part(carry.place), grid.part(k)),
+            carry.coef,
+            carry.inverse,
+            inner_tol * block.max_grad,
         )
-        return (coef, kept, k, fine & reached), BlockResult(coef, last.intercept, rounds, fine & reached)
+        solved = carry.solved & end.solved
+        result = BlockResult(end.coef, last.intercept, end.rounds, solved)
+        return _PivotState(end.coef, end.inverse, k, solved), result
 
-    start = (last.coef, kept, last.place, jnp.array(True))
-    (_, kept, _, _), found = jax.lax.scan(one, start, lam_index)
-    return found, kept
+    start = _PivotState(last.coef, kept, last.place, jnp.array(True))
+    end, result = jax.lax.scan(solve_one, start, lam_index)
+    return result, end.inverse

@@ -1,255 +1,240 @@
-"""A path on working sets: Newton on few columns, checks on all of them, for several λ at once.
+"""Host loop of a path on working sets: solve a block of λ on few columns, check it on all of them.
 
-The next block of λ is solved by Newton's method, or by its pivots alone, on the columns that it seems to
-need; one matrix product then gives the gradient of all of them on all columns, and with it every certificate.
-The λ that hold are kept, the columns that the first other one lacks join, and the block goes on from there
-(the screening of BASIL, Qian et al. 2020; of the strong rules, Tibshirani et al. 2012). What a λ needs is
-asked of its prox alone: a coordinate at 0 that a prox step moves. So it serves every family of penalties, and
-no λ is left without its certificate.
-
-Only this module, `buffer` and `path` run on the host between compiled blocks.
+Each block of λ is solved by Newton's method, or by pivots alone, on the columns of the working set. One
+matrix product then gives the gradients of all its λ on all columns, and with them every certificate. The λ
+that meet the tolerance are accepted, the columns that the next λ lacks join the working set, and the next
+block starts there (BASIL, Qian et al. 2020). The rules ask a penalty for its prox alone, so that they serve
+every family, and no λ is left without its certificate.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxreg._typing import Scalar
-from jaxreg.linear.certificate import certificate_at, curvature, evaluate
-from jaxreg.linear.null_fit import NullFit
-from jaxreg.linear.path.columns import Checked, Working, whole, whole_gram
+from jaxreg.linear.path.buffer_sizes import uses_all_columns
+from jaxreg.linear.path.checks import BlockCheck, check_block
+from jaxreg.linear.path.columns import ColumnStore, Trail
 from jaxreg.linear.path.kernels import BlockResult, PathPoint
+from jaxreg.linear.path.matrix_columns import init_columns
+from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._pivot import flat
-from jaxreg.linear.solvers._smooth import is_quadratic
-from jaxreg.linear.solvers.newton import Newton
-from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["Found", "follow", "gram_matrix"]
+__all__ = ["PathRecord", "solve_on_working_sets"]
 
-#: λ in a block; how many further on the screening looks.
-_BLOCK, _AHEAD = 10, 25
-#: Columns, dense and sparse ones, beyond which no matrices are made of them; Newton steps for one λ, unless
-#: the user says less.
-_LIMIT, _THIN, _STEPS = 4032, 448, 100
+#: λ in a block at most, where columns are selected.
+_MAX_BLOCK = 10
+#: λ that the next block has more after a block that was accepted as a whole.
+_BLOCK_GROWTH = 2
+#: λ in a block at least, with matrices.
+_MIN_BLOCK = 2
+#: First inner_tol on a Gram matrix, where another digit costs nothing.
+_GRAM_INNER_TOL = 1e-9
+#: First inner_tol on the data, over √tol: a gap is of second order in the residual.
+_INNER_TOL = 2e-4
+#: Smallest first inner_tol, over the smallest inner_tol: single precision has no digits to waste.
+_FIRST_OVER_MIN = 16
+#: Smallest inner_tol, in rounding errors.
+_MIN_INNER_TOL = 64
+#: Factor on inner_tol where a certificate fails: a step of Newton's method gives about two digits.
+_REFINEMENT = 0.02
+#: Factor on inner_tol matrix-free: there each digit takes conjugate gradient steps.
+_MATRIX_FREE_REFINEMENT = 0.2
 
 
-class Found(NamedTuple):
-    """What was found for the first `done` λ, in working coordinates; the others are left undone. `free` of
-    the former were solved without matrices.
+class PathState(NamedTuple):
+    """State between two blocks.
+
+    Attributes:
+        columns: working set; None where no store has room for the required columns.
+        trail: iterates at the last two λ.
+        block_size: λ that the next block tries.
+        inner_tol: residual to which the next block is solved, in units of the largest null gradient.
     """
 
-    coef: np.ndarray
-    intercept: np.ndarray
-    objective: np.ndarray
-    gap: np.ndarray
-    kkt: np.ndarray
-    steps: np.ndarray
-    converged: np.ndarray
-    done: int
-    free: int
+    columns: ColumnStore | None
+    trail: Trail
+    block_size: int
+    inner_tol: float
 
 
-@eqx.filter_jit
-def _check(
-    problem: Problem, grid: PenaltyGrid, null_fit: NullFit, lanes: Array, coef: Array, intercept: Array,
-    outside: Array, enough: Scalar, last: Array,
-) -> Checked:  # fmt: skip
-    """Every certificate of a block, and which columns each λ moves: those outside, and further on, up to the
-    `last` λ.
+class Verdict(NamedTuple):
+    """Decision on a block.
+
+    Attributes:
+        n_accepted: λ accepted from the start of the block.
+        status: "accepted" for the whole block, else the reason against the next λ. "columns_missing": prox
+            steps move columns outside the working set. "imprecise": the solver met inner_tol, the
+            certificate fails, and inner_tol can fall. "unsolved": the solver failed; the next block starts at
+            this λ. "given_up": the solver failed at the first λ of the block, which is recorded as it is.
     """
-    unit = 1e4 * jnp.finfo(problem.dtype).eps * null_fit.max_grad
 
-    def one(lane: Any) -> Checked:
-        own, ahead, coef, intercept = lane
-        penalty = grid.row(own)
-        at = evaluate(problem, coef, intercept)
-        t = 1 / curvature(problem, at.z, null_fit.max_eigenvalue)
-
-        def moved(penalty: Any) -> Array:
-            move = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
-            return move.reshape(move.shape[0], -1).max(axis=1)
-
-        objective, now = problem.value(at.z) + penalty.value(coef), moved(penalty)
-        missing = jnp.where(outside & (now > unit), now, 0.0)
-        # A point that lacks columns is not kept: no better dual point is looked for.
-        found = certificate_at(
-            problem, penalty, null_fit, at, jnp.where(jnp.any(missing > 0), jnp.inf, enough)
-        )
-        return Checked(objective, *found, missing, moved(grid.row(ahead)))
-
-    ahead = jnp.minimum(lanes + _AHEAD, last)
-    return jax.vmap(one)((grid.part(lanes), grid.part(ahead), coef, intercept))
+    n_accepted: int
+    status: Literal["accepted", "columns_missing", "imprecise", "unsolved", "given_up"]
 
 
-@eqx.filter_jit
-def _null(problem: Problem, intercept: Array) -> tuple[Array, Scalar]:
-    """The gradient in the coefficients and the loss, where they are all 0."""
-    at = evaluate(problem, problem.zeros()[0], intercept)
-    return at.gradient, problem.value(at.z)
+@dataclass
+class PathRecord:
+    """Results at the first `n_done` of L values of λ, in working units; zeros at the others.
 
-
-@eqx.filter_jit
-def _is_flat(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
-    """Whether the penalty is flat, as `_pivot` has it, under the first and the last λ of the grid."""
-    return jnp.all(jnp.stack([flat(grid.at(k), (p,), scale) for k in (0, -1)]))
-
-
-def gram_matrix(problem: Problem, solver: Newton) -> Array | None:
-    """That of all columns, where a path works on it: `follow` and the null fit share it."""
-    return whole_gram(problem) if whole(problem) and _reduced(problem, solver) else None
-
-
-def _reduced(problem: Problem, solver: Newton) -> bool:
-    return is_quadratic(problem) and solver.gram is not False
-
-
-def follow(
-    problem: Problem,
-    grid: PenaltyGrid,
-    lambdas: Array,
-    null_fit: NullFit,
-    solver: Newton,
-    tol: float,
-    max_steps: int,
-    gram: Array | None,
-    limit: int | None = None,
-) -> Found:
-    """Solve for every λ of a falling grid, and its penalties, to a certificate ≤ `tol`, each from the one
-    before.
-
-    From `limit` columns in use on no matrices are made of them; stops where there is no room for them. A λ
-    that is not solved after `max_steps` is left as it is, marked as not converged. `gram` is that of
-    `gram_matrix`. Concrete problems only.
+    Attributes:
+        n_matrix_free: λ solved without matrices.
+        n_done: λ recorded so far, which is the place of the next one.
     """
-    count, values = lambdas.size, np.asarray(lambdas)
-    first = grid.at(0)
-    working = _begun(problem, grid, first, values, null_fit, solver, gram)
-    checks = _Checks(problem, grid, null_fit, tol, count - 1)
-    block = _BLOCK if working.outside.any() else count
-    least = _least(problem)
-    limit = limit or (_LIMIT if problem.design.dense_like else _THIN)
-    out = _empty(problem, count)
-    null = PathPoint(*map(np.asarray, (null_fit.coef, null_fit.intercept, values[0], 0)))
-    trail, more = (null, null), True
-    if working.outside.any():
-        points = (np.repeat(part[None], block, 0) for part in null[:2])
-        seen = checks(np.zeros(block, int), *points, working.outside)
-        more = working.next(null.coef, seen, 1, np.ones(block, bool), limit)
-    k, use, ask, reduced, free = 0, block, _first_ask(working, tol), working.reduced, 0
-    while k < count and more:
-        # A λ given again costs nothing: fewer of them are tried where the screening often fails.
-        tried = min(use, count - k)
-        lanes = np.minimum(k + np.arange(block), k + tried - 1)
-        found = working.solve(lanes, null_fit, trail, ask, min(_STEPS, max_steps))
-        seen = checks(lanes, *found[:2], working.outside)
-        keep, lacks = _verdict(seen, found.solved, tol, tried, first.has_conjugate)
-        if keep == tried:
-            use = min(block, use + 2)
-        elif lacks:
-            use = max(2 if working.products is None else block // 2, min(use, keep + 1))
-        elif found.solved[keep] and ask > least:
-            # The certificate asks for more than the solver gave: this λ again, to another digit, or two where
-            # a step of Newton's method gives them at once.
-            ask = max((0.2 if working.products is not None else 0.02) * ask, least)
-        elif not keep:
-            out.converged[k], ask, keep = False, _first_ask(working, tol), 1
-        _record(out, k, keep, found, seen)
-        free += keep * (working.products is not None)
-        for i in range(max(keep - 2, 0), keep):
-            trail = trail[1], _reached(found, i, values, k + i)
-        more = working.next(trail[1].coef, seen, keep, found.solved, limit)
-        if working.reduced != reduced:
-            ask, reduced = _first_ask(working, tol), working.reduced
-        k += keep
-    return out._replace(done=k, free=free)
+
+    coef: Shaped[np.ndarray, "L p ..."]
+    intercept: Shaped[np.ndarray, "L ..."]
+    objective: Float[np.ndarray, " L"]
+    gap: Float[np.ndarray, " L"]
+    kkt: Float[np.ndarray, " L"]
+    steps: Int[np.ndarray, " L"]
+    converged: Bool[np.ndarray, " L"]
+    n_matrix_free: int = 0
+    n_done: int = 0
+
+    @classmethod
+    def empty(cls, problem: Problem, n_lambdas: int) -> "PathRecord":
+        """Return a record with room for a grid."""
+        coef, intercept = (np.zeros((n_lambdas, *x.shape), x.dtype) for x in problem.zeros())
+        objective, gap, kkt = (np.zeros(n_lambdas, coef.dtype) for _ in range(3))
+        steps, converged = np.zeros(n_lambdas, int), np.zeros(n_lambdas, bool)
+        return cls(coef, intercept, objective, gap, kkt, steps, converged)
+
+    def append(
+        self, result: BlockResult, check: BlockCheck, n: int, converged: bool, matrix_free: bool
+    ) -> None:
+        """Record the first `n` λ of a block."""
+        new = slice(self.n_done, self.n_done + n)
+        self.coef[new], self.intercept[new] = result.coef[:n], result.intercept[:n]
+        self.objective[new], self.gap[new], self.kkt[new] = check.objective[:n], check.gap[:n], check.kkt[:n]
+        self.steps[new], self.converged[new] = result.steps[:n], converged
+        self.n_matrix_free += n * matrix_free
+        self.n_done += n
 
 
-def _least(problem: Problem) -> float:
-    """The smallest residual that is asked for."""
-    return 64 * float(jnp.finfo(problem.dtype).eps)
+def solve_on_working_sets(path: PathProblem) -> PathRecord:
+    """Solve for every λ of a falling grid, each from the two before, to a certificate ≤ `path.tol`.
 
-
-def _first_ask(working: Working, tol: float) -> float:
-    """The residual that is asked for until a certificate wants less: of a Gram matrix one costs nothing.
-
-    Single precision begins far from what it can reach: it has no digits to waste.
+    A λ that the solver gives up is recorded as it is, not converged. The record ends early where no working
+    set has room. Concrete problems only.
     """
-    return 1e-9 if working.reduced else max(0.0002 * np.sqrt(tol), 16 * _least(working.problem))
+    record, state = PathRecord.empty(path.problem, path.lambdas.size), _init_state(path)
+    while _not_done(path, state, record):
+        # Choose λ.
+        n_tried = min(state.block_size, path.lambdas.size - record.n_done)
+        lam_index = record.n_done + np.minimum(np.arange(_max_block_size(path)), n_tried - 1)
+        # Solve them on the working set.
+        result, columns = state.columns.solve(lam_index, state.trail, state.inner_tol)
+        state = state._replace(columns=columns)
+        # Check the result on all columns.
+        check = check_block(path, lam_index, result, columns.outside)
+        # Accept and record the λ that pass.
+        verdict = _verdict(path, state, result, check, n_tried)
+        record.append(result, check, verdict.n_accepted, verdict.status != "given_up", columns.matrix_free)
+        # Choose columns.
+        state = _next_state(path, state, lam_index, result, check, verdict)
+    return record
 
 
-class _Checks:
-    """The checks of a path."""
+def _not_done(path: PathProblem, state: PathState, record: PathRecord) -> bool:
+    """Return whether another block follows.
 
-    def __init__(self, problem: Problem, grid: PenaltyGrid, null_fit: NullFit, tol: float, last: int) -> None:
-        self.fixed = (problem, grid, null_fit)
-        self.more = np.asarray(tol, problem.dtype), np.asarray(last)
-
-    def __call__(
-        self, lanes: np.ndarray, coef: np.ndarray, intercept: np.ndarray, outside: np.ndarray
-    ) -> Checked:
-        return Checked(*map(np.asarray, _check(*self.fixed, lanes, coef, intercept, outside, *self.more)))
+    A rule for early stopping goes here and may read the record; `all_columns.complete` then has to leave out
+    the λ beyond the end of the record, which it otherwise solves.
+    """
+    return record.n_done < path.lambdas.size and state.columns is not None
 
 
-def _begun(
-    problem: Problem,
-    grid: PenaltyGrid,
-    first: Penalty,
-    lambdas: np.ndarray,
-    null_fit: NullFit,
-    solver: Newton,
-    gram: Array | None,
-) -> Working:
-    """No columns in use, or all of them where they are few."""
-    reduced = _reduced(problem, solver)
-    # An inverse that is changed again and again needs the digits of double precision.
-    able = problem.dtype == jnp.float64 and not problem.outputs and first.separable
-    flat = able and bool(_is_flat(grid, null_fit.max_grad, problem.shape[1]))
-    return Working(
-        problem,
-        (grid, lambdas),
-        _null(problem, null_fit.intercept),
-        _labels(problem, first),
-        gram,
-        reduced,
-        flat,
-    )
+def _init_state(path: PathProblem) -> PathState:
+    """Start from the null fit, with the columns that prox steps from there ask for."""
+    null_fit, columns, size = path.null_fit, init_columns(path), _max_block_size(path)
+    null = _point(path, 0, np.asarray(null_fit.coef), np.asarray(null_fit.intercept))
+    if not columns.holds_all:
+        # Copies of one λ fill the block, so that the program of the later checks serves.
+        coef, intercept = (np.repeat(part[None], size, 0) for part in (null.coef, null.intercept))
+        copies = BlockResult(coef, intercept, np.zeros(size, int), np.ones(size, bool))
+        check = check_block(path, np.zeros(size, int), copies, columns.outside)
+        columns = columns.adapt(null.coef, 1, check)
+    return PathState(columns, (null, null), size, _first_inner_tol(path, columns))
 
 
-def _verdict(seen: Checked, solved: np.ndarray, tol: float, tried: int, convex: bool) -> tuple[int, bool]:
-    """How many λ hold, and whether the next one lacks columns."""
-    lacking = seen.missing.any(axis=1) & solved
-    fine = ~lacking & ((seen.gap if convex else seen.kkt) <= tol)
-    keep = tried if fine.all() else min(int(np.argmin(fine)), tried)
-    return keep, keep < tried and bool(lacking[keep])
+def _verdict(
+    path: PathProblem, state: PathState, result: BlockResult, check: BlockCheck, n_tried: int
+) -> Verdict:
+    """Accept the λ before the first one that lacks columns or whose certificate is above the tolerance."""
+    lacking = check.missing.any(axis=1)
+    fine = ~lacking & check.meets_tol
+    n = n_tried if fine.all() else min(int(np.argmin(fine)), n_tried)
+    if n == n_tried:
+        return Verdict(n, "accepted")
+    if lacking[n]:
+        return Verdict(n, "columns_missing")
+    if result.solved[n] and state.inner_tol > _min_inner_tol(path):
+        return Verdict(n, "imprecise")
+    return Verdict(n, "unsolved") if n else Verdict(1, "given_up")
 
 
-def _labels(problem: Problem, penalty: Penalty) -> np.ndarray:
-    """Which block of the penalty each column is in."""
-    coef = problem.zeros()[0]
-    blocks = None if penalty.separable else penalty.blocks(coef)
-    labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)
-    return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
+def _next_state(
+    path: PathProblem, state: PathState, lam_index: np.ndarray, result: BlockResult, check: BlockCheck,
+    verdict: Verdict,
+) -> PathState:  # fmt: skip
+    """Move on to the next block: columns, trail, number of λ, and inner_tol."""
+    n, trail = verdict.n_accepted, state.trail
+    for i in range(max(n - 2, 0), n):
+        trail = trail[1], _point(path, lam_index[i], result.coef[i], result.intercept[i])
+    columns = state.columns.adapt(trail[1].coef, n, check)
+    inner_tol = _next_inner_tol(path, state, verdict, columns)
+    return PathState(columns, trail, _next_block_size(path, state, verdict), inner_tol)
 
 
-def _reached(found: BlockResult, i: int, lambdas: np.ndarray, place: int) -> PathPoint:
-    """The point of the i-th λ of a block, at its place on the grid."""
-    return PathPoint(*map(np.asarray, (found.coef[i], found.intercept[i], lambdas[place], place)))
+def _point(path: PathProblem, place: int, coef: np.ndarray, intercept: np.ndarray) -> PathPoint:
+    return PathPoint(coef, intercept, np.asarray(path.lambdas)[place], np.asarray(place))
 
 
-def _record(out: Found, k: int, keep: int, found: BlockResult, seen: Checked) -> None:
-    """Write the first `keep` λ of a block, which begins at k."""
-    coef, intercept, steps, _ = found
-    for name, value in zip(out._fields[:5], (coef, intercept, *seen[:3]), strict=True):
-        getattr(out, name)[k : k + keep] = value[:keep]
-    out.steps[k : k + keep] = steps[:keep]
+def _max_block_size(path: PathProblem) -> int:
+    """Return the number of λ in a compiled block: 10, or the whole grid where no columns are selected."""
+    return path.lambdas.size if uses_all_columns(path.problem) else _MAX_BLOCK
 
 
-def _empty(problem: Problem, count: int) -> Found:
-    coef, intercept = (np.zeros((count, *x.shape), x.dtype) for x in problem.zeros())
-    objective, gap, kkt = (np.zeros(count, coef.dtype) for _ in range(3))
-    return Found(coef, intercept, objective, gap, kkt, np.zeros(count, int), np.ones(count, bool), 0, 0)
+def _next_block_size(path: PathProblem, state: PathState, verdict: Verdict) -> int:
+    """Try 2 λ more after a block accepted as a whole, and 1 more than were accepted after missing columns.
+
+    A try has at least 2 λ, or half a block without matrices, where a block has the cost of its products with
+    the data.
+    """
+    largest = _max_block_size(path)
+    if verdict.status == "accepted":
+        return min(largest, state.block_size + _BLOCK_GROWTH)
+    if verdict.status == "columns_missing":
+        smallest = largest // 2 if state.columns.matrix_free else _MIN_BLOCK
+        return max(smallest, min(state.block_size, verdict.n_accepted + 1))
+    return state.block_size
+
+
+def _next_inner_tol(
+    path: PathProblem, state: PathState, verdict: Verdict, columns: ColumnStore | None
+) -> float:
+    """Ask for 50 times less where a certificate failed, 5 times less without matrices.
+
+    Start again after a λ that was given up, and where the working set leaves its Gram matrix behind.
+    """
+    leaves_gram = columns is not None and columns.gram_suffices != state.columns.gram_suffices
+    if verdict.status == "given_up" or leaves_gram:
+        return _first_inner_tol(path, columns)
+    if verdict.status == "imprecise":
+        factor = _MATRIX_FREE_REFINEMENT if state.columns.matrix_free else _REFINEMENT
+        return max(factor * state.inner_tol, _min_inner_tol(path))
+    return state.inner_tol
+
+
+def _first_inner_tol(path: PathProblem, columns: ColumnStore | None) -> float:
+    """Return 1e-9 on a Gram matrix, elsewhere 2e-4·√tol, but at least 1024 rounding errors."""
+    if columns is not None and columns.gram_suffices:
+        return _GRAM_INNER_TOL
+    return max(_INNER_TOL * np.sqrt(float(path.tol)), _FIRST_OVER_MIN * _min_inner_tol(path))
+
+
+def _min_inner_tol(path: PathProblem) -> float:
+    """Return the smallest inner_tol: 64 rounding errors."""
+    return _MIN_INNER_TOL * float(np.finfo(path.problem.dtype).eps)

@@ -1,23 +1,22 @@
-"""The quadratic model of a loss plus a penalty, minimised by semismooth Newton: autodiff of the prox is all
-it needs.
+"""Minimisation of a quadratic model of the smooth part plus the penalty, by semismooth Newton.
 
-The minimiser of ⟨s, u − x⟩ + ½⟨u − x, H(u − x)⟩ + g(u) is a zero of r(u) = u − prox(u − t∇, t) for any t >
-0. The derivative J of the prox comes from `jax.jvp`; nothing is written per penalty. Where J has a zero
-row, the coordinate is set to what the prox says, an exact zero for L1. On the rest A the linearised r is
-symmetric,
+The minimiser of q(u) = ⟨s, u − x⟩ + ½⟨u − x, H(u − x)⟩ + g(u) is a zero of the prox residual
+
+    r(u) = u − prox(v, t),    v = u − t∇,    ∇ = s + H(u − x),
+
+for any step size t > 0. With J the derivative of the prox at v (see `_prox_jacobian`), A the active
+coordinates and I the others, a semismooth Newton step sets δ_I = −r_I, what the prox says, and solves for the
+rest
 
     (H_AA + (J_AA⁻¹ − I)/t) δ_A = −J_AA⁻¹ r_A/t − H_AI δ_I,
 
-and solved by one Cholesky factorisation. J is one number per coordinate where the penalty is separable;
-where its prox couples blocks of coordinates, it is probed with one jvp for each place in a block (Curtis,
-Powell and Reid 1974). For L1 the iteration is the primal-dual active set method (Hintermüller, Ito and
-Kunisch 2003).
+a symmetric system: by one Cholesky factorisation, or matrix-free by conjugate gradients. For L1 this is the
+primal-dual active set method (Hintermüller, Ito and Kunisch 2003).
 
-It converges in a few rounds from near by and may cycle from afar: `damping` adds damping·diag(H) around x,
-with which it converges wherever the damping is large enough. The caller raises and lowers it.
+The iteration converges in a few rounds from near by and may cycle from afar: `damping` μ adds μ·diag(H)
+around x, with which it converges for every μ large enough. The caller raises and lowers μ.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,206 +24,229 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._typing import Scalar
-from jaxreg.linear.solvers._factor import Factor, factor, no_factor, substitute
+from jaxreg.linear.solvers._factor import Factor, empty_factor, factor, substitute
+from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._krylov import conjugate_gradients
-from jaxreg.linear.solvers._smooth import Bent, Implied
+from jaxreg.linear.solvers._prox_jacobian import BlockLayout, Prox, ProxJacobian, SeparableLayout
+from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.base import Blocks
 
-__all__ = ["Model", "blocks", "lengths", "minimum", "prox"]
+__all__ = ["Model", "blocks_of", "minimise", "prox_ravelled", "step_sizes"]
 
-#: Rounds before the model counts as not solved; by how much its residual is to fall, and where the model is
-#: the loss itself; by how much it falls in a round after which the factor serves again.
-_ROUNDS, _FORCING, _EXACT, _NEAR = 10, 1e-4, 1e-7, 1e-2
-#: How much less than enough a residual is to be, so that it is enough for others too.
-_SURE = 0.5
-#: How exactly conjugate gradients solve a system, and in how many iterations at most.
-_INEXACT, _ITERATIONS = 1e-2, 300
+# Rounds after which a model counts as not solved: from near by a few are enough, and a cycle never ends.
+_MAX_ROUNDS = 10
+# Factor by which the residual must fall: the model is only an approximation, which the next step replaces.
+_REDUCTION = 1e-4
+# The same where the model is the smooth part itself, so that one step solves the problem.
+_REDUCTION_EXACT = 1e-7
+# Residual, in units of eps·‖s‖∞, below which rounding takes over.
+_ROUNDING = 1e3
+# Share of the caller's tolerance that is aimed at, so that the residual evaluated afterwards is below it.
+_SAFETY = 0.5
+# Factor by which a round must reduce the residual for its factorisation to serve the next round too.
+_REUSE_BELOW = 1e-2
+# Relative residual to which conjugate gradients solve a system: Newton is inexact anyway.
+_CG_REDUCTION = 1e-2
+# Share of the model's target at which conjugate gradients stop at the latest.
+_CG_TARGET = 0.1
+# Iterations of conjugate gradients per system.
+_CG_MAX_STEPS = 300
+# Curvature of a coordinate relative to the largest, below which it is raised: flat directions get finite
+# steps.
+_MIN_CURVATURE = 1e-6
 
 
 class Model(NamedTuple):
-    """H (m, m), the gradient s (m,) and the point x (m,) of `count` coordinates; what is beyond them is 0.
+    """Quadratic model plus penalty in m coordinates, of which `count` are in use and the others 0.
 
-    Without a matrix in it, H is known by its products; its systems are solved by conjugate gradients then.
-
-    `prox` takes a vector of them and the `lengths` of steps; m is `padded`. A model that is `exact` is the
-    loss itself: it is solved well at once.
+    Attributes:
+        hessian: H.
+        grad: s, gradient of the smooth part at `start`.
+        start: x.
+        prox: prox of the penalty on the m coordinates.
+        count: coordinates in use; m is a `padded` size.
+        layout: structure of the derivative of the prox.
+        exact: the model is the smooth part itself, and worth solving to more digits.
     """
 
-    curve: Bent | Implied
-    slope: Array
-    x: Array
-    prox: Callable[[Array, Array], Array]
-    count: Array | int
-    blocks: Blocks | None
+    hessian: ReducedHessian | MatrixFreeHessian
+    grad: Flat
+    start: Flat
+    prox: Prox
+    count: Count | int
+    layout: SeparableLayout | BlockLayout
     exact: bool
 
 
-def lengths(penalty: Penalty, diagonal: Array, damping: Scalar | float = 0.0) -> Array:
-    """The length t of prox steps: one over the curvature, per coordinate where the penalty is separable."""
-    return _lengths(diagonal, damping, penalty.separable)
+def step_sizes(penalty: Penalty, hessian_diag: Flat) -> Flat:
+    """Return step sizes t of a prox: 1/diag(H) for a separable penalty, else the smallest of them."""
+    return _step_sizes(hessian_diag, 0.0, penalty.separable)
 
 
-def _lengths(diagonal: Array, damping: Scalar | float, separable: bool) -> Array:
-    floor = 1e-6 * jnp.max(diagonal) + jnp.finfo(diagonal.dtype).tiny
-    bound = (1 + damping) * jnp.maximum(diagonal, floor)
+def _step_sizes(hessian_diag: Array, damping: Scalar | float, separable: bool) -> Array:
+    floor = _MIN_CURVATURE * jnp.max(hessian_diag) + jnp.finfo(hessian_diag.dtype).tiny
+    bound = (1 + damping) * jnp.maximum(hessian_diag, floor)
     return 1 / bound if separable else jnp.full_like(bound, 1 / jnp.max(bound))
 
 
-def prox(penalty: Penalty, shape: tuple[int, ...], v: Array, t: Array) -> Array:
-    """The prox of ravelled params, at the `lengths` of this penalty."""
+def prox_ravelled(penalty: Penalty, shape: tuple[int, ...], v: Flat, t: Flat) -> Flat:
+    """Return the prox of ravelled coefficients of this `shape`, for step sizes of `step_sizes`."""
     step = t.reshape(shape) if penalty.separable else t[0]
     return penalty.prox(v.reshape(shape), step).ravel()
 
 
-def blocks(penalty: Penalty, coef: Array, index: Array) -> Blocks:
-    """The penalty's blocks of the coordinates `index`; those beyond are in a block of their own."""
-    found = penalty.blocks(coef)
-    assert found is not None, "asked of penalties that `newton.accepts` alone"
-    labels, count, size = found
-    return Blocks(labels.ravel().at[index].get(mode="fill", fill_value=count), count, size)
+def blocks_of(penalty: Penalty, coef: Coef, index: Index) -> Blocks:
+    """Return the penalty's blocks of ravelled coordinates; an index out of range gets the label `count`."""
+    blocks = penalty.blocks(coef)
+    assert blocks is not None, "only penalties that `newton.accepts` have blocks"
+    labels = blocks.labels.ravel().at[index].get(mode="fill", fill_value=blocks.count)
+    return Blocks(labels, blocks.count, blocks.size)
 
 
-def minimum(model: Model, damping: Scalar, enough: Scalar | float) -> tuple[Array, Array]:
-    """A point near the model's minimum, which a prox gave; and whether its residual fell as it should, or to
-    what is `enough`.
+class _Iterate(NamedTuple):
+    """Point u of the semismooth iteration: v = u − t∇, prox(v, t) and the residual ‖(u − prox(v, t))/t‖∞."""
+
+    u: Flat
+    v: Flat
+    prox: Flat
+    residual: Scalar
+
+
+class _Round(NamedTuple):
+    """State of the iteration: point, factorisation, active set and residual it was made at, rounds."""
+
+    at: _Iterate
+    factorisation: Any
+    active: Mask
+    residual: Scalar
+    count: Count
+
+
+class _DampedModel(NamedTuple):
+    """Model with step sizes t, the `extra` diagonal μ·diag(H) of its Hessian, and the coordinates in use."""
+
+    model: Model
+    t: Flat
+    extra: Flat
+    in_use: Mask
+
+    def times(self, d: Flat) -> Flat:
+        """Return (H + extra) d."""
+        return self.model.hessian.times(d) + self.extra * d
+
+    def evaluate(self, u: Flat) -> _Iterate:
+        """Return the prox residual at u."""
+        model, t = self.model, self.t
+        v = u - t * (model.grad + self.times(u - model.start))
+        prox = jnp.where(self.in_use, model.prox(v, t), 0.0)
+        return _Iterate(u, v, prox, jnp.max(jnp.abs(u - prox) / t))
+
+    def jacobian(self, v: Flat) -> ProxJacobian:
+        """Return the derivative of the prox at v, with no active coordinates beyond those in use."""
+        jacobian = self.model.layout.jacobian(self.model.prox, v, self.t)
+        return jacobian._replace(active=jacobian.active & self.in_use)
+
+    def target(self, first: Scalar, inner_tol: Scalar | float) -> Scalar:
+        """Return the residual at which the model counts as solved, from the `first` one."""
+        target = _REDUCTION * first
+        if self.model.exact:
+            rounding = _ROUNDING * jnp.finfo(self.t.dtype).eps * jnp.max(jnp.abs(self.model.grad))
+            target = jnp.maximum(_REDUCTION_EXACT * first, jnp.minimum(rounding, target))
+        return jnp.maximum(target, _SAFETY * inner_tol)
+
+
+def minimise(model: Model, damping: Scalar, inner_tol: Scalar | float) -> tuple[Flat, Flag]:
+    """Minimise a model by semismooth Newton.
+
+    Args:
+        model: the model.
+        damping: μ ≥ 0.
+        inner_tol: residual that is small enough in any case.
+
+    Returns:
+        A point near the minimiser that came out of a prox, so that its zeros are exact and it is feasible;
+        and whether its residual fell to the target.
     """
-    m, gram = model.x.size, model.curve.gram
-    real = jnp.arange(m) < model.count
-    diagonal = model.curve.diagonal
-    t = _lengths(diagonal, damping, model.blocks is None)
-    # Where the loss is flat, a little curvature is lent; the next model starts from the new point.
-    extra = damping * jnp.maximum(diagonal, 1e-6 * jnp.max(diagonal))
-    probe = _separable(model, t) if model.blocks is None else _blockwise(model, t)
+    diag = model.hessian.diag
+    # A flat direction is lent a little curvature; the next model starts from the new point.
+    extra = damping * jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag))
+    separable = isinstance(model.layout, SeparableLayout)
+    in_use = jnp.arange(model.start.size) < model.count
+    damped = _DampedModel(model, _step_sizes(diag, damping, separable), extra, in_use)
+    first = damped.evaluate(model.start)
+    target = damped.target(first.residual, inner_tol)
+    solver = (
+        _CGSolver(damped, target) if isinstance(model.hessian, MatrixFreeHessian) else _CholeskySolver(damped)
+    )
 
-    def bent(d: Array) -> Array:
-        return model.curve.times(d) + extra * d
+    def semismooth_step(now: _Round) -> _Round:
+        at = now.at
+        jacobian = damped.jacobian(at.v)
+        active = jacobian.active
 
-    def look(u: Array) -> tuple[Array, Array, Array, Array]:
-        v = u - t * (model.slope + bent(u - model.x))
-        ahead = jnp.where(real, model.prox(v, t), 0.0)
-        return u, v, ahead, jnp.max(jnp.abs(u - ahead) / t)
+        # With δ_I = −r_I, the right side −J_AA⁻¹ r_A/t − H_AI δ_I of the system in δ_A.
+        r = at.u - at.prox
+        r_active = jnp.where(active, r, 0.0)
+        right = damped.times(r - r_active) - jacobian.inverse_times(r_active) / damped.t
+        right = jnp.where(active, right, 0.0)
 
-    def round_(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        (u, v, ahead, residual), (made, of, before), k = carry
-        rest = u - ahead
-        back = probe(v)
-        on = back.on & real
-        moving = jnp.where(on, rest, 0.0)
-        right = jnp.where(on, bent(rest - moving) - back.times(moving) / t, 0.0)
+        reuse = jnp.all(active == now.active) & (at.residual < _REUSE_BELOW * now.residual)
+        factorisation, change = solver.solve(now.factorisation, jacobian, right, reuse)
+        new = damped.evaluate(jnp.where(active, at.u + change, at.prox))
+        return _Round(new, factorisation, active, at.residual, now.count + 1)
 
-        # On the same coordinates, and as near as this, the last factor is as good as a new one.
-        same = jnp.all(on == of) & (residual < _NEAR * before)
-        made, moved = solve(made, back._replace(on=on), right, same)
-        return look(jnp.where(on, u + moved, ahead)), (made, on, residual), k + 1
+    def not_done(now: _Round) -> Array:
+        return (now.at.residual > target) & (now.count < _MAX_ROUNDS)
 
-    def going(carry: tuple[Any, ...]) -> Array:
-        return (carry[0][-1] > wanted) & (carry[2] < _ROUNDS)
-
-    first = look(model.x)
-    rounding = 1e3 * jnp.finfo(t.dtype).eps * jnp.max(jnp.abs(model.slope))
-    wanted = _FORCING * first[-1]
-    wanted = jnp.maximum(_EXACT * first[-1], jnp.minimum(rounding, wanted)) if model.exact else wanted
-    wanted = jnp.maximum(wanted, _SURE * enough)
-    solve, made = _by_products(model, extra, t, wanted) if gram is None else _by_factor(gram, extra)
-    start = first, (made, jnp.zeros(m, bool), first[-1]), jnp.array(0)
-    (_, _, ahead, residual), _, _ = jax.lax.while_loop(going, round_, start)
-    return ahead, residual <= wanted
+    none_active = jnp.zeros(model.start.size, bool)
+    start = _Round(first, solver.init(), none_active, first.residual, jnp.array(0))
+    end = jax.lax.while_loop(not_done, semismooth_step, start).at
+    return end.prox, end.residual <= target
 
 
-#: Of what was made for the last system, the derivative of the prox, the right side, and whether the system
-#: is as the last one: what is made for the next, and the solution.
-_Solve = Callable[[Any, "_Back", Array, Array], tuple[Any, Array]]
+class _CholeskySolver(NamedTuple):
+    """Linear systems by Cholesky factorisation of the active block."""
+
+    damped: _DampedModel
+
+    def init(self) -> Factor:
+        return empty_factor(self.damped.t.size, self.damped.t.dtype)
+
+    def solve(
+        self, previous: Factor, jacobian: ProxJacobian, right: Flat, reuse: Flag
+    ) -> tuple[Factor, Flat]:
+        """Return the factorisation, the `previous` one for `reuse`, and the solution."""
+        active, m = jacobian.active, right.size
+
+        def factorise() -> Factor:
+            matrix = self.damped.model.hessian.matrix + jnp.diag(self.damped.extra)
+            block = jnp.where(active[:, None] & active, matrix, jnp.eye(m, dtype=right.dtype))
+            last = jnp.max(jnp.where(active, 1 + jnp.arange(m), 0))
+            return factor(jacobian.add_curvature(block), last)
+
+        chol = jax.lax.cond(reuse, lambda: previous, factorise)
+        return chol, substitute(chol, right)
 
 
-def _by_factor(gram: Array, extra: Array) -> tuple[_Solve, Factor]:
-    """Linear systems by Cholesky factors; and none to begin with."""
-    places, eye = jnp.arange(extra.size), jnp.eye(extra.size, dtype=extra.dtype)
+class _CGSolver(NamedTuple):
+    """Linear systems by conjugate gradients with the inverse diagonal as preconditioner."""
 
-    def solve(made: Factor, back: _Back, right: Array, same: Array) -> tuple[Factor, Array]:
-        on = back.on
+    damped: _DampedModel
+    target: Scalar
 
-        def fresh() -> Factor:
-            matrix = jnp.where(on[:, None] & on, gram + jnp.diag(extra), eye)
-            return factor(back.bent(matrix), jnp.max(jnp.where(on, 1 + places, 0)))
+    def init(self) -> None:
+        return None
 
-        made = jax.lax.cond(same, lambda: made, fresh)
-        return made, substitute(made, right)
-
-    return solve, no_factor(extra.size, extra.dtype)
-
-
-def _by_products(model: Model, extra: Array, t: Array, wanted: Scalar) -> tuple[_Solve, None]:
-    """Linear systems by conjugate gradients, which begin anew for each."""
-
-    def solve(_: None, back: _Back, right: Array, same: Array) -> tuple[None, Array]:
-        on, rest = back.on, model.curve.diagonal + extra + back.diagonal
-        rest = jnp.where(on & (rest > 0), rest, jnp.inf)
+    def solve(self, previous: None, jacobian: ProxJacobian, right: Flat, reuse: Flag) -> tuple[None, Flat]:
+        """Return no factorisation, and the solution."""
+        active, damped = jacobian.active, self.damped
+        diag = damped.model.hessian.diag + damped.extra + jacobian.curvature
+        diag = jnp.where(active & (diag > 0), diag, jnp.inf)
 
         def times(d: Array) -> Array:
-            return jnp.where(on, model.curve.times(d) + extra * d + (back.times(d) - d) / t, 0.0)
+            penalty_part = (jacobian.inverse_times(d) - d) / damped.t
+            return jnp.where(active, damped.times(d) + penalty_part, 0.0)
 
-        goal = jnp.maximum(_INEXACT * jnp.max(jnp.abs(right)), 0.1 * wanted)
-        return None, conjugate_gradients(times, lambda r: r / rest, right, goal, _ITERATIONS)
-
-    return solve, None
-
-
-class _Back(NamedTuple):
-    """Where the prox's derivative J is not 0; x ↦ J⁻¹x there; a matrix with (J⁻¹ − I)/t added to it; and the
-    diagonal of that, where it is one.
-    """
-
-    on: Array
-    times: Callable[[Array], Array]
-    bent: Callable[[Array], Array]
-    diagonal: Array | float
-
-
-def _separable(model: Model, t: Array) -> Callable[[Array], _Back]:
-    """J⁻¹ at v: one number per coordinate."""
-    every = jnp.arange(t.size)
-
-    def at(v: Array) -> _Back:
-        slope = jax.jvp(lambda v: model.prox(v, t), (v,), (jnp.ones_like(v),))[1]
-        on = slope > 0
-        back = 1 / jnp.where(on, slope, 1.0)
-        bend = (back - 1) / t
-        return _Back(on, lambda x: back * x, lambda matrix: matrix.at[every, every].add(bend), bend)
-
-    return at
-
-
-def _blockwise(model: Model, t: Array) -> Callable[[Array], _Back]:
-    """J⁻¹ at v: a matrix for each block. What is off has a row of the identity in it."""
-    assert model.blocks is not None
-    labels, count, size = model.blocks
-    order = jnp.argsort(labels, stable=True)
-    first = jnp.searchsorted(labels[order], labels[order], side="left")
-    place = jnp.zeros_like(labels).at[order].set(jnp.arange(labels.size) - first)
-    # The coordinate at each place of a block; one beyond all where there is none.
-    members = jnp.full((count, size), labels.size).at[labels, place].set(jnp.arange(labels.size), mode="drop")
-
-    def at(v: Array) -> _Back:
-        def column(k: Array) -> Array:
-            return jax.jvp(lambda v: model.prox(v, t), (v,), ((place == k).astype(v.dtype),))[1]
-
-        columns = jax.vmap(column)(jnp.arange(size))
-        at_own = jnp.minimum(place, size - 1), jnp.arange(labels.size)
-        on = (columns[at_own] > 0) & (labels < count) & (place < size)
-        used = on.at[members].get(mode="fill", fill_value=False)
-        eye = jnp.eye(size, dtype=v.dtype)
-        parts = columns.T.at[members].get(mode="fill", fill_value=0.0)
-        inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], parts, eye))
-
-        def times(x: Array) -> Array:
-            found = jnp.einsum("bij,bj->bi", inverse, x.at[members].get(mode="fill", fill_value=0.0))
-            return jnp.zeros_like(x).at[members].set(found, mode="drop")
-
-        def bent(matrix: Array) -> Array:
-            here = members[:, :, None], members[:, None]
-            return matrix.at[here].add((inverse - eye) / t[0], mode="drop")
-
-        return _Back(on, times, bent, 0.0)
-
-    return at
+        target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * self.target)
+        return None, conjugate_gradients(times, lambda r: r / diag, right, target, _CG_MAX_STEPS)

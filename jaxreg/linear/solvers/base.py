@@ -1,12 +1,18 @@
-"""What a solver is, and the one loop for all of them.
+"""The contract of a solver, and the one loop that runs every solver.
 
-A solver writes `init` and `step`, as pure functions of immutable state, and exposes in its state the current
-point and a cheap residual. The loop takes steps until that residual is small, asks the certificate, and where
-the certificate disagrees asks for a smaller residual. So a solver never decides that it is done.
+A solver is a pair of pure functions of immutable state: `init` makes the state at a start, `step` improves
+it. The state exposes the current iterate and a cheap residual; the rest of it is the solver's own.
+
+The loop (`iterate`) alternates two phases. It takes steps until the residual is at most a target, at most 500
+of them; then it computes the certificate, and where that is above the tolerance lowers the target by a factor
+of 5 to 50. A solver never decides that it is done. The loop ends when the certificate is at most the
+tolerance, when the steps are used up, when four checks in a row brought no progress that the dtype can still
+show, or when the objective is no longer finite.
 
 Matrix products have the full precision of the working dtype: some devices multiply float32 with the digits of
-TF32 or bfloat16 unless told otherwise. A solver may take its first steps that way (`rough`); the certificates
-between them and every step after them are exact, so that what comes out is.
+TF32 or bfloat16 unless told otherwise. A solver that `starts_in_low_precision` takes its first steps that
+way, as long as each check finds the certificate halved. The checks between these steps, and every step after
+them, are exact.
 """
 
 from abc import abstractmethod
@@ -22,72 +28,120 @@ from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
 from jaxreg.linear.null_fit import NullFit, fit_unpenalised
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.solvers.status import Status
 from jaxreg.penalties import Penalty
 
 __all__ = ["Outcome", "Solver", "State", "iterate"]
 
+# Steps between two checks, at most: a solver whose residual does not fall is still certified now and then.
+_STEPS_PER_CHECK = 500
+# Checks without progress after which the loop gives up.
+_PATIENCE = 4
+# Factor by which the certificate must fall for a check to count as progress.
+_PROGRESS = 0.9
+# The same for steps in low precision, which end at the first check that does not reach it.
+_LOW_PRECISION_PROGRESS = 0.5
+# Residual first asked for, in units of √tol: the gap is about the square of the residual.
+_FIRST_TARGET = 0.1
+# Factors of the target from one check to the next: half the present residual, but between these two.
+_SLOWEST_TARGET = 0.2
+_FASTEST_TARGET = 0.02
+# Target, in units of eps, below which the residual cannot fall: a check there is final.
+_TARGET_FLOOR = 4
+
 
 class State(eqx.Module):
-    """What the loop reads of a solver's state; `inner` is the solver's own."""
+    """Part of a solver's state that the loop reads.
 
-    coef: Array
-    intercept: Array
+    Attributes:
+        coef: coefficients of the iterate, in working coordinates.
+        intercept: intercepts.
+        objective: objective of the iterate.
+        residual: estimate of the KKT residual relative to ‖∇f(null)‖∞, cheap to compute.
+        inner: the solver's own part.
+    """
+
+    coef: Coef
+    intercept: Intercept
     objective: Scalar
     residual: Scalar
     inner: Any
 
 
 class Solver(eqx.Module):
-    """Base of all solvers. To add one: subclass, write `init` and `step`, name it in `solvers/__init__`."""
+    """Base of all solvers.
+
+    To add a solver: subclass, write `init` and `step`, and name the class in `solvers/__init__`; the tests of
+    all solvers then find it.
+    """
 
     @property
-    def rough(self) -> bool:
-        """Whether float32 steps are taken in rough products first, as long as they halve the gap."""
+    def starts_in_low_precision(self) -> bool:
+        """Take float32 steps in low-precision products first, as long as they halve the certificate."""
         return False
 
     @abstractmethod
     def init(
         self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
     ) -> State:
-        """The state at working coefficients and intercept."""
+        """Return the state at working coefficients and intercept."""
 
     @abstractmethod
     def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
-        """One step; never raises the objective by more than rounding."""
+        """Take one step, which raises the objective by rounding at most."""
 
 
 class Outcome(eqx.Module):
-    """What the loop returns: the point, its certificate, the number of steps and the status.
+    """Last iterate of the loop, with its certificate.
 
-    `rounds` are the steps that its place in a batch took part in; alone they are its own.
+    Attributes:
+        steps: steps taken.
+        rounds: steps run in its place of a batch, those in which it only waited included; alone, its `steps`.
+        status: why the loop ended.
     """
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
     certificate: Certificate
-    steps: Array
-    rounds: Array
+    steps: Count
+    rounds: Count
     status: Status
 
 
 class _Progress(NamedTuple):
-    """What the loop carries: the solver's state; the last certificate, the best gap or kkt and the lowest
-    objective so far; the residual asked for; steps until the last look, looks without progress, steps since.
+    """State of the loop.
+
+    Attributes:
+        state: state of the solver.
+        certificate: the last one.
+        best: smallest gap (KKT residual where the penalty has no conjugate) so far.
+        best_objective: lowest objective so far.
+        target: residual at which the next check comes.
+        steps: steps taken until the last check.
+        idle_checks: checks in a row without progress.
+        steps_since_check: steps taken since the last check.
     """
 
     state: State
-    found: Certificate
+    certificate: Certificate
     best: Scalar
     best_objective: Scalar
-    ask: Scalar
-    steps: Array
-    idle: Array
-    taken: Array
+    target: Scalar
+    steps: Count
+    idle_checks: Count
+    steps_since_check: Count
 
+    @classmethod
+    def start(cls, state: State) -> "_Progress":
+        """Return the state before the first check, which takes no step: a start that is good enough stays."""
+        never, zero = jnp.array(jnp.inf, state.coef.dtype), jnp.array(0)
+        return cls(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
 
-#: Steps between two looks at the certificate, at most; looks without progress before the loop gives up.
-_BLOCK, _PATIENCE = 500, 4
+    def restarted(self, state: State) -> "_Progress":
+        """Return the progress made so far with a new state of the solver."""
+        fresh = self.start(state)
+        return fresh._replace(certificate=self.certificate, best=self.best, steps=self.steps)
 
 
 @jax.default_matmul_precision("highest")
@@ -100,97 +154,128 @@ def iterate(
     tol: Scalar,
     max_steps: Scalar,
 ) -> Outcome:
-    """Run the solver until the gap (kkt where the penalty has no conjugate) is ≤ tol, or it cannot go on.
+    """Run a solver until the certificate is ≤ `tol` or no progress is possible. Pure.
 
-    An infinite gap is not excused by a small kkt: weights that run off to infinity have that too. Pure.
+    The certificate is the gap, or the KKT residual where the penalty has no conjugate. A small KKT residual
+    does not excuse an infinite gap: weights that run off to infinity have one too.
     """
-    never, zero = jnp.array(jnp.inf, problem.dtype), jnp.array(0)
-    state = solver.init(problem, penalty, null_fit, _begin(problem, penalty, null_fit, start))
-    last = _Progress(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
-    call, rounds = (solver, problem, penalty, null_fit, tol, max_steps), zero
-    if solver.rough and problem.dtype == jnp.float32:
-        first, rounds = _run(last, *call, rough=True)
-        state = solver.init(problem, penalty, null_fit, (first.state.coef, first.state.intercept))
-        again = first._replace(state=state, best_objective=state.objective, ask=never, idle=zero, taken=zero)
-        # Where rough steps ran off, exact ones begin where they did.
-        last = jax.tree.map(lambda x, y: jnp.where(jnp.isfinite(state.objective), x, y), again, last)
-    last, more = _run(last, *call, rough=False)
-    state, rounds = last.state, rounds + more
+    loop = _Loop(solver, problem, penalty, null_fit, tol, max_steps)
+    state = solver.init(problem, penalty, null_fit, _prepare_start(problem, penalty, null_fit, start))
+    progress, rounds = _Progress.start(state), jnp.array(0)
+    if solver.starts_in_low_precision and problem.dtype == jnp.float32:
+        coarse, rounds = loop.run(progress, low_precision=True)
+        state = solver.init(problem, penalty, null_fit, (coarse.state.coef, coarse.state.intercept))
+        # Where the steps in low precision ran off, the exact ones begin where these did.
+        finite = jnp.isfinite(state.objective)
+        progress = jax.tree.map(lambda x, y: jnp.where(finite, x, y), coarse.restarted(state), progress)
+    progress, more = loop.run(progress, low_precision=False)
+    state = progress.state
+    return Outcome(
+        state.coef,
+        state.intercept,
+        progress.certificate,
+        progress.steps,
+        rounds + more,
+        _status(progress, tol),
+    )
+
+
+def _status(progress: _Progress, tol: Scalar) -> Status:
+    state = progress.state
     finite = jnp.all(jnp.isfinite(state.coef)) & jnp.isfinite(state.objective)
-    status = Status.where(last.idle >= _PATIENCE, Status.stalled, Status.max_steps)
-    status = Status.where(last.best <= tol, Status.converged, status)
-    status = Status.where(finite, status, Status.nonfinite)
-    return Outcome(state.coef, state.intercept, last.found, last.steps, rounds, status)
+    status = Status.where(progress.idle_checks >= _PATIENCE, Status.stalled, Status.max_steps)
+    status = Status.where(progress.best <= tol, Status.converged, status)
+    return Status.where(finite, status, Status.nonfinite)
 
 
-def _run(
-    begin: _Progress,
-    solver: Solver,
-    problem: Problem,
-    penalty: Penalty,
-    null_fit: NullFit,
-    tol: Scalar,
-    max_steps: Scalar,
-    rough: bool,
-) -> tuple[_Progress, Array]:
-    """Steps and looks, as far as they lead; where they are `rough`, until a look gains less than a half."""
-    eps = jnp.finfo(problem.dtype).eps
-    first = 0.1 * jnp.sqrt(tol).astype(problem.dtype)
+class _Loop(NamedTuple):
+    """The loop's phases and what they share."""
 
-    def stepping(now: _Progress) -> Array:
-        finite = jnp.isfinite(now.state.objective)
-        left = (now.taken < _BLOCK) & (now.steps + now.taken < max_steps)
-        return finite & (now.state.residual > now.ask) & left
+    solver: Solver
+    problem: Problem
+    penalty: Penalty
+    null_fit: NullFit
+    tol: Scalar
+    max_steps: Scalar
 
-    def step(now: _Progress) -> _Progress:
-        with jax.default_matmul_precision("tensorfloat32" if rough else "highest"):
-            return now._replace(state=solver.step(problem, penalty, null_fit, now.state), taken=now.taken + 1)
-
-    def look(now: _Progress) -> _Progress:
-        """One look at the certificate, and a smaller residual asked for where that is not enough."""
-        state, ask = now.state, now.ask
-        at = evaluate(problem, state.coef, state.intercept)
-        found = certificate_at(problem, penalty, null_fit, at, tol)
-        reached = found.gap if penalty.has_conjugate else found.kkt
-        less = state.objective < now.best_objective - 2 * eps * jnp.abs(now.best_objective)
-        better = (reached < 0.9 * now.best) | less
-        # A look that came early, at a residual which can still fall, says nothing of what can be reached.
-        final = (now.taken >= _BLOCK) | (ask <= 4 * eps)
-        idle = jnp.where(better, 0, now.idle + final)
-        if rough:
-            idle = jnp.where(reached < 0.5 * now.best, 0, _PATIENCE)
-        # The first look takes no step: a start that is good enough stays as it is.
-        less_still = jnp.minimum(0.2 * ask, jnp.maximum(0.5 * state.residual, 0.02 * ask))
-        return _Progress(
-            state,
-            found,
-            jnp.minimum(now.best, reached),
-            jnp.minimum(now.best_objective, state.objective),
-            jnp.where(jnp.isinf(ask), first, less_still),
-            now.steps + now.taken,
-            idle,
-            jnp.zeros_like(now.taken),
+    def run(self, start: _Progress, low_precision: bool) -> tuple[_Progress, Count]:
+        """Alternate steps and checks; return the progress, and the rounds of the batch."""
+        precision = "tensorfloat32" if low_precision else "highest"
+        check = self.check_low_precision if low_precision else self.check
+        return compacting_loop(
+            self.not_done, self.wants_step, lambda now: self.step(now, precision), check, start
         )
 
-    def unfinished(now: _Progress) -> Array:
-        # The objective of the start may be infinite; that of a later point says that the solver ran off.
-        sane = jnp.isfinite(now.state.objective) | (now.steps == 0)
-        return (now.best > tol) & (now.steps < max_steps) & (now.idle < _PATIENCE) & sane
+    def not_done(self, now: _Progress) -> Flag:
+        """Return whether the loop goes on after a check."""
+        # The objective of the start may be infinite; an infinite one later says that the solver ran off.
+        finite = jnp.isfinite(now.state.objective) | (now.steps == 0)
+        unfinished = (now.best > self.tol) & (now.steps < self.max_steps) & (now.idle_checks < _PATIENCE)
+        return unfinished & finite
 
-    return compacting_loop(unfinished, stepping, step, look, begin)
+    def wants_step(self, now: _Progress) -> Flag:
+        """Return whether a step comes before the next check."""
+        taken = now.steps_since_check
+        left = (taken < _STEPS_PER_CHECK) & (now.steps + taken < self.max_steps)
+        return jnp.isfinite(now.state.objective) & (now.state.residual > now.target) & left
+
+    def step(self, now: _Progress, precision: str) -> _Progress:
+        """Take one step of the solver."""
+        with jax.default_matmul_precision(precision):
+            state = self.solver.step(self.problem, self.penalty, self.null_fit, now.state)
+        return now._replace(state=state, steps_since_check=now.steps_since_check + 1)
+
+    def check(self, now: _Progress) -> _Progress:
+        """Compute the certificate, count checks without progress, and lower the target."""
+        certificate, gap_or_kkt = self._certify(now.state)
+        eps = jnp.finfo(self.problem.dtype).eps
+        slack = 2 * eps * jnp.abs(now.best_objective)
+        progress = (gap_or_kkt < _PROGRESS * now.best) | (now.state.objective < now.best_objective - slack)
+        # A check that came early, at a residual that can still fall, does not tell what can be reached.
+        final = (now.steps_since_check >= _STEPS_PER_CHECK) | (now.target <= _TARGET_FLOOR * eps)
+        return self._checked(now, certificate, gap_or_kkt, jnp.where(progress, 0, now.idle_checks + final))
+
+    def check_low_precision(self, now: _Progress) -> _Progress:
+        """Compute the certificate, lower the target, and end the loop where the certificate is not halved."""
+        certificate, gap_or_kkt = self._certify(now.state)
+        halved = gap_or_kkt < _LOW_PRECISION_PROGRESS * now.best
+        return self._checked(now, certificate, gap_or_kkt, jnp.where(halved, 0, _PATIENCE))
+
+    def _certify(self, state: State) -> tuple[Certificate, Scalar]:
+        """Return the certificate of an iterate, and which of its numbers `tol` applies to."""
+        at = evaluate(self.problem, state.coef, state.intercept)
+        certificate = certificate_at(self.problem, self.penalty, self.null_fit, at, self.tol)
+        return certificate, certificate.gap if self.penalty.has_conjugate else certificate.kkt
+
+    def _checked(
+        self, now: _Progress, certificate: Certificate, gap_or_kkt: Scalar, idle_checks: Count
+    ) -> _Progress:
+        target, residual = now.target, now.state.residual
+        first = _FIRST_TARGET * jnp.sqrt(self.tol).astype(self.problem.dtype)
+        lowered = jnp.minimum(_SLOWEST_TARGET * target, jnp.maximum(0.5 * residual, _FASTEST_TARGET * target))
+        return _Progress(
+            state=now.state,
+            certificate=certificate,
+            best=jnp.minimum(now.best, gap_or_kkt),
+            best_objective=jnp.minimum(now.best_objective, now.state.objective),
+            target=jnp.where(jnp.isinf(target), first, lowered),
+            steps=now.steps + now.steps_since_check,
+            idle_checks=idle_checks,
+            steps_since_check=jnp.zeros_like(now.steps_since_check),
+        )
 
 
-def _begin(
+def _prepare_start(
     problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
 
-    A constant column feels no gradient: it stays unless the penalty wants it elsewhere. Unpenalised
-    directions may be nearly dependent, where first-order steps take forever.
+    A constant column has no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions
+    may be nearly dependent, where first-order steps take forever.
     """
     coef, intercept = start
-    still = problem.constant if coef.ndim == 1 else problem.constant[:, None]
-    coef = jnp.where(still, 0.0, coef)
+    constant = problem.constant if coef.ndim == 1 else problem.constant[:, None]
+    coef = jnp.where(constant, 0.0, coef)
     if not any(null_fit.capacity):
         return coef, intercept
 
@@ -199,5 +284,5 @@ def _begin(
         return *best[:2], jnp.array(False)
 
     # A loop and not a branch: under vmap it is skipped where no lane needs it.
-    needed = jnp.any(penalty.free(jnp.ones_like(coef), coef) != 0)
+    needed = jnp.any(penalty.unpenalised(jnp.ones_like(coef), coef) != 0)
     return jax.lax.while_loop(lambda carry: carry[2], fit, (coef, intercept, needed))[:2]

@@ -1,18 +1,14 @@
 """Proximal Newton by semismooth Newton: a few steps to high accuracy, with exact zeros.
 
-Each step minimises the quadratic model of the loss at the present point plus the penalty (see `_model`), on
-those coordinates that a prox step would not leave where they are; the others join in the next step if they
-must. The step is globalised by damping (the regularised proximal Newton method of Kanzow and Lechner 2021):
-a point that does not lower the objective, or a model that could not be solved, is answered by a damping ten
-times larger, with which the step becomes a short proximal gradient step in the metric diag(H) and must
-fall; a good step divides it. So every iterate came out of a prox: it is feasible and its zeros are exact.
-Where the penalty is not convex the end is a stationary point.
+A step minimises the quadratic model of the smooth part at the present iterate plus the penalty
+(`_subproblem`, `_model`). It is globalised by damping, the regularised proximal Newton method of Kanzow and
+Lechner (2021): a step that does not lower the objective, or whose model could not be solved, is rejected and
+the damping raised, with which the step becomes a short proximal gradient step in the metric diag(H), and must
+descend; an accepted step lowers the damping. Every iterate came out of a prox, so that it is feasible and its
+zeros are exact. For a penalty that is not convex the limit is a stationary point.
 
-A curvature that takes passes over the data may serve many steps (`keep`): each costs one gradient then, and
-comes nearer by a factor, not by the square. Another is computed where that factor is poor (Shamanskii 1967).
+A Hessian may be computed in every step or serve several (`_hessian_cache`).
 """
-
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,61 +18,53 @@ from jaxtyping import Array
 from jaxreg._typing import Scalar
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers import _model
-from jaxreg.linear.solvers._factor import padded
-from jaxreg.linear.solvers._pivot import Pivoted, active_set, nothing
-from jaxreg.linear.solvers._smooth import (
-    Bent,
-    Data,
-    Place,
-    Quadratic,
-    Smooth,
-    is_quadratic,
-    quadratic,
+from jaxreg.linear.solvers._hessian_cache import FreshHessian, HessianSource, NewtonInner
+from jaxreg.linear.solvers._shapes import Coef, Flag, Intercept
+from jaxreg.linear.solvers._smooth_part import (
+    QuadraticSmoothPart,
+    gram_suffices,
+    gram_wanted,
+    smooth_part,
 )
+from jaxreg.linear.solvers._subproblem import Objective, Subproblem, min_damping
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["Newton", "accepts", "advance", "aging", "begin", "chosen", "keep", "reprice"]
+__all__ = ["Newton", "accepts", "init_state", "mark_moved", "newton_step", "where_state", "with_penalty"]
 
-#: Damping of the first step after a failure; what a failure multiplies it by, a success divides it by.
-_DAMPED, _RAISE, _LOWER = 1e-2, 10.0, 4.0
-#: To what part of itself a step must bring the residual, for the curvature to be kept for the next one, and
-#: where steps are cheap, since an inverse is kept with it; to what part a model is solved then.
-_FAST, _CHEAP, _FORCING = 0.2, 0.5, 1e-3
-#: How much longer than it should be a prox step is, to see which coordinates may join in a model.
-_FURTHER = (1.0, 1.02, 1.1)
-
-
-class _Inner(NamedTuple):
-    """`kept` is the curvature that serves more than one step, or None where each computes its own."""
-
-    place: Place
-    diagonal: Array
-    damping: Scalar
-    quadratic: Quadratic | None
-    kept: "Kept | None"
-
-
-class Kept(NamedTuple):
-    """The curvature on the first `count` coordinates, of which there are no others; whether the point has
-    changed since; for flat penalties the inverse of its active block.
-    """
-
-    bent: Bent
-    count: Array
-    aged: Array
-    pivoted: Pivoted | None
+# Damping after the first step that fails, in units of diag(H).
+_FIRST_DAMPING = 1e-2
+# Factor by which a failure raises the damping.
+_RAISE = 10.0
+# Factor by which a success lowers the damping.
+_LOWER = 4.0
+# Damping below which there is none but the smallest: it would only slow the last steps.
+_NEGLIGIBLE_DAMPING = 1e-6
+# Rise of the objective, in units of eps times the size of its terms, that may be rounding.
+_ROUNDING = 8
 
 
 class Newton(Solver):
     """Semismooth proximal Newton, for every loss, and for penalties that act on coordinates, groups or rows.
 
-    A step factorises a matrix of the size of the active set; with a sparse design it takes products with the
-    data and conjugate gradients instead (on a path from 448 columns in use on, with a dense one from 4,032).
-    `gram` says whether squared error is reduced to XᵀWX first; None does so in float64 where p ≤ n, and on a
-    path for the columns in use. A penalty that couples all coordinates (total variation, sorted L1, nuclear
-    norm) raises TypeError: take `ProximalGradient` there.
+    A step factorises a matrix of the size of the active set. With a sparse design its systems are solved
+    matrix-free by conjugate gradients; a path does so above 448 columns in use, with a dense design above
+    4,032. A penalty that couples all coordinates (total variation, sorted L1, nuclear norm) raises TypeError:
+    take `ProximalGradient` there.
+
+    Args:
+        gram: reduce squared error to its Gram matrix XᵀWX first. None does so in float64 for a dense design
+            with p ≤ n, and on a path for the columns in use.
+
+    References:
+        C. Kanzow, T. Lechner: Globalized inexact proximal Newton-type methods for nonconvex composite
+        functions. Computational Optimization and Applications 78 (2021).
+
+    Example:
+        >>> import jaxreg as jr
+        >>> problem = jr.Problem(jr.losses.SquaredError(), 2.0 * jnp.eye(4), jnp.arange(4.0), intercept=False)
+        >>> jr.solve(problem, jr.L1(1.0), solver=jr.Newton()).coef.round(3).tolist()
+        [0.0, 0.0, 0.0, 0.5]
     """
 
     gram: bool | None = eqx.field(default=None, static=True)
@@ -84,233 +72,126 @@ class Newton(Solver):
     def init(
         self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
     ) -> State:
-        """The state at `start`, projected on the penalty's domain."""
+        """Return the state at `start`, projected on the penalty's domain."""
         coef, intercept = start
         if not accepts(penalty, coef):
             raise TypeError(
                 "Newton needs a penalty that acts on each coordinate or on blocks of them, got"
                 f" {type(penalty).__name__}: take solver=jaxreg.ProximalGradient()"
             )
-        n, p = problem.shape
-        pays = p <= n and problem.design.dense_like
-        reduced = is_quadratic(problem) and (pays if self.gram is None else self.gram)
-        smooth = quadratic(problem, null_fit.intercept) if reduced else None
-        intercept = null_fit.intercept if reduced else intercept
+        quadratic = None
+        if gram_suffices(problem) and gram_wanted(problem, self.gram):
+            quadratic, intercept = QuadraticSmoothPart.of(problem, null_fit.intercept), null_fit.intercept
         coef = penalty.prox(coef, jnp.zeros((), problem.dtype))
-        return begin(
-            smooth or _data(problem), penalty, null_fit.max_grad, (coef, intercept), quadratic=smooth
-        )
+        objective = Objective(smooth_part(problem, quadratic), penalty, null_fit.max_grad)
+        return init_state(objective, coef, intercept, FreshHessian(), quadratic)
 
     def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
-        """One damped step; the old point with more damping where the objective would rise."""
-        return advance(state.inner.quadratic or _data(problem), penalty, null_fit.max_grad, state)
+        """Take one damped step; where the objective would rise, return the old iterate with more damping."""
+        smooth = smooth_part(problem, state.inner.quadratic)
+        return newton_step(Objective(smooth, penalty, null_fit.max_grad), state)
 
 
-def _data(problem: Problem) -> Data:
-    """With matrices, where they are not of columns that would have to be made dense."""
-    return Data(problem, problem.design.dense_like)
-
-
-def accepts(penalty: Penalty, coef: Array) -> bool:
-    """Whether the prox's derivative is a number per coordinate, or a matrix of blocks."""
+def accepts(penalty: Penalty, coef: Coef) -> bool:
+    """Return whether the derivative of the prox is one number per coordinate or a matrix per block."""
     return penalty.separable or penalty.blocks(coef) is not None
 
 
-def begin(
-    smooth: Smooth,
-    penalty: Penalty,
-    unit: Scalar,
-    start: tuple[Array, Array],
-    quadratic: Quadratic | None = None,
-    kept: Kept | None = None,
+def init_state(
+    objective: Objective,
+    coef: Coef,
+    intercept: Intercept,
+    source: HessianSource,
+    quadratic: QuadraticSmoothPart | None = None,
 ) -> State:
-    """The state at a feasible point; residuals are in `unit`s of gradient. A curvature that is `kept`, be it
-    that of another point, serves as long as steps with it are good ones.
+    """Return the state at a feasible iterate.
+
+    Args:
+        objective: smooth part and penalty.
+        coef: coefficients in the penalty's domain.
+        intercept: intercepts.
+        source: source of Hessians; a cached one may come from another iterate.
+        quadratic: carried along in the state for `Newton.step`.
     """
-    place = smooth.look(*start)
-    damping = jnp.asarray(_least(start[0].dtype), start[0].dtype)
-    diagonal = smooth.diagonal(place) if kept is None else jnp.diagonal(kept.bent.gram)
-    inner = _Inner(place, diagonal, damping, quadratic, kept)
-    objective = place.value + penalty.value(start[0])
-    return State(*start, objective, _residual(penalty, start[0], inner) / unit, inner)
+    at = objective.smooth.evaluate(coef, intercept)
+    damping = jnp.asarray(min_damping(coef.dtype), coef.dtype)
+    diag = source.diag_at(objective.smooth, at)
+    return _state_at(objective, coef, intercept, NewtonInner(at, diag, damping, source, quadratic))
 
 
-def keep(smooth: Smooth, place: Place, count: Array, flat: bool) -> Kept:
-    """The curvature on the first `count` coordinates; the features behind them are 0."""
-    found = smooth.curvature(place, None, count)
-    assert isinstance(found, Bent), "only matrices are kept"
-    return Kept(found, count, jnp.array(False), nothing(found.gram) if flat else None)
+def _state_at(objective: Objective, coef: Coef, intercept: Intercept, inner: NewtonInner) -> State:
+    """Return a state with its objective and residual."""
+    value = inner.at.value + objective.penalty.value(coef)
+    return State(coef, intercept, value, objective.residual(coef, inner.at, inner.hessian_diag), inner)
 
 
-def advance(
-    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, enough: Scalar | float = 0.0
-) -> State:
-    """One step of Newton's method with damping, towards a residual of `enough`."""
-    inner: _Inner = state.inner
-    coef, intercept, solved, kept = _step(smooth, penalty, unit, state, enough)
-    place = smooth.look(coef, intercept)
-    fresh = inner._replace(place=place, kept=kept)
-    if kept is None:
-        fresh = fresh._replace(diagonal=smooth.diagonal(place))
-    objective, residual = place.value + penalty.value(coef), _residual(penalty, coef, fresh) / unit
-    slack = 8 * jnp.finfo(coef.dtype).eps * (jnp.abs(state.objective) + inner.place.terms)
-    # Where rounding hides the fall of the objective, that of the residual shows.
-    level = (objective <= state.objective + slack) & (residual < state.residual)
-    good = jnp.isfinite(objective) & ((objective < state.objective - slack) | level)
-    least = _least(coef.dtype)
-    less, more = inner.damping / _LOWER, jnp.maximum(_RAISE * inner.damping, _DAMPED)
-    # What an aged curvature does not achieve a fresh one may. Below a millionth damping only slows the end.
-    more = more if kept is None else jnp.where(inner.kept.aged, inner.damping, more)
-    damping = jnp.where(good & solved, jnp.where(less < 1e-6, least, less), more)
-    new = _with(chosen(good, State(coef, intercept, objective, residual, fresh), state), damping=damping)
-    if kept is None:
-        return new
-    moved = inner.kept.aged | good
-    fast = _FAST if kept.pivoted is None else _CHEAP
-    slow = moved & ~(good & (residual <= fast * state.residual))
-    return _renewed(smooth, penalty, unit, new, slow, moved)
+def newton_step(objective: Objective, state: State, inner_tol: Scalar | float = 0.0) -> State:
+    """Take one damped step towards a residual of `inner_tol`."""
+    inner: NewtonInner = state.inner
 
-
-def chosen(first: Array, one: State, other: State) -> State:
-    """One state or the other; the curvature that is kept is that of the first."""
-    bare = (_with(state, kept=None) for state in (one, other))
-    found = jax.tree.map(lambda a, b: jnp.where(first, a, b), *bare)
-    return _with(found, kept=one.inner.kept)
-
-
-def aging(state: State, moved: Array) -> State:
-    """The state, where the point has `moved` away from that of the curvature that is kept."""
-    kept = state.inner.kept
-    return state if kept is None else _with(state, kept=kept._replace(aged=kept.aged | moved))
-
-
-def _with(state: State, **inner: Any) -> State:
-    return State(state.coef, state.intercept, state.objective, state.residual, state.inner._replace(**inner))
-
-
-def _renewed(
-    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, wanted: Array, aged: Array
-) -> State:
-    """The state with the curvature of its own point, where that is `wanted`; a branch, so not for vmap."""
-    inner: _Inner = state.inner
-    flat = inner.kept.pivoted is not None
-    kept = jax.lax.cond(
-        wanted,
-        lambda: keep(smooth, inner.place, inner.kept.count, flat),
-        lambda: inner.kept._replace(aged=aged),
+    # Choose coordinates and minimise the model on them.
+    proposal, source = inner.source.minimise(
+        Subproblem(
+            objective=objective,
+            coef=state.coef,
+            intercept=state.intercept,
+            at=inner.at,
+            hessian_diag=inner.hessian_diag,
+            damping=inner.damping,
+            residual=state.residual,
+            inner_tol=inner_tol,
+        )
     )
-    new = _with(state, kept=kept, diagonal=jnp.diagonal(kept.bent.gram))
-    return eqx.tree_at(lambda s: s.residual, new, _residual(penalty, new.coef, new.inner) / unit)
+
+    # Evaluate the minimiser.
+    at = objective.smooth.evaluate(proposal.coef, proposal.intercept)
+    diag = source.diag_at(objective.smooth, at)
+    new_inner = inner._replace(at=at, hessian_diag=diag, source=source)
+    candidate = _state_at(objective, proposal.coef, proposal.intercept, new_inner)
+
+    # Accept the step or damp the next one.
+    accepted = _descends(candidate, state)
+    damping = _next_damping(inner, accepted & proposal.solved)
+    new = _with_inner(where_state(accepted, candidate, state), damping=damping)
+
+    # Refresh the Hessian where it no longer serves.
+    return source.after_step(objective, new, state.residual, accepted)
 
 
-def reprice(penalty: Penalty, unit: Scalar, state: State) -> State:
-    """The same point under another penalty."""
-    objective = state.inner.place.value + penalty.value(state.coef)
-    residual = _residual(penalty, state.coef, state.inner) / unit
-    least = jnp.asarray(_least(state.coef.dtype), state.coef.dtype)
-    return State(state.coef, state.intercept, objective, residual, state.inner._replace(damping=least))
+def _descends(candidate: State, state: State) -> Flag:
+    """Return whether the objective falls; where rounding hides its fall, whether the residual does."""
+    eps = jnp.finfo(state.coef.dtype).eps
+    slack = _ROUNDING * eps * (jnp.abs(state.objective) + state.inner.at.magnitude)
+    level = (candidate.objective <= state.objective + slack) & (candidate.residual < state.residual)
+    falls = candidate.objective < state.objective - slack
+    return jnp.isfinite(candidate.objective) & (falls | level)
 
 
-def _least(dtype: Any) -> float:
-    """The damping that is always there: what dependent columns need."""
-    return 1e-11 if dtype == jnp.float64 else 1e-5
+def _next_damping(inner: NewtonInner, success: Flag) -> Scalar:
+    """Return the damping of the next step."""
+    lowered = inner.damping / _LOWER
+    lowered = jnp.where(lowered < _NEGLIGIBLE_DAMPING, min_damping(lowered.dtype), lowered)
+    raised = jnp.maximum(_RAISE * inner.damping, _FIRST_DAMPING)
+    return jnp.where(success, lowered, inner.source.raised_damping(inner.damping, raised))
 
 
-def _residual(penalty: Penalty, coef: Array, inner: _Inner) -> Scalar:
-    """‖(w − prox(w − t∇f, t))/t‖∞ at one over the curvature, and the intercept's gradient."""
-    t = _model.lengths(penalty, inner.diagonal)
-    w, slope = coef.ravel(), inner.place.slope.ravel()
-    moved = w - _model.prox(penalty, coef.shape, w - t * slope, t)
-    return jnp.maximum(jnp.max(jnp.abs(moved) / t), jnp.max(jnp.abs(inner.place.tilt)))
+def with_penalty(objective: Objective, state: State) -> State:
+    """Return the state of the same iterate under the penalty of `objective`, without damping."""
+    damping = jnp.asarray(min_damping(state.coef.dtype), state.coef.dtype)
+    return _state_at(objective, state.coef, state.intercept, state.inner._replace(damping=damping))
 
 
-def _step(
-    smooth: Smooth, penalty: Penalty, unit: Scalar, state: State, enough: Scalar | float
-) -> tuple[Array, Array, Array, Kept | None]:
-    """The minimum of the model: coefficients, intercept, whether it was found; the curvature that is kept.
-
-    With an inverse of the active block by pivots; damped steps, which follow where those fail, without.
-    """
-    inner: _Inner = state.inner
-    kept = inner.kept
-    if kept is None or kept.pivoted is None:
-        return *_to_minimum(smooth, penalty, state, enough * unit), kept
-    gram, cross, inverse, lift = kept.bent
-    recentre = inverse @ jnp.ravel(inner.place.tilt)
-
-    def quick() -> tuple[Array, Array, Array, Pivoted]:
-        linear = inner.place.slope - cross @ recentre - gram @ state.coef
-        enough = _FORCING * unit * state.residual
-        u, pivoted, _, fine = active_set(gram, linear, penalty.prox, state.coef, kept.pivoted, enough)
-        # An inverse that rounding spoilt does not survive a failure.
-        pivoted = jax.tree.map(lambda x: jnp.where(fine, x, jnp.zeros_like(x)), pivoted)
-        shift = recentre + lift @ (u - state.coef)
-        return u, state.intercept - shift.reshape(state.intercept.shape), fine, pivoted
-
-    def slow() -> tuple[Array, Array, Array, Pivoted]:
-        return *_to_minimum(smooth, penalty, state, enough * unit), kept.pivoted
-
-    plain = inner.damping <= _least(state.coef.dtype)
-    coef, intercept, solved, pivoted = jax.lax.cond(plain, quick, slow)
-    return coef, intercept, solved, kept._replace(pivoted=pivoted)
+def where_state(condition: Flag, one: State, other: State) -> State:
+    """Return one state or the other, with the source of Hessians of `one` in either case."""
+    without_source = (_with_inner(state, source=None) for state in (one, other))
+    chosen = jax.tree.map(lambda a, b: jnp.where(condition, a, b), *without_source)
+    return _with_inner(chosen, source=one.inner.source)
 
 
-def _to_minimum(smooth: Smooth, penalty: Penalty, state: State, enough: Scalar) -> tuple[Array, Array, Array]:
-    """The minimum of the damped model on the coordinates that matter now: coefficients, intercept, whether it
-    was found.
-
-    Those coordinates come first in what the model sees, the nearest before the others: its work follows their
-    number, its shape does not. Without a matrix all coordinates are in it.
-    """
-    inner: _Inner = state.inner
-    whole = state.coef.ravel()
-    index, count = _nearest(penalty, state) if smooth.explicit else (jnp.arange(whole.size), whole.size)
-    some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
-    kept = inner.kept
-    curve = smooth.curvature(inner.place, index, count) if kept is None else kept.bent.part(index)
-    curve = curve.damped(inner.damping)
-    x, slope = some(whole), some(inner.place.slope.ravel())
-    recentre = curve.inverse @ jnp.ravel(inner.place.tilt)
-
-    def prox(v: Array, t: Array) -> Array:
-        """Of the coordinates in their order; those that only fill up stay at 0."""
-        spread = lambda part: whole.at[index].set(part, mode="drop")  # noqa: E731
-        step = jnp.full_like(whole, t[0]).at[index].set(t, mode="drop")
-        return some(_model.prox(penalty, state.coef.shape, spread(v), step))
-
-    blocks = None if penalty.separable else _model.blocks(penalty, state.coef, index)
-    model = _model.Model(curve, slope - curve.across(recentre), x, prox, count, blocks, smooth.exact)
-    u, solved = _model.minimum(model, inner.damping, enough)
-    shift = recentre + curve.follow(u - x)
-    new = whole.at[index].set(u, mode="drop")
-    return new.reshape(state.coef.shape), state.intercept - shift.reshape(state.intercept.shape), solved
+def mark_moved(state: State, moved: Flag) -> State:
+    """Return the state with a cached Hessian marked as stale if the iterate has `moved` away from it."""
+    return _with_inner(state, source=state.inner.source.after_move(moved))
 
 
-def _nearest(penalty: Penalty, state: State) -> tuple[Array, Array]:
-    """The coordinates that matter now, the nearest before the others, then what is beyond; their number."""
-    size = state.coef.size
-    distance = _distance(penalty, state)
-    count = jnp.sum(distance < len(_FURTHER))
-    order = jnp.argsort(distance, stable=True)
-    order = jnp.pad(order, (0, padded(size) - size))
-    return jnp.where(jnp.arange(order.size) < count, order, size), count
-
-
-def _distance(penalty: Penalty, state: State) -> Array:
-    """How far each coordinate is from mattering: by how much longer than it should be a prox step must be to
-    move it, or to have a derivative there, as a place among `_FURTHER`, which has no end; whole blocks.
-    """
-    inner: _Inner = state.inner
-    t, whole = _model.lengths(penalty, inner.diagonal), state.coef.ravel()
-
-    def still(further: Array) -> Array:
-        v = whole - further * t * inner.place.slope.ravel()
-        step = lambda v: _model.prox(penalty, state.coef.shape, v, t)  # noqa: E731
-        ahead, slope = jax.jvp(step, (v,), (jnp.ones_like(v),))
-        return (ahead == whole) & (slope == 0)
-
-    found = jnp.sum(jax.vmap(still)(jnp.asarray(_FURTHER, t.dtype)), axis=0)
-    if penalty.separable:
-        return found
-    labels, count, _ = _model.blocks(penalty, state.coef, jnp.arange(whole.size))
-    return jax.ops.segment_min(found, labels, count)[labels]
+def _with_inner(state: State, **fields: Array | HessianSource | None) -> State:
+    return State(state.coef, state.intercept, state.objective, state.residual, state.inner._replace(**fields))

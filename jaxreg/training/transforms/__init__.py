@@ -1,17 +1,17 @@
-"""optax transforms for penalties: decay, the proximal step that makes exact zeros, ready optimisers.
+"""optax transforms for penalties: weight decay, proximal steps that make exact zeros, proximal optimisers.
 
-`links` holds what goes into a chain, `optimizers` whole optimisers. Which of them solves which problem, for a
+`links` has transforms for a chain, `optimizers` whole optimisers. Each solves the following problem, for a
 loss f, a penalty g and weights w:
 
-| transform | ends at | the L2 it stands for |
+| transform | ends at | L2 penalty of the cost |
 |---|---|---|
 | `chain(l2_decay(lam), adam(η))` | ∇f(w) + λw = 0 | `SquaredL2(lam)` in the cost |
 | `chain(adam(η), decoupled_l2_decay(lam, η))` | min f(w) over ‖w‖∞ ≤ 1/λ | none: AdamW's decay |
 | `chain(sgd(η), decoupled_l2_decay(lam, η))` | ∇f(w) + λw = 0 | `SquaredL2(lam)` in the cost |
 | `proximal_sgd(η, g)`, `proximal_adam(η, g)`, … | min f(w) + g(w) | whatever g is, `SquaredL2(lam)` too |
 
-The second row, without noise and with b2 short against the run: at rest Adam's direction is the sign of the
-gradient, so that sign(∇f) = −λw or ∇f = 0 (Xie and Li 2024, "Implicit bias of AdamW").
+The second row holds without noise and for a run that is long against 1/(1 − b2): at rest Adam's direction is
+the sign of the gradient, so that sign(∇f) = −λw or ∇f = 0 (Xie and Li 2024, "Implicit bias of AdamW").
 """
 
 from jaxreg.training.transforms.links import (

@@ -1,8 +1,8 @@
-"""Links of an optax chain: decay before or after the scaling, and the proximal step at the end.
+"""Links of an optax chain: weight decay before or after the scaling, and the proximal step at the end.
 
 Rates and λ are numbers or schedules (functions of the step count); a penalty may be such a function too:
-`lambda count: L1(schedule(count))`. Which leaves take part is the penalty's `Masked`, or the mask, in optax's
-forms: a tree of booleans that is a prefix of the params, or a function of the params.
+`lambda count: L1(schedule(count))`. A penalty selects its leaves by `Masked`, a decay by its mask, which has
+optax's forms: a tree of booleans that is a prefix of the params, or a function of the params.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ __all__ = [
     "Rate",
     "ScheduledPenalty",
     "apply_prox",
-    "at",
-    "checked",
+    "at_least_float32",
+    "check_penalty",
     "decoupled_l2_decay",
     "l2_decay",
-    "landing",
+    "prox_updates",
     "proximal",
     "require_last",
-    "wide",
+    "value_at",
 ]
 
 #: A number or an optax schedule.
@@ -42,23 +42,27 @@ ScheduledPenalty = Penalty | Callable[[Any], Penalty]
 
 
 class DecayState(NamedTuple):
-    """The number of steps taken, for schedules."""
+    """State of a decay: the number of steps taken, for schedules."""
 
     count: Array
 
 
 class ProximalState(NamedTuple):
-    """The number of steps taken, and the state of what runs before the proximal step."""
+    """State of a proximal step: the number of steps taken, and the state of the optimiser inside."""
 
     count: Array
     inner: Any = ()
 
 
 def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraArgs:
-    """Adds λ·w to the gradient: the L2 penalty λ/2·Σw² of the cost, put before the scaling by a rate.
+    """Add λ·w to the gradient: the L2 penalty λ/2·Σw² of the cost, put before the scaling by a rate.
 
-    `lam` is a number ≥ 0 or a schedule; `mask` selects leaves or entries. ValueError for a negative λ, for a
-    mask that does not fit, and where `update` is called without params.
+    Args:
+        lam: A number ≥ 0 or a schedule.
+        mask: Leaves or entries to decay; by default all.
+
+    Raises:
+        ValueError: λ is negative, the mask does not fit, or `update` is called without params.
 
     >>> import optax
     >>> link = optax.chain(l2_decay(0.5), optax.sgd(0.25))
@@ -73,10 +77,22 @@ def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraAr
 def decoupled_l2_decay(
     lam: Rate, learning_rate: Rate, mask: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Subtracts η·λ·w from the step: AdamW's weight decay, put after the scaling by the rate η.
+    """Subtract η·λ·w from the step: AdamW's weight decay, put after the scaling by the rate η.
 
     With an adaptive optimiser this is not the L2 penalty of the cost: without noise AdamW ends at the minimum
-    of the loss over ‖w‖∞ ≤ 1/λ (Loshchilov and Hutter 2019; Xie and Li 2024). Errors as for `l2_decay`.
+    of the loss over ‖w‖∞ ≤ 1/λ.
+
+    Args:
+        lam: A number ≥ 0 or a schedule.
+        learning_rate: The rate η of the optimiser, a number or a schedule.
+        mask: Leaves or entries to decay; by default all.
+
+    Raises:
+        ValueError: λ is negative, the mask does not fit, or `update` is called without params.
+
+    References:
+        Loshchilov and Hutter (2019), Decoupled weight decay regularization.
+        Xie and Li (2024), Implicit bias of AdamW.
 
     >>> import optax
     >>> link = optax.chain(optax.adam(0.25), decoupled_l2_decay(0.5, 0.25))
@@ -85,11 +101,11 @@ def decoupled_l2_decay(
     >>> updates.tolist()
     [-0.25]
     """
-    return _decay(lam, lambda count: -at(learning_rate, count), mask)
+    return _decay(lam, lambda count: -value_at(learning_rate, count), mask)
 
 
 def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationExtraArgs:
-    """Adds factor·λ·w to the updates."""
+    """Add factor·λ·w to the updates."""
     if not callable(lam):
         require_scalar("lam", number(lam))
     masked = None if mask is None else Masked(SquaredL2(1.0), mask)
@@ -99,19 +115,19 @@ def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationEx
         return DecayState(jnp.zeros((), jnp.int32))
 
     def update(updates: Any, state: DecayState, params: Any = None, **extra: Any) -> tuple[Any, DecayState]:
-        _needs(params, "decay")
+        _require_params(params, "decay")
         refuse_complex(penalty, params)
-        scale = at(factor, state.count) * at(lam, state.count)
-        kept = iter(masked.mask(params) if masked is not None else [])
+        scale = value_at(factor, state.count) * value_at(lam, state.count)
+        masks = iter(masked.mask(params) if masked is not None else [])
 
         def one(w: Any, u: Any) -> Any:
             if not is_weight(w):
                 return u
-            keep = next(kept) if masked is not None else True
-            if u is None or keep is False:
+            mask = next(masks) if masked is not None else True
+            if u is None or mask is False:
                 return u
-            pull = jnp.asarray(scale, w.dtype) * w
-            return (u + (pull if keep is True else jnp.where(keep, pull, 0))).astype(u.dtype)
+            decay = jnp.asarray(scale, w.dtype) * w
+            return (u + (decay if mask is True else jnp.where(mask, decay, 0))).astype(u.dtype)
 
         new = jax.tree.map(one, params, updates, is_leaf=_is_none)
         return new, DecayState(optax.safe_increment(state.count))
@@ -120,21 +136,25 @@ def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationEx
 
 
 def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTransformationExtraArgs:
-    """The last link of a chain: turns the step u into prox(w + u, η·penalty) − w, which lands on exact zeros.
+    """Turn the step u into prox(w + u, η·penalty) − w, which makes exact zeros: the last link of a chain.
 
-    Right after plain gradient steps, `chain(sgd(η), proximal(penalty, η))`: then the chain ends at a minimum
-    of loss + penalty. With momentum or an adaptive scaling take `proximal_sgd`, `proximal_adam`, ...: the
-    same link after `sgd(η, momentum=0.9)` solves the problem with λ/10, after `adam(η)` that of another
-    metric.
+    After plain gradient steps, `chain(sgd(η), proximal(penalty, η))` ends at a minimum of loss + penalty.
+    With momentum or an adaptive scaling use `proximal_sgd`, `proximal_adam` and the like: this link after
+    `sgd(η, momentum=0.9)` solves the problem with λ/10, and after `adam(η)` the problem of another metric.
 
-    w + u' is exactly 0 where the prox is, in every float type and under jit, as long as nothing comes after:
-    a link that scales or averages destroys the zeros (`require_last` sees it, and `jaxreg.train` asks it),
-    and so do averages of the params such as schedule-free training. Equal weights (total variation) and
-    bounds may be off by a rounding, because the step is added: `apply_prox` assigns instead.
+    The new weight is exactly 0 where the prox is, in every float type and under jit, as long as this link is
+    the last: a later link that scales or averages destroys the zeros (`jaxreg.train` refuses such a chain by
+    `require_last`), and so do averages of the params such as schedule-free training. Equal weights (total
+    variation) and bounds may be off by a rounding error, because the step is added: `apply_prox` assigns.
 
-    `penalty` is a penalty or a function of the step count that returns one; give a λ that
-    `optax.inject_hyperparams` should hold to a function of your own that makes the chain, since it takes
-    every callable argument for a schedule. TypeError where `penalty` is neither; ValueError without params.
+    Args:
+        penalty: A penalty, or a function of the step count that returns one. `optax.inject_hyperparams` takes
+            every callable argument for a schedule: to let it hold λ, give it a function that makes the chain.
+        learning_rate: The rate η of the steps before, a number or a schedule.
+
+    Raises:
+        TypeError: `penalty` is neither a penalty nor a function.
+        ValueError: `update` is called without params.
 
     >>> import jaxreg as jr, optax
     >>> w, chain = jnp.array([1.0, 0.05]), optax.chain(optax.sgd(0.25), proximal(jr.L1(1.0), 0.25))
@@ -142,7 +162,7 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
     >>> optax.apply_updates(w, updates).tolist()
     [0.75, 0.0]
     """
-    checked(penalty)
+    check_penalty(penalty)
 
     def init(params: Params) -> ProximalState:
         return ProximalState(jnp.zeros((), jnp.int32))
@@ -150,25 +170,31 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
     def update(
         updates: Any, state: ProximalState, params: Any = None, **extra: Any
     ) -> tuple[Any, ProximalState]:
-        step = at(learning_rate, state.count)
-        new = landing(params, updates, checked(at(penalty, state.count)), step)
+        step = value_at(learning_rate, state.count)
+        new = prox_updates(params, updates, check_penalty(value_at(penalty, state.count)), step)
         return new, ProximalState(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Params:
-    """The params after an update and a prox: prox(params + updates, step), assigned in the params' dtypes.
+    """Return prox(params + updates, step), assigned in the params' dtypes.
 
-    In place of `optax.apply_updates`, for penalties whose ties (total variation, SLOPE) or bounds (Box,
-    balls) an addition would break. `updates` may hold None where a leaf has none; `step` is the rate of the
-    updates, or a tree of one step per coordinate where the penalty has a prox in a metric.
+    This replaces `optax.apply_updates` for penalties whose ties (total variation, SLOPE) or bounds (Box,
+    balls) an addition would break.
+
+    Args:
+        params: The params.
+        updates: Their updates; None where a leaf has none.
+        penalty: The penalty.
+        step: The rate of the updates, or a tree of one step per coordinate for a penalty that has a prox in a
+            metric.
 
     >>> import jaxreg as jr
     >>> apply_prox(jnp.array([0.5, -0.25]), jnp.array([0.75, 0.75]), jr.Box(0.0, 1.0), 0.1).tolist()
     [1.0, 0.5]
     """
-    checked(penalty)
+    check_penalty(penalty)
     new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
 
     def assigned(w: Any, u: Any, n: Any) -> Any:
@@ -180,10 +206,10 @@ def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Par
 
 
 def require_last(state: Any) -> None:
-    """ValueError where a chain's state shows a link after the proximal step, or an average around it.
+    """Raise `ValueError` where a chain has a link after the proximal step, or an average around it.
 
-    `state` is what `init` returned. Seen are chains and optax's schedule-free and lookahead wrappers; what an
-    opaque function does to the updates afterwards cannot be seen.
+    The state of the chain, as `init` returns it, shows chains and optax's schedule-free and lookahead
+    wrappers; it does not show what an opaque function does to the updates afterwards.
 
     >>> import jaxreg as jr, optax
     >>> wrong = optax.chain(proximal(jr.L1(0.1), 0.1), optax.scale(0.5))
@@ -192,7 +218,7 @@ def require_last(state: Any) -> None:
     ValueError: a link stands after the proximal step and would destroy its zeros: put the proximal step last
     """
     kind = type(state).__name__
-    if isinstance(state, ProximalState) or not _holds(state):
+    if isinstance(state, ProximalState) or not _has_proximal(state):
         return
     if kind in ("ScheduleFreeState", "LookaheadState"):
         raise ValueError(
@@ -205,7 +231,7 @@ def require_last(state: Any) -> None:
         return
     children = list(state.values()) if isinstance(state, dict) else list(state)
     ordered = type(state) is tuple or isinstance(state, dict)
-    if ordered and any(map(_holds, children[:-1])):
+    if ordered and any(map(_has_proximal, children[:-1])):
         raise ValueError(
             "a link stands after the proximal step and would destroy its zeros: put the proximal step last"
         )
@@ -213,20 +239,26 @@ def require_last(state: Any) -> None:
         require_last(child)
 
 
-def _holds(state: Any) -> bool:
+def _has_proximal(state: Any) -> bool:
     leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ProximalState))
     return any(isinstance(leaf, ProximalState) for leaf in leaves)
 
 
-def at(value: Any, count: Any) -> Any:
-    """A number or penalty as it is at this step: the schedule's value, or itself."""
+def value_at(value: Any, count: Any) -> Any:
+    """Return the value of a schedule at a step; a number or penalty is its own value."""
     return value(count) if callable(value) else value
 
 
-def checked(penalty: Any, metric: str | None = None, convex: bool = False) -> Any:
-    """The penalty, or schedule of one, itself; TypeError for anything else, and where it lacks what is asked.
+def check_penalty(penalty: Any, metric: str | None = None, convex: bool = False) -> Any:
+    """Return a penalty, or a function that returns one, if an optimiser can use it.
 
-    `metric` names an optimiser that needs a prox with one step per coordinate.
+    Args:
+        penalty: The penalty or the function.
+        metric: Name of an optimiser that needs a prox with one step per coordinate.
+        convex: Whether the penalty must be convex.
+
+    Raises:
+        TypeError: The argument is something else, or the penalty lacks what the optimiser needs.
     """
     name = penalty.__name__ if isinstance(penalty, type) else type(penalty).__name__
     if isinstance(penalty, type) or not (isinstance(penalty, Penalty) or callable(penalty)):
@@ -246,18 +278,18 @@ def checked(penalty: Any, metric: str | None = None, convex: bool = False) -> An
     return penalty
 
 
-def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = None) -> Any:
-    """The updates that lead from the params to the prox of where the given ones lead.
+def prox_updates(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = None) -> Any:
+    """Return the updates that lead from the params w to prox(w + updates, step).
 
-    Their dtype is that of `like` (the updates themselves), but no narrower than that of the params: else
+    Their dtypes are those of `like` (by default the updates), but no narrower than those of the params: else
     w + (0 − w) would not be 0.
     """
     like = updates if like is None else like
-    _needs(params, "proximal step")
+    _require_params(params, "proximal step")
     moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
     refuse_complex(penalty, moved)
     if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
-        # The part of a partition that no leaf belongs to.
+        # A part of `optax.partition` to which no leaf belongs.
         return jax.tree.map(lambda u, as_: u.astype(as_.dtype), updates, like)
     steps = jax.tree.leaves(step)
     if len(steps) > 1 or jnp.ndim(steps[0]):
@@ -276,8 +308,8 @@ def landing(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = 
     return jax.tree.map(difference, params, updates, new, like, is_leaf=_is_none)
 
 
-def wide(x: Array) -> Array:
-    """At least single precision."""
+def at_least_float32(x: Array) -> Array:
+    """Return the array in single precision or better."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -292,6 +324,6 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _needs(params: Any, what: str) -> None:
+def _require_params(params: Any, what: str) -> None:
     if params is None:
         raise ValueError(f"the {what} needs the params: call update(updates, state, params)")

@@ -2,15 +2,15 @@
 
 Each takes the direction d of a known optimiser and the diagonal metric D in which that direction is a
 gradient step, d = D·gradient at rest, and applies the prox in that same metric: w ← prox(w − η·d, η·D). At a
-fixed point the metric cancels and what is left is 0 ∈ ∇f(w) + ∂g(w), whatever D is. With a penalty of 0 each
-is the optimiser it is named after. To add one, write its direction and its metric.
+fixed point the metric cancels, which leaves 0 ∈ ∇f(w) + ∂g(w) for any D. With a penalty of 0 each optimiser
+is the one it is named after. To add one, write its direction and its metric.
 
 Weights in bfloat16 or float16 get exact zeros too, but a step below half a unit in the last place of a weight
 is lost, as with any optimiser: keep the weights in float32 where λ·η is small.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,29 +21,44 @@ from jaxreg.training.transforms.links import (
     ProximalState,
     Rate,
     ScheduledPenalty,
-    at,
-    checked,
-    landing,
-    wide,
+    at_least_float32,
+    check_penalty,
+    prox_updates,
+    value_at,
 )
 
 __all__ = ["proximal_adagrad", "proximal_adam", "proximal_lion", "proximal_sgd"]
 
-#: What a step of the inner optimiser tells: its state, the direction, and the metric (a number or a tree).
-Step = tuple[Any, Any, Any]
+
+class Step(NamedTuple):
+    """A step of the inner optimiser: its state, the direction, and the metric (a number or a tree)."""
+
+    inner: Any
+    direction: Any
+    metric: Any
 
 
 def proximal_sgd(
     learning_rate: Rate, penalty: ScheduledPenalty, *, momentum: ArrayLike = 0.0, nesterov: bool = False
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.sgd` whose steps end at a minimum of loss + penalty: any penalty with a prox.
+    """SGD, as `optax.sgd`, that ends at a minimum of loss + penalty, for any penalty with a prox.
 
-    With momentum β the gradients of all steps so far count with weights that sum to (1 − βᵏ)/(1 − β), and so
-    does the penalty: prox-SGD (Yang et al. 2020) with the scale of optax's momentum. A run without noise
-    converges for η below 2(1 − β)/L, L the curvature of the loss; often well above.
+    With momentum β the gradients of the k steps so far count with weights that sum to (1 − βᵏ)/(1 − β), and
+    so does the penalty: prox-SGD with the scale of optax's momentum. A run without noise converges for η
+    below 2(1 − β)/L, where L is the largest curvature of the loss, and often for η well above.
 
-    `learning_rate` is a number or schedule, `penalty` a penalty or a function of the step count. TypeError
-    for what is no penalty, ValueError for a momentum outside [0, 1).
+    Args:
+        learning_rate: A number or a schedule.
+        penalty: A penalty, or a function of the step count that returns one.
+        momentum: A number in [0, 1).
+        nesterov: Whether momentum is Nesterov's.
+
+    Raises:
+        TypeError: `penalty` is neither a penalty nor a function.
+        ValueError: `momentum` is outside [0, 1).
+
+    References:
+        Yang et al. (2020), ProxSGD: Training structured neural networks under regularization and constraints.
 
     >>> import jaxreg as jr, optax
     >>> w, tx = jnp.array([1.0, 0.2]), proximal_sgd(0.5, jr.L1(0.5))
@@ -62,7 +77,7 @@ def proximal_sgd(
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = trace.update(gradient, inner, params)
         terms = count + (2 if nesterov else 1)
-        return inner, direction, (1 - jnp.asarray(momentum) ** terms) / (1 - jnp.asarray(momentum))
+        return Step(inner, direction, (1 - jnp.asarray(momentum) ** terms) / (1 - jnp.asarray(momentum)))
 
     return _optimiser(trace.init, step, learning_rate, penalty)
 
@@ -74,15 +89,27 @@ def proximal_adam(
     b2: ArrayLike = 0.999,
     eps: ArrayLike = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.adam` whose steps end at a minimum of loss + penalty, by the prox in Adam's own metric.
+    """Adam, as `optax.adam`, that ends at a minimum of loss + penalty, by the prox in Adam's own metric.
 
-    The threshold of a coordinate is η·λ/(√v̂ + ε), that of its own gradient step (Duchi et al. 2011, eq. 4,
-    for the metric; Yun et al. 2021 for Adam). The penalty is not part of the moments: under plain Adam an L1
-    subgradient is normalised away and never gives a zero. With a penalty that is not convex let the rate fall
-    to 0: where the gradient vanishes the metric grows, and a prox with a long step may take a weight to 0.
+    The threshold of a coordinate is λ times the step that its own gradient gets, η·λ/(√v̂ + ε). The penalty is
+    not part of the moments: under plain Adam an L1 subgradient is normalised away and never gives a zero.
+    With a non-convex penalty let the rate fall to 0: where the gradient vanishes the metric grows, and a prox
+    with a long step may set a weight to 0.
 
-    Arguments as for `optax.adam`; the rate, λ and the penalty may follow schedules. TypeError for a penalty
-    that has no prox with one step per coordinate: separable ones, `GroupL2` and `SparseGroup` have.
+    Args:
+        learning_rate: A number or a schedule.
+        penalty: A penalty with a prox that takes one step per coordinate (separable penalties, `GroupL2` and
+            `SparseGroup`), or a function of the step count that returns one.
+        b1: Decay rate of the first moment.
+        b2: Decay rate of the second moment.
+        eps: Added to the root of the second moment.
+
+    Raises:
+        TypeError: The penalty has no such prox, or the argument is neither a penalty nor a function.
+
+    References:
+        Duchi, Hazan and Singer (2011), Adaptive subgradient methods, eq. 4, for the metric.
+        Yun, Lozano and Yang (2021), Adaptive proximal gradient methods for structured neural networks.
 
     >>> import jaxreg as jr, optax
     >>> w, tx = jnp.array([1.0, 0.2]), proximal_adam(optax.exponential_decay(0.1, 10, 0.8), jr.L1(0.5))
@@ -100,10 +127,10 @@ def proximal_adam(
         known = 1 - jnp.asarray(b2) ** inner.count
 
         def metric(v: jax.Array) -> jax.Array:
-            v = wide(v)
+            v = at_least_float32(v)
             return 1 / (jnp.sqrt(v / known.astype(v.dtype)) + jnp.asarray(eps, v.dtype))
 
-        return inner, direction, jax.tree.map(metric, inner.nu)
+        return Step(inner, direction, jax.tree.map(metric, inner.nu))
 
     return _optimiser(adam.init, step, learning_rate, penalty, metric="Adam")
 
@@ -114,9 +141,19 @@ def proximal_adagrad(
     initial_accumulator_value: ArrayLike = 0.1,
     eps: ArrayLike = 1e-7,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.adagrad` whose steps end at a minimum of loss + penalty (Duchi, Hazan and Singer 2011, eq. 4).
+    """Adagrad, as `optax.adagrad`, that ends at a minimum of loss + penalty.
 
-    Arguments as for `optax.adagrad`; errors as for `proximal_adam`.
+    Args:
+        learning_rate: A number or a schedule.
+        penalty: A penalty with a prox that takes one step per coordinate, or a function of the step count.
+        initial_accumulator_value: Start of the sum of squared gradients.
+        eps: Added to the sum of squared gradients.
+
+    Raises:
+        TypeError: The penalty has no such prox, or the argument is neither a penalty nor a function.
+
+    References:
+        Duchi, Hazan and Singer (2011), Adaptive subgradient methods, eq. 4.
 
     >>> import jaxreg as jr, optax
     >>> w, tx = jnp.array([1.0, 0.2]), proximal_adagrad(0.5, jr.L1(0.5))
@@ -131,7 +168,8 @@ def proximal_adagrad(
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = adagrad.update(gradient, inner, params)
-        return inner, direction, jax.tree.map(lambda s: jax.lax.rsqrt(wide(s) + eps), inner.sum_of_squares)
+        metric = jax.tree.map(lambda s: jax.lax.rsqrt(at_least_float32(s) + eps), inner.sum_of_squares)
+        return Step(inner, direction, metric)
 
     return _optimiser(adagrad.init, step, learning_rate, penalty, metric="Adagrad")
 
@@ -143,14 +181,28 @@ def proximal_lion(
     b2: ArrayLike = 0.99,
     eps: ArrayLike = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.lion` whose steps end at a minimum of loss + penalty.
+    """Lion, as `optax.lion`, that ends at a minimum of loss + penalty.
 
-    Lion steps along sign(c), c an average of gradients (Chen et al. 2023). That is the gradient step c in the
-    metric 1/|c|, so the prox takes η/|c| per coordinate: at rest c is the gradient and the stated problem is
-    solved, while the prox with a uniform step would solve another. |c| counts as at least `eps`. Let the rate
-    fall to 0: at a constant one, weights without a penalty step to and fro by η. Errors as for
-    `proximal_adam`, and TypeError for a penalty that is not convex: where the gradient vanishes the metric
-    grows without bound, and the prox would take any weight to 0.
+    Lion steps along sign(c), where c is an average of gradients. That is the gradient step c in the metric
+    1/|c|, so the prox takes the step η/|c| per coordinate: at rest c is the gradient, and the stated problem
+    is solved, while a prox with a uniform step would solve another. Let the rate fall to 0: at a constant
+    rate, weights without a penalty step to and fro by η.
+
+    Args:
+        learning_rate: A number or a schedule.
+        penalty: A convex penalty with a prox that takes one step per coordinate, or a function of the step
+            count that returns one.
+        b1: Decay rate of the average c.
+        b2: Decay rate of the momentum.
+        eps: Least |c| in the metric.
+
+    Raises:
+        TypeError: The penalty has no such prox or is not convex (where the gradient vanishes the metric grows
+            without bound, and the prox would set any weight to 0), or the argument is neither a penalty nor a
+            function.
+
+    References:
+        Chen et al. (2023), Symbolic discovery of optimization algorithms.
 
     >>> import jaxreg as jr, optax
     >>> rate = optax.exponential_decay(0.05, 50, 0.6)
@@ -164,10 +216,10 @@ def proximal_lion(
     """
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
-        average = jax.tree.map(lambda m, g: wide(b1 * m + (1 - b1) * g), inner, gradient)
+        average = jax.tree.map(lambda m, g: at_least_float32(b1 * m + (1 - b1) * g), inner, gradient)
         inner = jax.tree.map(lambda m, g: (b2 * m + (1 - b2) * g).astype(m.dtype), inner, gradient)
         metric = jax.tree.map(lambda c: 1 / jnp.maximum(jnp.abs(c), eps), average)
-        return inner, jax.tree.map(jnp.multiply, metric, average), metric
+        return Step(inner, jax.tree.map(jnp.multiply, metric, average), metric)
 
     return _optimiser(optax.tree.zeros_like, step, learning_rate, penalty, metric="Lion", convex=True)
 
@@ -179,8 +231,8 @@ def _optimiser(
     penalty: ScheduledPenalty,
     **needs: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """w ← prox(w − η·direction, η·metric), as updates; `needs` is what the penalty must have."""
-    checked(penalty, **needs)
+    """Return the optimiser w ← prox(w − η·direction, η·metric); `needs` are arguments of `check_penalty`."""
+    check_penalty(penalty, **needs)
 
     def init(params: Params) -> ProximalState:
         return ProximalState(jnp.zeros((), jnp.int32), init_inner(params))
@@ -188,12 +240,14 @@ def _optimiser(
     def update(
         gradient: Any, state: ProximalState, params: Any = None, **extra: Any
     ) -> tuple[Any, ProximalState]:
-        rate = at(learning_rate, state.count)
+        rate = value_at(learning_rate, state.count)
         inner, direction, metric = step(gradient, state.inner, state.count, params)
-        moves = jax.tree.map(lambda d: (-rate * wide(d)).astype(wide(d).dtype), direction)
-        # Finite, so that a step of inf times a λ of 0 is no NaN.
+        wide = jax.tree.map(at_least_float32, direction)
+        moves = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), wide)
+        # Finite steps: an infinite step times a λ of 0 would be NaN.
         steps = jax.tree.map(lambda m: jnp.minimum(rate * m, jnp.finfo(jnp.result_type(m)).max), metric)
-        new = landing(params, moves, checked(at(penalty, state.count), **needs), steps, like=gradient)
+        current = check_penalty(value_at(penalty, state.count), **needs)
+        new = prox_updates(params, moves, current, steps, like=gradient)
         return new, ProximalState(optax.safe_increment(state.count), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -10,6 +10,7 @@ from sklearn.datasets import load_diabetes, load_wine
 import jaxreg as jr
 from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path import grid
+from jaxreg.linear.path import path as path_module
 from tests.members import LOSSES, devices
 
 rng = np.random.default_rng(5)
@@ -128,13 +129,25 @@ def test_lambda_max_with_extreme_offsets_is_right_or_refused(name, size):
 def test_a_null_fit_that_did_not_converge_is_refused(monkeypatch):
     """Whatever the solvers leave: the check is of the gradient, not of their word."""
     here, penalty = PROBLEMS["logistic"], jr.L1(1e6)
-    base = fit_null_model(here, here.working_penalty(penalty))
-    wrong = eqx.tree_at(lambda base: base.intercept, base, base.intercept + 1.0)
+    right = fit_null_model(here, here.working_penalty(penalty))
+    wrong = eqx.tree_at(lambda fit: fit.intercept, right, right.intercept + 1.0)
     monkeypatch.setattr(grid, "fit_null_model", lambda *_: wrong)
-    monkeypatch.setattr(grid, "_constrained", lambda *_: wrong)
+    monkeypatch.setattr(grid, "_constrained_fit", lambda *_: wrong)
     with pytest.raises(ValueError, match=r"null fit did not converge.*give lambdas") as caught:
         jr.path(here, jr.L1, num=3)
     assert "\n" not in str(caught.value)
+
+
+def test_the_null_fit_of_lambda_max_serves_the_path(monkeypatch):
+    """Unless the penalty leaves directions unpenalised, which may depend on λ."""
+    fits = []
+    fit = lambda *args: fits.append(args) or fit_null_model(*args)  # noqa: E731
+    for module in (grid, path_module):
+        monkeypatch.setattr(module, "fit_null_model", fit)
+    jr.path(PROBLEMS["squared"], jr.L1, num=3, mode="warm")
+    assert len(fits) == 1
+    jr.path(PROBLEMS["squared"], FAMILIES["weights"], num=3, mode="warm")
+    assert len(fits) == 3
 
 
 def null(problem):

@@ -2,8 +2,6 @@
 in use; the same solutions as with them.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +9,8 @@ import pytest
 import scipy.sparse
 
 import jaxreg as jr
-from jaxreg.linear.path import columns as buffer
-from jaxreg.linear.path import path as path_module
-from jaxreg.linear.path import working_set
+from jaxreg.linear.path import buffer_sizes
+from jaxreg.linear.path.matrix_free_columns import MatrixFreeColumns
 from jaxreg.linear.solvers._krylov import conjugate_gradients
 from tests.members import compilations
 
@@ -35,7 +32,8 @@ def limited(monkeypatch):
 
     def path(limit, *args, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(path_module, "follow", functools.partial(working_set.follow, limit=limit))
+            patch.setattr(buffer_sizes, "_MAX_DENSE_COLUMNS", limit)
+            patch.setattr(buffer_sizes, "_MAX_SPARSE_COLUMNS", limit)
             return jr.path(*args, mode="warm", **options)
 
     return path
@@ -129,11 +127,11 @@ def test_dependent_columns(limited):
 
 def test_columns_come_and_go(limited, monkeypatch):
     """Room for a third of the columns: what is missing joins, what is not needed leaves."""
-    monkeypatch.setattr(buffer, "_ROOM", 64)
+    monkeypatch.setattr(buffer_sizes, "_MIN_MATRIX_FREE", 64)
     rooms = []
-    solve = buffer.Working.solve
+    solve = MatrixFreeColumns.solve
     monkeypatch.setattr(
-        buffer.Working, "solve", lambda self, *args: (rooms.append(self.capacity), solve(self, *args))[1]
+        MatrixFreeColumns, "solve", lambda self, *args: (rooms.append(self.capacity), solve(self, *args))[1]
     )
     here = problem("SquaredError", sparse=True, standardize=True)
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 20, 0.01)
@@ -145,20 +143,20 @@ def test_columns_come_and_go(limited, monkeypatch):
 
 def test_a_sparse_path_makes_few_columns_dense(monkeypatch):
     """Beyond some hundreds, columns of a sparse design are never made dense."""
-    monkeypatch.setattr(working_set, "_THIN", 16)
-    monkeypatch.setattr(buffer, "_FIRST", 64)
+    monkeypatch.setattr(buffer_sizes, "_MAX_SPARSE_COLUMNS", 16)
+    monkeypatch.setattr(buffer_sizes, "_FIRST_WITH_INVERSE", 64)
     here = problem("SquaredError", sparse=True)
     found = jr.path(here, jr.L1, num=20, ratio=0.1, mode="warm")
-    assert int((found.coef[-1] != 0).sum()) > 32 and "without matrices, for" in found.reason
+    assert int((found.coef[-1] != 0).sum()) > 32 and "matrix-free for" in found.reason
     assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
 
 
 def test_without_room_another_solver_goes_on(limited, monkeypatch):
     here = problem("SquaredError", standardize=True)
-    monkeypatch.setattr(buffer, "_COPIED", 20 * N)
+    monkeypatch.setattr(buffer_sizes, "_MAX_COPIED", 20 * N)
     found = limited(8, here, jr.L1, num=15, ratio=0.01)
     assert bool(found.converged.all())
-    assert "ProximalGradient for" in found.reason
+    assert "ProximalGradient for the" in found.reason
 
 
 def test_another_path_compiles_nothing(limited):

@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxreg as jr
 from jaxreg.linear.design import SparseDesign
-from jaxreg.linear.path import columns as buffer
-from jaxreg.linear.solvers import _pivot
+from jaxreg.linear.path.matrix_columns import MatrixColumns
+from jaxreg.linear.solvers import _active_inverse
 from tests.members import compilations
 
 P = jr.penalties
@@ -79,7 +79,7 @@ def test_as_without_working_sets():
 def test_where_pivots_fail_newton_goes_on(monkeypatch):
     """With no round to take, pivots solve no λ; the path is the same."""
     fresh = wide("SquaredError", standardize=True, p=599)
-    monkeypatch.setattr(_pivot, "_ROUNDS", 0)  # read while tracing: a shape that no other test has
+    monkeypatch.setattr(_active_inverse, "_ROUNDS", 0)  # read while tracing: a shape that no other test has
     lams = jr.lambda_grid(jr.lambda_max(fresh, jr.L1), 10, 0.1)
     found = warm(fresh, jr.L1, lams, tol=1e-9)
     assert bool(found.converged.all()) and found.reason.startswith("Newton on working sets")
@@ -131,9 +131,9 @@ def test_another_path_of_the_same_size_compiles_nothing():
 def test_few_shapes_are_compiled(monkeypatch):
     """Working sets grow from 15 to over 600 columns in at most three buffers."""
     made = []
-    solve = buffer.Working.solve
+    solve = MatrixColumns.solve
     monkeypatch.setattr(
-        buffer.Working, "solve", lambda self, *args: (made.append(self.capacity), solve(self, *args))[1]
+        MatrixColumns, "solve", lambda self, *args: (made.append(self.capacity), solve(self, *args))[1]
     )
     rng = np.random.default_rng(3)
     X = rng.normal(size=(700, 1500))
@@ -159,7 +159,7 @@ def test_reasons():
     here = wide("SquaredError", p=20)
     short = {"num": 3, "ratio": 0.5}
     assert "couples" in warm(here, P.TotalVariation, **short).reason
-    assert "as asked for" in warm(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
+    assert "asked for" in warm(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
     assert "one batch" in jr.path(here, jr.L1, mode="batched", **short).reason
     lams = jnp.array([0.2, 0.1])
     traced = jax.jit(

@@ -1,4 +1,4 @@
-"""What the tests of transforms share: the optimisers, steps of them in one scan, weights for them to move."""
+"""Helpers for tests of transforms: the optimisers, steps of them in one scan, weights to train."""
 
 import functools
 

@@ -170,7 +170,7 @@ def test_ties_and_bounds_are_exact():
 def test_a_step_for_each_coordinate():
     w, moves = draw(2, 9)
     step = jnp.linspace(0.0, 2.0, 9)
-    expected = jr.thresholds.soft(w + moves, 0.5 * step)
+    expected = jr.prox.soft(w + moves, 0.5 * step)
     np.testing.assert_array_equal(T.apply_prox(w, moves, jr.L1(0.5), step), expected)
 
 

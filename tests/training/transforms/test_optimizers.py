@@ -274,7 +274,7 @@ def test_the_threshold_is_that_of_the_step(name):
 
     plain = updates(theirs)
     moved = START + plain
-    expected = jr.thresholds.soft(moved, 0.05 * plain / -CONSTANT)
+    expected = jr.prox.soft(moved, 0.05 * plain / -CONSTANT)
     np.testing.assert_allclose(START + updates(ours(jr.L1(0.05))), expected, rtol=1e-6, atol=1e-12)
     assert jnp.any(jnp.abs(expected - moved) > 1e-3)
 

@@ -1,21 +1,14 @@
-"""Proximal maps of one number: each meets its own cost on a grid. And the laws that all kernels share."""
+"""Proximal maps of one number: each beats every point of a grid at its own cost; jumps, ties, derivatives."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import thresholds
-from tests.kernels import ALL, ELEMENTWISE, EPS, GAMMA, LAM, POINTS, A, by_row
+from jaxreg import prox
+from tests.prox.kernels import ELEMENTWISE, EPS, GAMMA, LAM, A, by_row
 
 rng = np.random.default_rng(3)
-
-
-def test_every_kernel_is_here():
-    assert set(ALL) == set(thresholds.__all__)
-
-
-# ---------------------------------------------------------------- elementwise
 
 
 @pytest.mark.parametrize("step", [1e-9, 0.05, 0.3, 1.0, 1.9, 2.0, 2.3, 2.7, 3.5, 4.7, 9.0, 1e4])
@@ -72,7 +65,7 @@ def test_ties_go_to_the_sparser(name, v, step, parameters, at, above, sign, dtyp
 def test_the_jump_of_log_sum_is_where_the_costs_meet():
     step, lam, eps = 1.0, 1.3, 0.4
     v = np.linspace(0.5, 4.0, 20001)
-    u = np.asarray(thresholds.log_sum(jnp.asarray(v), step, lam, eps))
+    u = np.asarray(prox.log_sum(jnp.asarray(v), step, lam, eps))
     first = np.argmax(u > 0)
     gain = 0.5 * v**2 - 0.5 * (u - v) ** 2 - step * lam * np.log1p(u / eps)
     assert np.all(u[:first] == 0) and np.all(u[first:] > 0.5)
@@ -150,33 +143,3 @@ def test_one_parameter_per_coordinate(name):
     u = kernel(v, steps, *many)
     for i, j in np.ndindex(5, 4):
         np.testing.assert_allclose(u[i, j], kernel(v[i, j], steps[i, j], *(m[j] for m in many)), rtol=1e-12)
-
-
-# ---------------------------------------------------------------- laws of all
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_vmap_is_a_loop_and_jit_is_eager(name):
-    kernel, close = ALL[name], {"rtol": 1e-12, "atol": 1e-14}
-    V, strengths = jnp.asarray(np.stack(POINTS)), jnp.array([0.6, 0.0, 2.0])
-    loop = jnp.stack([kernel(v, s) for v, s in zip(V, strengths, strict=True)])
-    np.testing.assert_allclose(jax.vmap(kernel)(V, strengths), loop, **close)
-    with jax.disable_jit():
-        np.testing.assert_allclose(kernel(V[0], 0.6), loop[0], **close)
-
-
-@pytest.mark.parametrize("kind", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("name", ALL)
-def test_dtype_is_kept_without_double_precision(name, kind):
-    v = jnp.asarray(POINTS[0], kind)
-    want = ALL[name](jnp.asarray(np.asarray(v, float)), 0.6)
-    with jax.enable_x64(False):
-        got = ALL[name](v, 0.6)
-    assert got.dtype == kind
-    np.testing.assert_allclose(np.asarray(got, float), want, rtol=4 * float(jnp.finfo(kind).eps), atol=1e-6)
-    np.testing.assert_array_equal(np.asarray(got) == 0, np.asarray(want) == 0)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_nan_goes_through(name):
-    assert jnp.isnan(ALL[name](jnp.full(7, jnp.nan), 0.6)).all()

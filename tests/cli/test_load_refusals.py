@@ -1,4 +1,4 @@
-"""Reading data: what is refused, and that every refusal is one line that says what to do."""
+"""Refusals of data: each is one line that says what to do."""
 
 import datetime
 import gzip
@@ -17,7 +17,7 @@ from jaxreg.cli.load import load
 ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
 
 
-# The source.
+# ---------------------------------------------------------------- the source
 
 
 def test_source_not_found(write, tmp_path, assert_refused):
@@ -98,7 +98,7 @@ def test_missing_package(write, monkeypatch):
         load(write(ROWS), target="y")
 
 
-# The table.
+# ---------------------------------------------------------------- the table
 
 
 def test_rows_and_columns(write, parquet, assert_refused):

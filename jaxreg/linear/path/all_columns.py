@@ -1,0 +1,91 @@
+"""Paths on all columns: one λ after the other in one program, all λ in one batch, or those that are left."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from jaxreg._batching import lanes
+from jaxreg.linear.path.path_problem import PathProblem
+from jaxreg.linear.path.working_set import PathRecord
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solve import Solution, solve_working
+from jaxreg.linear.solvers import ProximalGradient
+from jaxreg.linear.solvers.status import status_codes, status_from_codes
+
+__all__ = ["complete", "solve_batch", "solve_in_turn"]
+
+#: Working coefficients and intercept.
+Point = tuple[Array, Array]
+
+
+@eqx.filter_jit
+def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution]:
+    """Solve for the λ whose leaves of the penalty are `carried`, each from the solution before.
+
+    Returns:
+        The last working iterate, and the solutions on a leading axis.
+    """
+
+    def body(point: Point, carried: list[Array]) -> tuple[Point, Solution]:
+        return _solve_one(path, carried, point)[:2]
+
+    return jax.lax.scan(body, start, carried)
+
+
+@eqx.filter_jit
+def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Array]:
+    """Solve for all λ in one batch, each from the null fit; return the solutions and the steps run (L,)."""
+    shared, static = eqx.partition(path, eqx.is_array)
+
+    def body(shared: PathProblem, carried: list[Array]) -> tuple[Solution, Array]:
+        path = eqx.combine(shared, static)
+        return _solve_one(path, carried, (path.null_fit.coef, path.null_fit.intercept))[1:]
+
+    return lanes(body, shared, path.grid.carried, mesh)
+
+
+def _solve_one(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution, Array]:
+    penalty = path.grid.row(carried)
+    return solve_working(path.problem, penalty, path.null_fit, path.solver, start, path.tol, path.max_steps)
+
+
+def complete(path: PathProblem, record: PathRecord) -> Solution:
+    """Solve the λ of a record that did not converge; return all solutions on the scale of the data.
+
+    The record is overwritten. Each λ has the steps that Newton's method left of `path.max_steps`.
+    """
+    problem = path.problem
+    record.objective[:] = problem.original_objective(record.objective)
+    status = np.zeros(record.converged.size, int)
+    for k in np.flatnonzero(~record.converged):
+        remaining = max(int(path.max_steps) - int(record.steps[k]), 0)
+        rest = path._replace(solver=ProximalGradient(), max_steps=jnp.asarray(remaining))
+        carried = path.grid.part(slice(k, k + 1))
+        (record.coef[k], record.intercept[k]), solution = solve_in_turn(
+            rest, carried, _start(path, record, k)
+        )
+        for name in ("objective", "gap", "kkt"):
+            getattr(record, name)[k] = getattr(solution, name)[0]
+        record.steps[k] += int(solution.steps[0])
+        status[k] = int(status_codes(solution.status)[0])
+    coef, intercept = _to_original(problem, record.coef, record.intercept)
+    objective, gap, kkt, steps = map(jnp.asarray, (record.objective, record.gap, record.kkt, record.steps))
+    status = status_from_codes(jnp.asarray(status))
+    loss, with_offset = problem.original_loss, problem.with_offset
+    return Solution(coef, intercept, objective, gap, kkt, steps, status, loss, with_offset)
+
+
+def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Array, Array]:
+    """Return the iterate of a λ that was tried, else that of the λ before, else the null fit."""
+    origin = k if k < record.n_done else k - 1
+    if origin < 0:
+        return path.null_fit.coef, path.null_fit.intercept
+    return jnp.asarray(record.coef[origin]), jnp.asarray(record.intercept[origin])
+
+
+@eqx.filter_jit
+def _to_original(problem: Problem, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    return jax.vmap(problem.to_original)(coef, intercept)

@@ -1,0 +1,329 @@
+"""Primal-dual active set method for a quadratic, with the inverse of the active block kept from step to step.
+
+For a quadratic ½⟨w, Gw⟩ + ⟨b, w⟩ and a penalty whose prox has slopes 0 or one number per coordinate (L1,
+factors, bounds, with or without a square), the linear system of a semismooth Newton step is
+
+    (G_AA + diag(c)_AA) δ_A = right,    c = (J⁻¹ − 1)/t,
+
+with A the active coordinates, J the slope of the prox, t its step size and c the penalty's own curvature.
+From one λ to the next a few coordinates enter A and leave it. A block pivot exchanges k of m coordinates in
+the inverse by two thin products (the sweep operator; Goodnight 1979), about m²·k operations where a
+factorisation takes m³/3: ten times fewer for k = 16 and m = 500. The time gained has not been measured in
+isolation.
+
+A change of λ changes c on all of A. The old inverse then preconditions conjugate gradients, for which a
+factor in c is an easy case. Where all that fails, for dependent columns or from afar, the caller goes on with
+damped Newton steps.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxreg._typing import Scalar
+from jaxreg.linear.solvers._factor import inverse_factor
+from jaxreg.linear.solvers._hessian import take_filled
+from jaxreg.linear.solvers._krylov import conjugate_gradients
+from jaxreg.linear.solvers._prox_jacobian import Prox
+from jaxreg.linear.solvers._shapes import Count, Flag, Flat, Index, Mask, Square
+from jaxreg.penalties import Penalty
+
+__all__ = [
+    "ActiveInverse",
+    "ActiveSetResult",
+    "QuadraticForm",
+    "continuation",
+    "prox_slopes_are_0_or_1",
+    "solve_active_set",
+]
+
+# Coordinates exchanged by one pivot, each way: a step on a path of 1000×5000 data exchanges some ten.
+_PIVOT_WIDTH = 16
+# Rounds for one λ: from a warm start a few are enough, and a cycle never ends.
+_ROUNDS = 10
+# Factor by which the residual may grow over the first one before the iteration counts as lost.
+_MAX_GROWTH = 300.0
+# Shortest stride of the continuation, as a share of the way from one λ to the next.
+_MIN_STRIDE = 0.05
+# Relative residual to which conjugate gradients solve a system.
+_CG_REDUCTION = 1e-5
+# Share of the tolerance at which conjugate gradients stop at the latest.
+_CG_TARGET = 0.1
+# Iterations of conjugate gradients per system; one is enough while c has not changed.
+_CG_MAX_STEPS = 30
+# Ratio of the curvature c in the inverse to the present one, above which the inverse is discarded.
+_MAX_CURVATURE_RATIO = 20.0
+# Share of a column's squared norm that must be left after projection on the active ones, for independence.
+_MIN_PIVOT = 1e-10
+# Curvature of a coordinate relative to the largest, below which it is raised for its step size.
+_MIN_CURVATURE = 1e-6
+
+
+class QuadraticForm(NamedTuple):
+    """½⟨w, gram·w⟩ + ⟨linear, w⟩."""
+
+    gram: Square
+    linear: Flat
+
+
+class ActiveInverse(eqx.Module):
+    """Inverse of the active block of gram + diag(prox_curvature).
+
+    Attributes:
+        inverse: the inverse, 0 outside of the active block.
+        active: coordinates of the block.
+        prox_curvature: c at the time when each coordinate entered.
+    """
+
+    inverse: Square
+    active: Mask
+    prox_curvature: Flat
+
+    @classmethod
+    def empty(cls, gram: Square) -> "ActiveInverse":
+        """Return the inverse of an empty block of `gram`."""
+        m = gram.shape[0]
+        return cls(jnp.zeros_like(gram), jnp.zeros(m, bool), jnp.zeros(m, gram.dtype))
+
+
+class ActiveSetResult(NamedTuple):
+    """Point, inverse of its active block, rounds taken, and whether the residual is below the tolerance."""
+
+    coef: Flat
+    inverse: ActiveInverse
+    rounds: Count
+    solved: Flag
+
+
+def prox_slopes_are_0_or_1(penalty: Penalty, shape: tuple[int, ...], scale: Scalar) -> Flag:
+    """Return whether the slopes of a separable prox are 0 or one number ≤ 1 per coordinate.
+
+    The slopes are probed at points of both signs and 25 sizes from 2⁻¹² to 2¹² times `scale`.
+    """
+    signs = jnp.where(jnp.arange(shape[0]) % 2 == 0, 1.0, -1.0)
+
+    def slopes_at(size: Scalar) -> Array:
+        v = size * signs
+        return jax.jvp(lambda v: penalty.prox(v, jnp.ones_like(v)), (v,), (jnp.ones_like(v),))[1]
+
+    # Not at powers of 2, which bounds may be: at a kink the derivative is between two slopes.
+    slopes = jax.lax.map(slopes_at, 1.0472 * scale * 2.0 ** jnp.arange(-12.0, 13.0))
+    top = jnp.max(slopes, axis=0)
+    is_top = jnp.abs(slopes - top) <= 8 * jnp.finfo(slopes.dtype).eps
+    return jnp.all((slopes == 0) | (is_top & (top <= 1)))
+
+
+class _Iterate(NamedTuple):
+    """Point u, its prox step, the slope J of the prox, and the residual ‖(u − prox)/t‖∞."""
+
+    u: Flat
+    prox: Flat
+    slope: Flat
+    residual: Scalar
+
+    def prox_curvature(self, t: Flat) -> Flat:
+        """Return c, 0 at coordinates that are not active."""
+        return (1 / jnp.where(self.slope > 0, self.slope, 1.0) - 1) / t
+
+
+def solve_active_set(
+    form: QuadraticForm, prox: Prox, start: Flat, inverse: ActiveInverse, inner_tol: Scalar
+) -> ActiveSetResult:
+    """Minimise a quadratic plus a penalty.
+
+    Args:
+        form: the quadratic.
+        prox: prox of the penalty, which `prox_slopes_are_0_or_1`.
+        start: first point; returned as it is when good enough.
+        inverse: inverse of the active block of an earlier solution.
+        inner_tol: residual ‖(u − prox(u − t∇, t))/t‖∞ to reach.
+    """
+    gram, linear = form
+    diag = jnp.diagonal(gram)
+    t = 1 / jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag) + jnp.finfo(gram.dtype).tiny)
+
+    def evaluate(u: Array) -> _Iterate:
+        v = u - t * (linear + gram @ u)
+        moved, slope = jax.jvp(lambda v: prox(v, t), (v,), (jnp.ones_like(v),))
+        return _Iterate(u, moved, slope, jnp.max(jnp.abs(u - moved) / t))
+
+    def newton_round(carry: tuple[_Iterate, ActiveInverse, Array]) -> tuple[_Iterate, ActiveInverse, Array]:
+        at, inverse, k = carry
+        wanted = at.slope > 0
+        curvature = jnp.where(wanted, at.prox_curvature(t), inverse.prox_curvature)
+        # The first round leaves the active set as it is: at the start all that is near its bound seems to
+        # cross it, while the gradients after the round tell far better what enters and what leaves.
+        target_set = jnp.where((k > 0) | ~jnp.any(first_active), wanted, first_active)
+        inverse = _exchange(gram, inverse, target_set, curvature)
+        active = inverse.active
+        # A column that depends on the active ones waits until one of them leaves.
+        waiting = wanted & ~active
+        r = jnp.where(waiting, 0.0, at.u - at.prox)
+        r_inactive = jnp.where(active, 0.0, r)
+        right = jnp.where(active, gram @ r_inactive - (1 / t + curvature) * r, 0.0)
+        change = _solve(gram, curvature, inverse, right, inner_tol)
+        u = jnp.where(active, at.u + change, jnp.where(waiting, at.u, at.prox))
+        return evaluate(u), inverse, k + 1
+
+    first = evaluate(start)
+    first_active = inverse.active
+
+    def not_done(carry: tuple[_Iterate, ActiveInverse, Array]) -> Array:
+        at, _, k = carry
+        return (at.residual > inner_tol) & (k < _ROUNDS) & (at.residual <= _MAX_GROWTH * first.residual)
+
+    inverse = _discard_if_stale(inverse, first.slope > 0, first.prox_curvature(t))
+    at, inverse, k = jax.lax.while_loop(not_done, newton_round, (first, inverse, jnp.array(0)))
+    return ActiveSetResult(jnp.where(k > 0, at.prox, start), inverse, k, at.residual <= inner_tol)
+
+
+def _discard_if_stale(inverse: ActiveInverse, active: Array, curvature: Array) -> ActiveInverse:
+    """Return the inverse, or that of an empty block if the penalty's curvature has fallen too far since."""
+    both = inverse.active & active
+    good = ~jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature))
+    return ActiveInverse(jnp.where(good, inverse.inverse, 0.0), inverse.active & good, inverse.prox_curvature)
+
+
+def _solve(gram: Array, curvature: Array, inverse: ActiveInverse, right: Array, inner_tol: Scalar) -> Array:
+    """Solve (gram + diag(curvature)) x = right on the active block by conjugate gradients.
+
+    They are preconditioned by the inverse, and end after one step where it is that of the same curvature.
+    """
+    target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * inner_tol)
+
+    def times(x: Array) -> Array:
+        return jnp.where(inverse.active, gram @ x + curvature * x, 0.0)
+
+    return conjugate_gradients(times, lambda r: inverse.inverse @ r, right, target, _CG_MAX_STEPS)
+
+
+class _Continuation(NamedTuple):
+    """Last point that was solved, the share of the way `done` and the next `stride`."""
+
+    done: Scalar
+    stride: Scalar
+    coef: Flat
+    inverse: ActiveInverse
+    rounds: Count
+
+
+def continuation(
+    form: QuadraticForm,
+    prox_of: Callable[[list[Array]], Prox],
+    ends: tuple[list[Array], list[Array]],
+    start: Flat,
+    inverse: ActiveInverse,
+    inner_tol: Scalar,
+) -> ActiveSetResult:
+    """Go from the solution under one penalty to that under another, in shorter strides where one is lost.
+
+    Args:
+        form: the quadratic.
+        prox_of: prox of the penalty with the given numbers.
+        ends: numbers of the first and the last penalty; those between are interpolated.
+        start: solution under the first penalty.
+        inverse: inverse of its active block.
+        inner_tol: residual to reach for each penalty.
+
+    Returns:
+        The last solution, and whether it is that under the last penalty.
+    """
+    first, last = ends
+
+    def interpolate(done: Scalar) -> list[Array]:
+        mix = lambda a, b: jnp.where(a == b, b, a + done.astype(b.dtype) * (b - a))  # noqa: E731
+        return [mix(a, b) for a, b in zip(first, last, strict=True)]
+
+    def stride(now: _Continuation) -> _Continuation:
+        done = jnp.minimum(now.done + now.stride, 1.0)
+        coef, inverse, rounds, solved = solve_active_set(
+            form, prox_of(interpolate(done)), now.coef, now.inverse, inner_tol
+        )
+        success = _Continuation(done, 2 * now.stride, coef, inverse, rounds)
+        # An inverse that rounding may have spoilt does not survive a failure.
+        failure = now._replace(stride=0.25 * now.stride, inverse=ActiveInverse.empty(form.gram))
+        new = jax.tree.map(lambda a, b: jnp.where(solved, a, b), success, failure)
+        return new._replace(rounds=now.rounds + rounds)
+
+    def not_done(now: _Continuation) -> Array:
+        return (now.done < 1) & (now.stride > _MIN_STRIDE)
+
+    one = jnp.ones((), start.dtype)
+    begin = _Continuation(0 * one, one, start, inverse, jnp.array(0))
+    end = jax.lax.while_loop(not_done, stride, begin)
+    return ActiveSetResult(end.coef, end.inverse, end.rounds, end.done >= 1)
+
+
+def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature: Array) -> ActiveInverse:
+    """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates each way.
+
+    A coordinate enters with its present `curvature` and keeps that until it leaves. Columns that depend on
+    the active ones stay out.
+    """
+
+    def pivot(carry: tuple[ActiveInverse, Array, Array]) -> tuple[ActiveInverse, Array, Array]:
+        inverse, leave, enter = carry
+        out, into = (
+            jnp.nonzero(mask, size=_PIVOT_WIDTH, fill_value=leave.size)[0] for mask in (leave, enter)
+        )
+        inverse, gone, tried = _pivot(gram, inverse, curvature, out, into)
+        return inverse, leave & ~gone, enter & ~tried
+
+    start = (inverse, inverse.active & ~target_set, target_set & ~inverse.active)
+    return jax.lax.while_loop(lambda c: jnp.any(c[1] | c[2]), pivot, start)[0]
+
+
+def _pivot(
+    gram: Array, old: ActiveInverse, curvature: Array, out: Index, into: Index
+) -> tuple[ActiveInverse, Array, Array]:
+    """Exchange the coordinates `out` for `into`, padded by m; return masks of both too.
+
+    With P the inverse on the active set A, O = `out`, R = A∖O the rest and I = `into`:
+
+    - leaving: P_RR − P_RO P_OO⁻¹ P_OR is the inverse on R, by the formula for a block inverse;
+    - entering: with M = G_IR P_R the projection of the entering columns on the rest and
+      S = G_II + diag(c_I) − M G_RI the Schur complement, the inverse on R ∪ I has the blocks
+      [P_R + MᵀS⁻¹M, −MᵀS⁻¹; −S⁻¹M, S⁻¹].
+
+    With M extended by −1 at each entering coordinate's own place, M̃ᵀS⁻¹M̃ makes all four blocks, and both
+    changes of P are one thin product.
+    """
+    m, k = old.active.size, out.size
+    gone, tried = (jnp.zeros(m, bool).at[index].set(True, mode="drop") for index in (out, into))
+    rest = old.active & ~gone
+
+    P_O = take_filled(old.inverse, out)
+    P_OO_inverse, _ = _invert_small(_columns(P_O, out), out < m, -jnp.inf)
+
+    G_I = take_filled(gram, into)
+    G_IR = jnp.where(rest, G_I, 0.0)
+    M = G_IR @ old.inverse
+    M -= _columns(M, out) @ P_OO_inverse @ P_O
+    schur = _columns(G_I, into) + jnp.diag(take_filled(curvature, into)) - G_IR @ M.T
+    min_pivot = _MIN_PIVOT * take_filled(jnp.diagonal(gram), into)
+    schur_inverse, independent = _invert_small(schur, into < m, min_pivot)
+
+    into = jnp.where(independent, into, m)
+    M = jnp.where(gone | ~independent[:, None], 0.0, M).at[jnp.arange(k), into].add(-1.0, mode="drop")
+    left = jnp.concatenate([M, P_O])
+    right = jnp.concatenate([schur_inverse @ M, -(P_OO_inverse @ P_O)])
+    inverse = jnp.where(gone[:, None] | gone, 0.0, old.inverse + left.T @ right)
+    entered = jnp.zeros(m, bool).at[into].set(True, mode="drop")
+    new = ActiveInverse(inverse, rest | entered, jnp.where(entered, curvature, old.prox_curvature))
+    return new, gone, tried
+
+
+def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k k"]:
+    return rows.at[:, index].get(mode="fill", fill_value=0.0)
+
+
+def _invert_small(block: Array, in_use: Array, min_pivot: Array | float) -> tuple[Array, Array]:
+    """Invert a small positive definite block; entries not in use or dependent on earlier ones give zeros."""
+    eye = jnp.eye(block.shape[0], dtype=block.dtype)
+    half, independent = inverse_factor(jnp.where(in_use[:, None] & in_use, block, eye), min_pivot)
+    independent &= in_use
+    return jnp.where(independent[:, None] & independent, half.T @ half, 0.0), independent

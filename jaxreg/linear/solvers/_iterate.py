@@ -1,0 +1,107 @@
+"""Iterates of proximal gradient: coefficients, intercepts, and their image under a linear map.
+
+The image (see `SmoothPart.image`) is carried along, so that an extrapolated iterate needs no product.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxreg._numerics import two_sum
+from jaxreg._typing import Scalar
+from jaxreg.linear.solvers._shapes import Coef, Intercept
+from jaxreg.penalties import Penalty
+from jaxreg.penalties.piecewise_quadratic import Coefficients, ElementaryPenalty
+
+__all__ = ["CompensatedIterate", "Iterate", "PlainIterate"]
+
+#: Function from the coefficients of an iterate to its intercepts and its image.
+Completion = Callable[[Array], tuple[Array, Array]]
+
+
+class Iterate(eqx.Module):
+    """Base of the two kinds of iterates."""
+
+    coef: eqx.AbstractVar[Coef]
+    intercept: eqx.AbstractVar[Intercept]
+    image: eqx.AbstractVar[Array]
+
+    @abstractmethod
+    def minus(self, other: Self) -> Coef:
+        """Return the difference of the coefficients."""
+
+    @abstractmethod
+    def extrapolated(self, previous: Self, beta: Scalar) -> Self:
+        """Return self + beta·(self − previous)."""
+
+    @abstractmethod
+    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+        """Return the iterate with the coefficients prox(coef + change, t)."""
+
+
+class PlainIterate(Iterate):
+    """Iterate in double precision."""
+
+    coef: Coef
+    intercept: Intercept
+    image: Array
+
+    def minus(self, other: Self) -> Coef:
+        return self.coef - other.coef
+
+    def extrapolated(self, previous: Self, beta: Scalar) -> Self:
+        return _extrapolate(self, previous, beta)
+
+    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+        coef = penalty.prox(self.coef + change, t)
+        return PlainIterate(coef, *complete(coef))
+
+
+class CompensatedIterate(Iterate):
+    """Iterate in single precision whose coefficients are the sum of two numbers, coef + low.
+
+    Where the largest curvature makes steps short, each step would be lost to the rounding of `coef`; `low`
+    holds what it leaves over of the sum of all steps. Only elementary penalties (sums of L1, squared L2 and
+    boxes, with factors) have a prox in two parts; with others `low` is 0, they stop earlier, and their status
+    says so.
+    """
+
+    coef: Coef
+    intercept: Intercept
+    image: Array
+    low: Coef
+
+    def minus(self, other: Self) -> Coef:
+        return (self.coef - other.coef) + (self.low - other.low)
+
+    def extrapolated(self, previous: Self, beta: Scalar) -> Self:
+        plain = _extrapolate(self, previous, beta)
+        coef, low = two_sum(self.coef, self.low + beta * self.minus(previous))
+        return CompensatedIterate(coef, plain.intercept, plain.image, low)
+
+    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+        coef = penalty.prox(self.coef + (change + self.low), t)
+        if isinstance(penalty, ElementaryPenalty):
+            coef, low = self._elementary_prox(penalty.coefficients(), coef, change, t)
+        else:
+            low = jnp.zeros_like(coef)
+        return CompensatedIterate(coef, *complete(coef), low)
+
+    def _elementary_prox(
+        self, given: Coefficients, prox: Array, change: Array, t: Scalar
+    ) -> tuple[Coef, Coef]:
+        """Return the prox in two parts where the penalty is quadratic around it, else `prox` and 0."""
+        slope = jnp.where(prox > 0, given.positive, -jnp.asarray(given.negative))
+        pull = slope + given.curvature * self.coef
+        high, low = two_sum(self.coef, (change + self.low - t * pull) / (1 + t * given.curvature))
+        smooth = (high * prox > 0) & (prox > given.lower) & (prox < given.upper)
+        return jnp.where(smooth, high, prox), jnp.where(smooth, low, 0.0)
+
+
+def _extrapolate(now: Iterate, previous: Iterate, beta: Scalar) -> Iterate:
+    return jax.tree.map(lambda a, b: a + beta * (a - b), now, previous)

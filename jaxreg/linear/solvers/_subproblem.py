@@ -1,0 +1,148 @@
+"""Subproblem of a proximal Newton step: a damped quadratic model on the coordinates that may move now.
+
+The model is minimised on the coordinates that a prox step moves, or would move if it were up to 10 % longer.
+The others are left where they are and join at the next step if they must. The nearest coordinates come first
+in what the model sees, so that its work follows their number while its compiled shape stays. Without matrices
+all coordinates take part.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Int
+
+from jaxreg._typing import Scalar
+from jaxreg.linear.solvers._factor import padded
+from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian, take_filled
+from jaxreg.linear.solvers._model import Model, blocks_of, minimise, prox_ravelled, step_sizes
+from jaxreg.linear.solvers._prox_jacobian import BlockLayout, SeparableLayout
+from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Intercept
+from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
+from jaxreg.penalties import Penalty
+
+__all__ = ["HessianOf", "Objective", "Proposal", "Subproblem", "min_damping", "minimise_damped"]
+
+# Lengths of prox steps, in units of the step size, that decide which coordinates may move. Those moved by the
+# plain step come first, those moved by a step 2 % and 10 % longer follow.
+_STEP_FACTORS = (1.0, 1.02, 1.1)
+# Damping that is always there, so that dependent columns have a solution: above rounding, in units of
+# diag(H).
+_MIN_DAMPING_FLOAT64 = 1e-11
+_MIN_DAMPING_FLOAT32 = 1e-5
+
+#: Hessian in the ravelled coordinates index[:count].
+HessianOf = Callable[[Index, Count | int], ReducedHessian | MatrixFreeHessian]
+
+
+def min_damping(dtype: DTypeLike) -> float:
+    """Return the smallest damping in this dtype."""
+    return _MIN_DAMPING_FLOAT64 if dtype == jnp.float64 else _MIN_DAMPING_FLOAT32
+
+
+class Objective(NamedTuple):
+    """Smooth part plus penalty; residuals are in units of `grad_scale`, ‖∇f‖∞ at the null fit."""
+
+    smooth: SmoothPart
+    penalty: Penalty
+    grad_scale: Scalar
+
+    def residual(self, coef: Coef, at: SmoothEvaluation, hessian_diag: Flat) -> Scalar:
+        """Return ‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/diag(H), or the intercept's gradient if larger."""
+        t = step_sizes(self.penalty, hessian_diag)
+        w, grad = coef.ravel(), at.grad.ravel()
+        change = w - prox_ravelled(self.penalty, coef.shape, w - t * grad, t)
+        largest = jnp.maximum(jnp.max(jnp.abs(change) / t), jnp.max(jnp.abs(at.intercept_grad)))
+        return largest / self.grad_scale
+
+
+class Subproblem(NamedTuple):
+    """Iterate of a step and what its model is made of.
+
+    Attributes:
+        objective: smooth part and penalty.
+        coef: coefficients.
+        intercept: intercepts.
+        at: smooth part at the iterate.
+        hessian_diag: diagonal of the Hessian, for step sizes.
+        damping: μ.
+        residual: residual of the iterate, in units of `objective.grad_scale`.
+        inner_tol: residual that is small enough, in the same unit.
+    """
+
+    objective: Objective
+    coef: Coef
+    intercept: Intercept
+    at: SmoothEvaluation
+    hessian_diag: Flat
+    damping: Scalar
+    residual: Scalar
+    inner_tol: Scalar | float
+
+
+class Proposal(NamedTuple):
+    """Minimiser of a subproblem, and whether it was found."""
+
+    coef: Coef
+    intercept: Intercept
+    solved: Flag
+
+
+def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
+    """Minimise the damped model on the coordinates that may move now."""
+    smooth, penalty = sub.objective.smooth, sub.objective.penalty
+    w, shape = sub.coef.ravel(), sub.coef.shape
+    index, count = _near_coordinates(sub) if smooth.matrices else (jnp.arange(w.size), w.size)
+    hessian = hessian_of(index, count).damped(sub.damping)
+    x, grad = take_filled(w, index), take_filled(sub.at.grad.ravel(), index)
+    # The intercepts at their best for the present coefficients; the gradient there.
+    shift = hessian.hess_intercept_inverse @ jnp.ravel(sub.at.intercept_grad)
+    grad = grad - hessian.times_intercept(shift)
+
+    def prox(v: Array, t: Array) -> Array:
+        """Return the prox of all coordinates at `index`; those not in `index` are as they are."""
+        full = w.at[index].set(v, mode="drop")
+        steps = jnp.full_like(w, t[0]).at[index].set(t, mode="drop")
+        return take_filled(prox_ravelled(penalty, shape, full, steps), index)
+
+    layout = SeparableLayout()
+    if not penalty.separable:
+        layout = BlockLayout.of(blocks_of(penalty, sub.coef, index), w.dtype)
+    model = Model(hessian, grad, x, prox, count, layout, smooth.model_is_exact)
+    u, solved = minimise(model, sub.damping, sub.inner_tol * sub.objective.grad_scale)
+    shift = shift + hessian.solve_intercept(u - x)
+    coef = w.at[index].set(u, mode="drop").reshape(shape)
+    return Proposal(coef, sub.intercept - shift.reshape(sub.intercept.shape), solved)
+
+
+def _near_coordinates(sub: Subproblem) -> tuple[Int[Array, " m"], Count]:
+    """Return the coordinates that may move, nearest first, padded out of range; and their number."""
+    m = sub.coef.size
+    distance = _distance_to_moving(sub)
+    count = jnp.sum(distance < len(_STEP_FACTORS))
+    order = jnp.argsort(distance, stable=True)
+    order = jnp.pad(order, (0, padded(m) - m))
+    return jnp.where(jnp.arange(order.size) < count, order, m), count
+
+
+def _distance_to_moving(sub: Subproblem) -> Int[Array, " m"]:
+    """Return for each coordinate the number of `_STEP_FACTORS` at which a prox step leaves it where it is.
+
+    A step leaves a coordinate where it is if it returns the same number with a derivative of 0. A block is as
+    near as its nearest coordinate.
+    """
+    penalty, shape = sub.objective.penalty, sub.coef.shape
+    t, w = step_sizes(penalty, sub.hessian_diag), sub.coef.ravel()
+
+    def stays(factor: Array) -> Array:
+        v = w - factor * t * sub.at.grad.ravel()
+        step = lambda v: prox_ravelled(penalty, shape, v, t)  # noqa: E731
+        moved, slope = jax.jvp(step, (v,), (jnp.ones_like(v),))
+        return (moved == w) & (slope == 0)
+
+    distance = jnp.sum(jax.vmap(stays)(jnp.asarray(_STEP_FACTORS, t.dtype)), axis=0)
+    if penalty.separable:
+        return distance
+    blocks = blocks_of(penalty, sub.coef, jnp.arange(w.size))
+    return jax.ops.segment_min(distance, blocks.labels, blocks.count)[blocks.labels]
