@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._typing import Scalar
-from jaxreg.losses import Logistic, Loss, Multinomial, Poisson
+from jaxreg.losses import Loss
 
 __all__ = [
     "degrees_of_freedom",
@@ -124,11 +124,8 @@ def explained_deviance(loss: Loss, z: Array, y: Array) -> Scalar:
     >>> float(explained_deviance(SquaredError(), y, y))
     1.0
     """
-    target = jax.nn.one_hot(y, z.shape[1], dtype=z.dtype) if z.ndim > y.ndim else y
-    tiny = jnp.finfo(z.dtype).tiny
-    mean = jnp.mean(target, axis=0)
-    positive = isinstance(loss, Logistic | Multinomial | Poisson)
-    constant = loss.link(jnp.maximum(mean, tiny) if positive else mean)
+    uniform = jnp.full(z.shape[:1], 1 / z.shape[0], z.dtype)
+    constant = loss.null_predictor(y, uniform, z.shape[1:])
     null = jnp.mean(loss.value(jnp.broadcast_to(constant, z.shape), y))
     saturated = jnp.mean(loss.saturated(y))
     return 1 - (jnp.mean(loss.value(z, y)) - saturated) / (null - saturated)
@@ -146,10 +143,4 @@ def prediction_error(loss: Loss, z: Array, y: Array) -> Scalar:
     >>> float(prediction_error(SquaredError(), jnp.array([1.0]), jnp.array([3.0])))
     4.0
     """
-    if isinstance(loss, Multinomial):
-        return jnp.mean(jnp.argmax(z, axis=-1) != y)
-    if isinstance(loss, Logistic):
-        return jnp.mean((z > 0) != (y > 0.5))
-    if isinstance(loss, Poisson):
-        return 2 * jnp.mean(loss.value(z, y) - loss.saturated(y))
-    return jnp.mean((z - y) ** 2)
+    return jnp.mean(loss.prediction_error(z, y))

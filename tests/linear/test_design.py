@@ -88,7 +88,9 @@ def test_a_gram_matrix_by_tiles(n, p, monkeypatch):
         np.testing.assert_array_equal(found, found.T)
 
 
-@pytest.mark.parametrize(("p", "n", "count"), [(40, 3000, 25), (600, 1100, 257), (600, 300, None)])
+@pytest.mark.parametrize(
+    ("p", "n", "count"), [(7, 30, 7), (300, 1500, 300), (600, 1100, 257), (600, 300, None)]
+)
 def test_a_blocked_gram_matrix_of_columns(p, n, count):
     """Blocks of samples and tiles of features that are not full, and features of 0 beyond the count."""
     rng = np.random.default_rng(p)

@@ -8,7 +8,6 @@ import pytest
 import jaxreg as jr
 from jaxreg.linear.solvers import _active_inverse, _factor, newton
 from jaxreg.linear.solvers._active_inverse import ActiveInverse
-from jaxreg.linear.solvers._hessian import blocked_gram
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart
 from jaxreg.linear.solvers._subproblem import Objective
@@ -107,18 +106,6 @@ def test_a_penalty_that_couples_everything_is_refused(penalty):
     X = np.random.default_rng(0).normal(size=(20, 8))
     with pytest.raises(TypeError, match=r"take solver=jaxreg.ProximalGradient\(\)"):
         jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), penalty, solver=jr.Newton())
-
-
-@pytest.mark.parametrize(
-    ("m", "n", "count"), [(7, 30, 7), (300, 1500, 210), (300, 1500, 300), (513, 40, 100)]
-)
-def test_a_weighted_gram_matrix_by_blocks(m, n, count):
-    """Blocks of samples and tiles of rows, whole or not, add up to the matrix."""
-    rng = np.random.default_rng(m)
-    XT = np.where(np.arange(m)[:, None] < count, rng.normal(size=(m, n)), 0.0)
-    weight = rng.random(n)
-    found = jax.jit(blocked_gram)(XT, weight, count)
-    np.testing.assert_allclose(found, (XT * weight) @ XT.T, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", list(LOSSES))

@@ -11,21 +11,14 @@ coefficients makes good. (The damping of the coefficients, μ·diag(H), is added
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._shapes import Count, Flat, Index, Square
+from jaxreg.linear.solvers._shapes import Flat, Index, Square
 
-__all__ = ["MatrixFreeHessian", "ReducedHessian", "blocked_gram", "invert_intercept_block", "take_filled"]
-
-# Samples of a weighted Gram matrix that are scaled at once: for 512 columns in float64 that is 4 MiB, which
-# stay in the cache between scaling and product.
-_SAMPLES_PER_BLOCK = 1024
-# Rows of a tile: the unit in which the work follows the number of rows in use.
-_ROWS_PER_TILE = 256
+__all__ = ["MatrixFreeHessian", "ReducedHessian", "invert_intercept_block", "take_filled"]
 
 
 class ReducedHessian(NamedTuple):
@@ -149,41 +142,3 @@ def invert_intercept_block(hess_intercept: Float[Array, "K K"]) -> Float[Array, 
 def take_filled(x: Array, *index: Int[Array, "..."]) -> Array:
     """Return x[index], with zeros for indices out of range."""
     return x.at[index].get(mode="fill", fill_value=0.0)
-
-
-def blocked_gram(XT: Float[Array, "m n"], weight: Float[Array, " n"], count: Count) -> Square:
-    """Return Xᵀ diag(weight) X for columns of which only the first `count` are not 0.
-
-    Samples are taken by blocks, so that the scaled block is still in the cache when it is multiplied; rows
-    are taken by tiles, so that the work follows `count` while the compiled shape does not. The last block and
-    the last tile reach back over entries that were counted before: of samples, those get weight 0; of rows,
-    those are written back unchanged.
-
-    Args:
-        XT: columns of X, stored one after the other.
-        weight: weights of the samples.
-        count: number of leading columns in use.
-    """
-    m, n = XT.shape
-    samples, rows = min(_SAMPLES_PER_BLOCK, n), m if m <= _ROWS_PER_TILE else _ROWS_PER_TILE
-    tiles = -(-m // rows)
-
-    def add_block(k: Array, gram: Array) -> Array:
-        start = jnp.minimum(k * samples, n - samples)
-        block = jax.lax.dynamic_slice_in_dim(XT, start, samples, 1)
-        is_new = start + jnp.arange(samples) >= k * samples
-        scaled = block * (jax.lax.dynamic_slice_in_dim(weight, start, samples) * is_new)
-        if tiles == 1:
-            return gram + scaled @ block.T
-
-        def add_tile(i: Array, gram: Array) -> Array:
-            start = jnp.minimum(i * rows, m - rows)
-            product = jax.lax.dynamic_slice_in_dim(scaled, start, rows) @ block.T
-            is_old = (start + jnp.arange(rows) < i * rows)[:, None]
-            before = jax.lax.dynamic_slice_in_dim(gram, start, rows)
-            after = jnp.where(is_old, before, before + product)
-            return jax.lax.dynamic_update_slice_in_dim(gram, after, start, 0)
-
-        return jax.lax.fori_loop(0, jnp.minimum((count + rows - 1) // rows, tiles), add_tile, gram)
-
-    return jax.lax.fori_loop(0, -(-n // samples), add_block, jnp.zeros((m, m), XT.dtype))

@@ -19,11 +19,11 @@ from jaxtyping import Array, Float
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.design import Columns
+from jaxreg.linear.design._gram import blocked_gram
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._hessian import (
     MatrixFreeHessian,
     ReducedHessian,
-    blocked_gram,
     invert_intercept_block,
     take_filled,
 )
