@@ -7,11 +7,11 @@ equations gives
 
     ẇ = J v̇ + ṗ,    (J − J² + t·J H J) v̇ = J (ṗ − t(H ṗ + ∇ḟ)),
 
-a symmetric system, positive definite on the range of J where the solution is unique (Bolte et al. 2021,
-"Nonsmooth implicit differentiation"; Bertrand et al. 2022 for the lasso). Where J is 0, as at the zeros of a
-lasso, nothing moves but by ṗ: the system is that of the active set. J comes from `jax.jvp` of the prox, so
-that nothing is written per penalty. Where the system is singular (duplicated columns, more active columns than
-rows) v̇ is its least-norm solution in the scale of its diagonal.
+a symmetric system, positive definite on the range of J if the solution is unique (Bolte, Le, Pauwels and
+Silveti-Falls 2021; Bertrand et al. 2022 for the lasso). J is 0 at the zeros of a lasso, so that its system is
+that of the active set. J comes from `jax.jvp` of the prox: a new penalty needs no code here. If the system is
+singular (duplicated columns, more active columns than rows), v̇ is its least-norm solution in the scale of its
+diagonal.
 
 Nothing is unrolled: memory does not depend on the number of solver steps.
 """
@@ -159,8 +159,8 @@ class _System:
     def envelope(self, penalty: Penalty) -> Scalar:
         """Return the Moreau envelope min_u ‖u − v‖²/2t + penalty(u) at v.
 
-        Its derivative in the penalty is that of the cost, also where the solution moves along with a bound or a
-        reference point and the penalty's value at a fixed solution has no derivative.
+        Its derivative in the penalty is that of the cost, also where the solution moves along with a bound or
+        a reference point and the penalty's value at a fixed solution has no derivative.
         """
         u = penalty.prox(self.v, self.t)
         return jnp.sum((u - self.v) ** 2) / (2 * self.t) + penalty.value(u)

@@ -166,9 +166,10 @@ def test_a_batch_of_gradients_compiles_once_and_is_a_loop():
 def test_zero_where_nothing_moves_and_not_zero_at_a_solution():
     problem = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
     top = float(jr.lambda_max(problem, jr.L1))
-    total = lambda lam, init=None: jnp.sum(
-        jnp.abs(jr.solve(problem, jr.L1(lam), init=init, throw=False).coef)
-    )  # noqa: E731
+
+    def total(lam, init=None):
+        return jnp.sum(jnp.abs(jr.solve(problem, jr.L1(lam), init=init, throw=False).coef))
+
     assert jax.grad(total)(1.5 * top) == 0
     # Just below λ_max no step may be needed, but the weight that enters has its slope.
     assert jax.grad(total)(0.999 * top) < -0.5

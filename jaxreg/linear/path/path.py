@@ -50,8 +50,8 @@ def path(
 ) -> Path:
     """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`.
 
-    Never raises for a λ that did not converge: read `status`. Under a trace the solutions can be differentiated
-    as those of `jaxreg.solve`.
+    Never raises for a λ that did not converge: read `status`. Under a trace, solutions have derivatives as in
+    `jaxreg.solve`.
 
     Args:
         problem: loss and data.
