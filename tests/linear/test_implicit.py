@@ -54,9 +54,6 @@ COUPLED = ("variation", "sorted", "largest", "nuclear")
 FAST = {
     ("squared", "l1", "standardised"),
     ("squared", "groups", "plain"),
-    ("squared", "variation", "no intercept"),
-    ("logistic", "elastic net", "plain"),
-    ("poisson", "unpenalised", "standardised"),
     ("huber", "bounded", "scaled target"),
     ("multinomial", "rows", "plain"),
 }
@@ -72,7 +69,7 @@ def cases():
         yield pytest.param(loss, penalty, option, marks=() if fast else pytest.mark.slow)
 
 
-def scalar_of_solution(loss, penalty, option, tol=1e-16):
+def scalar_of_solution(loss, penalty, option, tol=1e-20):
     """Return a function of (lam, factors, weight, offset, y, X) and where to differentiate it."""
     loss, y = LOSSES[loss]
     wide = penalty in MATRICES
@@ -114,7 +111,7 @@ def test_derivatives_are_central_differences(loss, penalty, option):
     reverse = jax.jit(jax.grad(value))(theta)
     forward = jax.jit(lambda theta, dot: jax.jvp(value, (theta,), (dot,))[1])
     value = jax.jit(value)
-    h = 3e-5
+    h = 1e-4
     for name, x in theta.items():
         dot = jax.tree.map(jnp.zeros_like, theta)
         dot[name] = jnp.asarray(draw.normal(size=x.shape)) if x.ndim else jnp.ones_like(x)
