@@ -345,7 +345,7 @@ def working_targets(
             " leave it out"
         )
     xp = jnp if any(isinstance(x, jax.core.Tracer) for x in (y, offset, weight)) else np
-    mean, unit = xp.zeros(offset.shape[1:], offset.dtype), xp.ones((), offset.dtype)
+    mean, unit = np.zeros(offset.shape[1:], offset.dtype), np.ones((), offset.dtype)
     if not loss.has_unit:
         return WorkingTargets(y, offset, mean, unit)
 

@@ -185,6 +185,7 @@ def test_arguments_that_are_something_else(call, message):
 
 SINGLE = """
 import warnings
+import jax
 import numpy as np, pandas as pd, scipy.sparse as sp
 import jaxreg as jr
 from jaxreg.linear import conversion
@@ -219,6 +220,12 @@ tenths, few = 0.1 * whole[:, 1:], whole[:, 1:]
 for form in (np.asarray, np.ndarray.tolist, pd.DataFrame, sp.csr_matrix):
     assert (warned(form(tenths)), warned(form(few)), warned(form(few / 2))) == (1, 0, 0), form
 assert (warned(whole), warned(tenths.astype("float32")), warned(whole.astype(float))) == (1, 0, 1)
+with warnings.catch_warnings():
+    warnings.simplefilter("error")  # data on the host are in double precision, also within a trace
+    for options in ({}, {"scale_target": True}, {"intercept": False}):
+        build = jax.jit(lambda X: jr.Problem(jr.losses.SquaredError(), X, y, standardize=True, **options).y)
+        build(few.astype("float32"))
+    jax.jit(lambda X: jr.Problem(jr.losses.Logistic(), X, (y > 0).astype(float)).y)(few.astype("float32"))
 for column, message in ((1e300, "beyond the range of float32"), (1e-300, "float32 does not tell apart")):
     try:
         jr.Problem(jr.losses.SquaredError(), few * column, y)
