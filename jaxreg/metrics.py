@@ -112,7 +112,8 @@ def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scal
 def explained_deviance(loss: Loss, z: Array, y: Array) -> Scalar:
     """Return 1 − (loss − saturated)/(null − saturated), where the null model is the best constant predictor.
 
-    1 is a perfect fit, 0 as good as the constant, negative worse.
+    1 is a perfect fit, 0 as good as the constant, negative worse. Every sample counts alike, and no offset is
+    subtracted.
 
     Args:
         loss: The loss.

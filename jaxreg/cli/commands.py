@@ -53,7 +53,7 @@ def _root(
 
 
 @app.command()
-def sweep(
+def sweep(  # noqa: PLR0913, the options of the command
     data: Annotated[
         str,
         typer.Argument(

@@ -80,7 +80,7 @@ class Problem(Module):
     scales_target: bool = eqx.field(static=True)
     with_offset: bool = eqx.field(static=True)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, public options by keyword
         self,
         loss: Loss,
         X: ArrayLike,
@@ -249,7 +249,7 @@ def _spread_like_data(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
 
 
 @on_auto_axes(_spread_like_data)
-def _working_data(
+def _working_data(  # noqa: PLR0913, the options of `Problem`
     loss: Loss, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None, offset: ArrayLike | None,
     intercept: bool, standardize: bool, scale_target: bool,
 ) -> dict[str, Any]:  # fmt: skip

@@ -12,10 +12,10 @@ from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.implicit import constant, is_traced, with_derivatives
-from jaxreg.linear.null_fit import NullFit, fit_null_model, initial_intercept
+from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, Status, iterate
+from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, SolverTask, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
 from jaxreg.losses import Loss
@@ -95,17 +95,10 @@ class WorkingSolution(NamedTuple):
     rounds: Array
 
 
-def solve_working(
-    problem: Problem,
-    penalty: Penalty,
-    null_fit: NullFit,
-    solver: Solver,
-    start: tuple[Array, Array],
-    tol: Any,
-    max_steps: Any,
-) -> WorkingSolution:
+def solve_working(task: SolverTask, start: tuple[Array, Array]) -> WorkingSolution:
     """Solve in working coordinates, from `start`; pure."""
-    found = iterate(solver, problem, penalty, null_fit, start, tol, max_steps)
+    problem, penalty = task.problem, task.penalty
+    found = iterate(task, start)
     objective = problem.value(problem.predictor(found.coef, found.intercept)) + penalty.value(found.coef)
     solution = Solution(
         *problem.to_original(found.coef, found.intercept),
@@ -121,7 +114,7 @@ def solve_working(
 
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
-def solve(
+def solve(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     penalty: Penalty,
     *,
@@ -170,14 +163,14 @@ def solve(
     init = None if init is None else _checked_init(problem, init)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
     # Solvers are not differentiated: the derivatives come from the solution.
-    constants = constant((problem, working))
-    init = constant(init)
-    call = (*constants, fit_null_model(*constants))
+    constants, init = constant((problem, working)), constant(init)
+    null_fit = fit_null_model(*constants)
+    task = SolverTask(solver or ProximalGradient(), *constants, null_fit, tol_array, limit)
     if solver is None and _newton_applies(problem, working):
-        solution = _solve_by_both(call, init, tol_array, limit)
+        solution = _solve_by_both(task, init)
     else:
-        solution = _solve(*call, solver or ProximalGradient(), init, tol_array, limit)
-    solution = with_derivatives(solution, problem, working, call[2].max_eigenvalue)
+        solution = _solve(task, init)
+    solution = with_derivatives(solution, problem, working, null_fit.max_eigenvalue)
     if throw and not isinstance(solution.gap, jax.core.Tracer) and not bool(solution.converged):
         raise RuntimeError(f"solve did not reach tol={float(tol_array):.1e}: {solution}")
     return solution
@@ -211,33 +204,35 @@ def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
 
 
 @eqx.filter_jit
-def _solve(
-    problem: Any, penalty: Any, null_fit: Any, solver: Any, init: Any, tol: Any, max_steps: Any
-) -> Solution:
-    start = (null_fit.coef, null_fit.intercept) if init is None else problem.to_working(*init)
-    return solve_working(problem, penalty, null_fit, solver, start, tol, max_steps).solution
+def _solve(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
+    null_fit = task.null_fit
+    start = (null_fit.coef, null_fit.intercept) if init is None else task.problem.to_working(*init)
+    return solve_working(task, start).solution
 
 
-def _solve_by_both(
-    call: tuple[Problem, Penalty, NullFit], init: Any, tol: Array, max_steps: Array
-) -> Solution:
+def _solve_by_both(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
     """Solve by proximal gradient, then by Newton's method, then by proximal gradient again, until converged.
 
     The first two take at most 1,000 and 100 steps, the last one the rest of `max_steps`. It starts from the
     result with the lowest objective.
     """
-    first = _solve(*call, ProximalGradient(), init, tol, np.minimum(_FIRST_STEPS, max_steps))
-    taken, limit = int(first.steps), int(max_steps)
+
+    def run(solver: Solver, init: tuple[Array, Array] | None, max_steps: int) -> Solution:
+        return _solve(task._replace(solver=solver, max_steps=np.asarray(max_steps)), init)
+
+    limit = int(task.max_steps)
+    first = run(ProximalGradient(), init, min(_FIRST_STEPS, limit))
+    taken = int(first.steps)
     if bool(first.converged) or taken >= limit or taken < _FIRST_STEPS:
         return first
     start = first.coef, first.intercept
-    newton = _solve(*call, Newton(), start, tol, np.asarray(min(limit - taken, _NEWTON_STEPS)))
+    newton = run(Newton(), start, min(limit - taken, _NEWTON_STEPS))
     taken += int(newton.steps)
     if bool(newton.converged):
         return _with_steps(newton, taken)
     if newton.objective < first.objective:
         start = newton.coef, newton.intercept
-    last = _solve(*call, ProximalGradient(), start, tol, np.asarray(max(limit - taken, 0)))
+    last = run(ProximalGradient(), start, max(limit - taken, 0))
     return _with_steps(last, taken + int(last.steps))
 
 

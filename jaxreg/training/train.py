@@ -24,7 +24,7 @@ from jaxreg.training.transforms.links import require_last
 __all__ = ["train"]
 
 
-def train(
+def train(  # noqa: PLR0913, public options by keyword
     loss_fn: Callable[..., Any],
     model: Params,
     optimizer: optax.GradientTransformation,

@@ -103,8 +103,8 @@ def low_precision_steps(here, penalty, null_fit, tol):
 def test_exact_products_finish_what_low_precision_leaves():
     here, penalty, null_fit = hard()
     assert float(low_precision_steps(here, penalty, null_fit, 1e-5).best) > 1e-5
-    call = (here, penalty, null_fit, here.zeros(), jnp.float32(1e-5), jnp.array(5000))
-    found = base.iterate(jr.ProximalGradient(coarse=True), *call)
+    call = (here, penalty, null_fit, jnp.float32(1e-5), jnp.array(5000))
+    found = base.iterate(base.SolverTask(jr.ProximalGradient(coarse=True), *call), here.zeros())
     assert bool(found.status == jr.Status.converged)
     exact = jr.Problem(jr.losses.SquaredError(), here.design.X.astype(float), here.y, intercept=False)
     assert jr.certify(exact, penalty, found.coef.astype(float), 0.0).gap <= 2e-5
@@ -113,8 +113,8 @@ def test_exact_products_finish_what_low_precision_leaves():
 def test_no_exact_step_follows_where_low_precision_is_enough():
     here, penalty, null_fit = hard()
     alone = low_precision_steps(here, penalty, null_fit, 1e-1)
-    call = (here, penalty, null_fit, here.zeros(), jnp.float32(1e-1), jnp.array(5000))
-    found = base.iterate(jr.ProximalGradient(coarse=True), *call)
+    call = (here, penalty, null_fit, jnp.float32(1e-1), jnp.array(5000))
+    found = base.iterate(base.SolverTask(jr.ProximalGradient(coarse=True), *call), here.zeros())
     assert float(alone.best) <= 1e-1
     assert int(found.steps) == int(alone.steps) > 0
     assert float(found.certificate.gap) == float(alone.certificate.gap)

@@ -12,7 +12,7 @@ from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.working_set import PathRecord
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve_working
-from jaxreg.linear.solvers import ProximalGradient
+from jaxreg.linear.solvers import ProximalGradient, SolverTask
 from jaxreg.linear.solvers.status import status_codes, status_from_codes
 
 __all__ = ["complete", "solve_batch", "solve_in_turn"]
@@ -49,13 +49,15 @@ def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Array]:
 
 def _solve_one(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution, Array]:
     penalty = path.grid.row(carried)
-    return solve_working(path.problem, penalty, path.null_fit, path.solver, start, path.tol, path.max_steps)
+    task = SolverTask(path.solver, path.problem, penalty, path.null_fit, path.tol, path.max_steps)
+    return solve_working(task, start)
 
 
 def complete(path: PathProblem, record: PathRecord) -> Solution:
-    """Solve the λ of a record that did not converge; return all solutions on the scale of the data.
+    """Solve for the λ that Newton's method gave up or never reached, by proximal gradient.
 
-    The record is overwritten. Each λ has the steps that Newton's method left of `path.max_steps`.
+    Each of these λ has the steps that Newton's method left of `path.max_steps`. Returns all solutions on the
+    scale of the data. The record is used up: some of its fields are overwritten, some in other units.
     """
     problem = path.problem
     record.objective[:] = problem.original_objective(record.objective)

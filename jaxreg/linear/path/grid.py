@@ -14,7 +14,7 @@ from jaxreg._validation import holds, require
 from jaxreg.linear.certificate import Evaluation, curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.solvers import Outcome, ProximalGradient, iterate
+from jaxreg.linear.solvers import Outcome, ProximalGradient, SolverTask, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
 from jaxreg.penalties.family import checked
 
@@ -217,8 +217,8 @@ def _unfitted(
 @eqx.filter_jit
 def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> Outcome:
     tol, limit = jnp.asarray(_CONSTRAINED_TOL, problem.dtype), jnp.asarray(_CONSTRAINED_STEPS)
-    start = (null_fit.coef, null_fit.intercept)
-    return iterate(ProximalGradient(), problem, penalty, null_fit, start, tol, limit)
+    task = SolverTask(ProximalGradient(), problem, penalty, null_fit, tol, limit)
+    return iterate(task, (null_fit.coef, null_fit.intercept))
 
 
 @eqx.filter_jit

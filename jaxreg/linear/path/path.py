@@ -35,7 +35,7 @@ _WIDE_RATIO = 1e-2
 
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
-def path(
+def path(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     family: Family,
     lambdas: ArrayLike | None = None,
@@ -101,16 +101,16 @@ def path(
     gram = gram_matrix(problem, method.solver) if method.on_working_sets else None
     null_fit = _shared_null_fit(*constants, gram, null_fit)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    task = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
+    fixed = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
 
     if method.on_working_sets:
-        solutions, notes = _solve_on_working_sets(task)
+        solutions, notes = _solve_and_describe(fixed)
         return Path.of(problem, lambdas, solutions, solutions.steps, mode, method.reason + notes)
     if mode == "warm":
-        _, solutions = solve_in_turn(task, task.grid.carried, (null_fit.coef, null_fit.intercept))
+        _, solutions = solve_in_turn(fixed, fixed.grid.carried, (null_fit.coef, null_fit.intercept))
         rounds = solutions.steps
     else:
-        solutions, rounds = solve_batch(task, mesh)
+        solutions, rounds = solve_batch(fixed, mesh)
     solutions = with_derivatives_on_grid(solutions, problem, grid, null_fit.max_eigenvalue)
     return Path.of(problem, lambdas, solutions, rounds, mode, method.reason)
 
@@ -178,7 +178,7 @@ def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | N
     return None
 
 
-def _solve_on_working_sets(path: PathProblem) -> tuple[Solution, str]:
+def _solve_and_describe(path: PathProblem) -> tuple[Solution, str]:
     """Solve a path on working sets; return its solutions, and notes on how some λ were solved."""
     record = solve_on_working_sets(path)
     total, n_left, notes = record.converged.size, int(np.sum(~record.converged)), ""

@@ -40,7 +40,8 @@ class Path(LinearPredictor):
         gap: relative duality gaps, inf for penalties without a conjugate.
         kkt: relative KKT residuals.
         steps: solver steps that each solution took.
-        status: reason for which the solver stopped at each λ.
+        status: reason for which the solver stopped at each λ, an Equinox enumeration item; see `messages` for
+            its names and `converged` for a mask.
         loss: the loss, for predictions.
         rounds: solver steps run for each λ, including those in which a λ of a batch waits for others:
             `rounds.sum()` is all the work, `steps.sum()` the useful part.

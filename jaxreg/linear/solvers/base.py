@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxreg._compacting_loop import compacting_loop
@@ -32,7 +33,7 @@ from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.solvers.status import Status
 from jaxreg.penalties import Penalty
 
-__all__ = ["Outcome", "Solver", "State", "iterate"]
+__all__ = ["Outcome", "Solver", "SolverTask", "State", "iterate"]
 
 # Steps between two checks, at most: a solver whose residual does not fall is still certified now and then.
 _STEPS_PER_CHECK = 500
@@ -144,22 +145,35 @@ class _Progress(NamedTuple):
         return fresh._replace(certificate=self.certificate, best=self.best, steps=self.steps)
 
 
+class SolverTask(NamedTuple):
+    """A problem in working coordinates, and how to solve it.
+
+    Attributes:
+        solver: the solver.
+        problem: the problem.
+        penalty: its working penalty.
+        null_fit: its null fit, with the units of gap and residual.
+        tol: largest certificate of a solution.
+        max_steps: steps at most.
+    """
+
+    solver: Solver
+    problem: Problem
+    penalty: Penalty
+    null_fit: NullFit
+    tol: Scalar
+    max_steps: Scalar | np.ndarray
+
+
 @jax.default_matmul_precision("highest")
-def iterate(
-    solver: Solver,
-    problem: Problem,
-    penalty: Penalty,
-    null_fit: NullFit,
-    start: tuple[Array, Array],
-    tol: Scalar,
-    max_steps: Scalar,
-) -> Outcome:
+def iterate(task: SolverTask, start: tuple[Array, Array]) -> Outcome:
     """Run a solver until the certificate is ≤ `tol` or no progress is possible. Pure.
 
     The certificate is the gap, or the KKT residual where the penalty has no conjugate. A small KKT residual
     does not excuse an infinite gap: weights that run off to infinity have one too.
     """
-    loop = _Loop(solver, problem, penalty, null_fit, tol, max_steps)
+    loop = _Loop(*task)
+    solver, problem, penalty, null_fit, tol, _ = task
     state = solver.init(problem, penalty, null_fit, _prepare_start(problem, penalty, null_fit, start))
     progress, rounds = _Progress.start(state), jnp.array(0)
     if solver.starts_in_low_precision and problem.dtype == jnp.float32:
@@ -188,15 +202,8 @@ def _status(progress: _Progress, tol: Scalar) -> Status:
     return Status.where(finite, status, Status.nonfinite)
 
 
-class _Loop(NamedTuple):
-    """The loop's phases and what they share."""
-
-    solver: Solver
-    problem: Problem
-    penalty: Penalty
-    null_fit: NullFit
-    tol: Scalar
-    max_steps: Scalar
+class _Loop(SolverTask):
+    """Phases of the loop for one task."""
 
     def run(self, start: _Progress, low_precision: bool) -> tuple[_Progress, Count]:
         """Alternate steps and checks; return the progress, and the rounds of the batch."""

@@ -229,3 +229,13 @@ def test_every_loss_has_a_null_fit_without_a_conjugate(problem):
 def test_a_logistic_path_without_a_conjugate():
     found = jr.path(PROBLEMS["logistic"], jr.MCP, num=5, ratio=0.3)
     assert bool(np.all(found.converged)) and np.any(np.asarray(found.coef[-1]))
+
+
+@pytest.mark.parametrize("mode", ["warm", "batched"])
+def test_the_loss_of_a_path_is_that_of_one_problem(mode):
+    """Its numbers have no axis of λ, also where solutions come from one program over λ."""
+    here = jr.Problem(jr.losses.Huber(0.7), X, Z, scale_target=True)
+    family = jr.penalties.TotalVariation if mode == "warm" else jr.L1
+    found = jr.path(here, family, [0.2, 0.1], mode=mode)
+    np.testing.assert_allclose(found.loss.delta, 0.7, rtol=1e-12)
+    np.testing.assert_allclose(found.at(0.1).loss.delta, 0.7, rtol=1e-12)
