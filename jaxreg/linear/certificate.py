@@ -264,14 +264,14 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
         fitted = refit(problem, basis, z, steps=10)
         u = problem.loss.gradient(fitted.z, problem.y)
         gradient = problem.design.rmatmul(problem.weighted(u))
-        unpenalised = penalty.unpenalised(gradient, coef)
+        unpenalised = penalty.project_on_unpenalised(gradient, coef)
         penalised = gradient - unpenalised
         cost = _refit_infeasibility(problem, basis, fitted, gradient - penalised)
         return _DualPoint(u, -penalised, cost), coef, jnp.array(False)
 
     # A loop and not a branch: under vmap it is skipped where no lane needs it. The coefficients are carried,
     # or XLA would move the body out of the loop.
-    needed = jnp.any(penalty.unpenalised(-gradient, at.coef) != 0)
+    needed = jnp.any(penalty.project_on_unpenalised(-gradient, at.coef) != 0)
     return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
 
 

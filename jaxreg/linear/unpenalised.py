@@ -148,7 +148,7 @@ def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
 
     def count(carried: list[Array]) -> tuple[Array, Array]:
         penalty, ones = grid.row(carried), jnp.ones_like(zeros)
-        projections = jnp.stack([penalty.unpenalised(probe, at) for at in (None, ones, -ones)])
+        projections = jnp.stack([penalty.project_on_unpenalised(probe, at) for at in (None, ones, -ones)])
         columns = jnp.any(projections == probe, axis=0)
         other = jnp.any((projections != probe) & (projections != 0))
         return jnp.sum(jnp.any(columns.reshape(columns.shape[0], -1), axis=1)), other
@@ -181,9 +181,9 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: 
         one = jnp.ones(intercept.shape[:2], dtype)
         return Basis(intercept, one[..., None], one, jnp.zeros(0, int), jnp.zeros((0, p, outputs), dtype))
     probe = _probes(coef, 1)[0]
-    is_column = (penalty.unpenalised(probe, coef) == probe).reshape(p, outputs)
+    is_column = (penalty.project_on_unpenalised(probe, coef) == probe).reshape(p, outputs)
     columns = jnp.nonzero(jnp.any(is_column, axis=1), size=size.columns, fill_value=p)[0]
-    others = jax.vmap(lambda d: penalty.unpenalised(d, coef))(_probes(coef, size.others))
+    others = jax.vmap(lambda d: penalty.project_on_unpenalised(d, coef))(_probes(coef, size.others))
     others = jnp.where(is_column, 0.0, others.reshape(size.others, p, outputs))
     rows = [intercept]
     if size.columns:

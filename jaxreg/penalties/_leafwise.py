@@ -78,8 +78,8 @@ class SeparablePenalty(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return Leafwise(self.per_leaf(dual), dual).dual_scale()
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return Leafwise(self.per_leaf(direction), direction).unpenalised(at)
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return Leafwise(self.per_leaf(direction), direction).project_on_unpenalised(at)
 
     def per_leaf(self, params: Params) -> "list[SeparablePenalty]":
         leaves, _ = weights_of(params)
@@ -155,7 +155,7 @@ class Leafwise:
             smallest.append(jnp.min(jnp.where(u == 0, 1.0, jnp.minimum(ratio, 1.0)), initial=1.0))
         return jnp.min(jnp.stack(smallest))
 
-    def unpenalised(self, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, at: Params | None = None) -> Params:
         """Set the entries to 0 that cost something: those with a dual bound other than 0.
 
         A coordinate that is not 0 at the point `at` needs only the bound of its own side to be 0.

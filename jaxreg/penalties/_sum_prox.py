@@ -120,13 +120,13 @@ class CoupledSum:
         all_curved = jnp.all(jnp.stack([jnp.all(jnp.asarray(x) > 0) for x in self._curvatures()]))
         return jnp.where(all_curved, 1.0, scale)
 
-    def unpenalised(self) -> list[Array]:
+    def project_on_unpenalised(self) -> list[Array]:
         """Return the directions that cost neither part anything.
 
         A penalty of differences leaves constants unpenalised: these are so only where every coordinate is.
         """
-        own = self._own(self.penalty.unpenalised(self._put(self.leaves)))
-        costless = Leafwise(self.separable, [jnp.ones_like(leaf) for leaf in self.leaves]).unpenalised()
+        own = self._own(self.penalty.project_on_unpenalised(self._put(self.leaves)))
+        costless = Leafwise(self.separable, [jnp.ones_like(leaf) for leaf in self.leaves]).project_on_unpenalised()
         if self.penalty.keeps_order:
             costless = [jnp.all(mask > 0) * jnp.ones_like(mask) for mask in costless]
         return [mask * d for mask, d in zip(costless, own, strict=True)]

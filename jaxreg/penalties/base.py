@@ -9,7 +9,7 @@ To add a penalty:
   `ConvexSeparablePenalty`: write also `conjugate_1d` and `dual_bounds_1d`.
   `ElementaryPenalty`, piecewise quadratic with at most one kink, at 0: write `coefficients` alone.
   `Penalty`, any other function: write `value` and `prox`; for a duality gap also `conjugate`, `dual_scale`
-  and, where some directions cost nothing, `unpenalised`.
+  and, where some directions cost nothing, `project_on_unpenalised`.
 - Declare its numbers as fields: `lam: Array = hyperparameter(1.0)` for one number, `per_coordinate()` for one
   per coordinate. Both make arrays, so that another λ does not recompile and has a gradient.
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
@@ -87,7 +87,7 @@ def refuse_complex(penalty: "Penalty", params: Params) -> None:
     if not any(map(is_complex, leaves)):
         return
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    for path, leaf, selected in zip(paths, leaves, penalty.selects(params), strict=True):
+    for path, leaf, selected in zip(paths, leaves, penalty.acts_on_leaves(params), strict=True):
         if selected and is_complex(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
             raise TypeError(
@@ -153,7 +153,7 @@ class Penalty(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""
         super().__init_subclass__(**kwargs)
-        for name in ("value", "prox", "conjugate", "dual_scale", "unpenalised"):
+        for name in ("value", "prox", "conjugate", "dual_scale", "project_on_unpenalised"):
             method = cls.__dict__.get(name)
             if method is not None and not getattr(method, "__isabstractmethod__", False):
                 setattr(cls, name, _of_params(method))
@@ -196,7 +196,7 @@ class Penalty(Module):
         raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
     @_of_params
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the orthogonal projection of a direction onto the directions that cost nothing.
 
         Args:
@@ -222,12 +222,12 @@ class Penalty(Module):
         """
         return None
 
-    def covers(self, params: Params) -> list[bool]:
+    def acts_on_weights(self, params: Params) -> list[bool]:
         """Return, per weight leaf, whether the penalty may depend on it."""
-        pairs = zip(self.selects(params), jax.tree.leaves(params), strict=True)
+        pairs = zip(self.acts_on_leaves(params), jax.tree.leaves(params), strict=True)
         return [selected for selected, leaf in pairs if is_weight(leaf)]
 
-    def selects(self, params: Params) -> list[bool]:
+    def acts_on_leaves(self, params: Params) -> list[bool]:
         """Return, per leaf of the params, weight or not, whether no mask leaves it out."""
         return [True] * len(jax.tree.leaves(params))
 
@@ -242,7 +242,7 @@ class Penalty(Module):
         """Return the penalty restricted to some of the coordinates (rows) of a single array of params."""
         return self._map_per_coordinate(lambda x: x[index] if x.ndim else x)
 
-    def rescaled(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Array) -> Self:
         """Return the penalty for params multiplied by `scale`: bounds and reference points are, too."""
         return self
 

@@ -28,7 +28,7 @@ from jaxreg.penalties._sum_prox import KEEP_APART, CoupledSum
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty, no_closed_form
 from jaxreg.penalties.piecewise_quadratic import Elementary, add_on_leaf
 
-__all__ = ["Combination", "Composed", "Scaled", "Sum"]
+__all__ = ["Combination", "NamedCombination", "Scaled", "Sum"]
 
 
 class Combination(Penalty):
@@ -53,11 +53,11 @@ class Combination(Penalty):
         per_leaf = self.per_leaf(dual)
         return self._coupled_dual_scale(dual) if per_leaf is None else Leafwise(per_leaf, dual).dual_scale()
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         per_leaf = self.per_leaf(direction)
         if per_leaf is None:
-            return self._coupled_unpenalised(direction)
-        return Leafwise(per_leaf, direction).unpenalised(at)
+            return self._coupled_project_on_unpenalised(direction)
+        return Leafwise(per_leaf, direction).project_on_unpenalised(at)
 
     @abstractmethod
     def _coupled_prox(self, params: Params, step: Any) -> Params: ...
@@ -69,7 +69,7 @@ class Combination(Penalty):
     def _coupled_dual_scale(self, dual: Params) -> Scalar: ...
 
     @abstractmethod
-    def _coupled_unpenalised(self, direction: Params) -> Params: ...
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params: ...
 
 
 class Scaled(Combination):
@@ -113,14 +113,14 @@ class Scaled(Combination):
         per_leaf = self.penalty.per_leaf(params)
         return per_leaf and map_shared(lambda g: g.scaled(self.factor), per_leaf)
 
-    def selects(self, params: Params) -> list[bool]:
-        return self.penalty.selects(params)
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return self.penalty.acts_on_leaves(params)
 
     def take(self, index: Array) -> Self:
         return type(self)(self.penalty.take(index), self.factor)
 
-    def rescaled(self, scale: Array) -> Self:
-        return type(self)(self.penalty.rescaled(scale), self.factor)
+    def for_scaled_params(self, scale: Array) -> Self:
+        return type(self)(self.penalty.for_scaled_params(scale), self.factor)
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
         safe, divided = self._divided(dual)
@@ -139,8 +139,8 @@ class Scaled(Combination):
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(self._divided(dual)[1])
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
-        return self.penalty.unpenalised(direction)
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
+        return self.penalty.project_on_unpenalised(direction)
 
     def _divided(self, dual: Params) -> tuple[Array, Params]:
         """Return a positive factor and dual/factor; a tiny factor stands for 0, which leaves the domain."""
@@ -191,14 +191,14 @@ class Sum(Combination):
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         return _add_per_leaf(self.parts, params) if self.separable else None
 
-    def selects(self, params: Params) -> list[bool]:
-        return [any(column) for column in zip(*(part.selects(params) for part in self.parts), strict=True)]
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return [any(column) for column in zip(*(part.acts_on_leaves(params) for part in self.parts), strict=True)]
 
     def take(self, index: Array) -> Self:
         return type(self)(tuple(part.take(index) for part in self.parts))
 
-    def rescaled(self, scale: Array) -> Self:
-        return type(self)(tuple(part.rescaled(scale) for part in self.parts))
+    def for_scaled_params(self, scale: Array) -> Self:
+        return type(self)(tuple(part.for_scaled_params(scale) for part in self.parts))
 
     def _coupled_prox(self, params: Params, step: Any) -> Params:
         steps = along(step, params, "step")
@@ -218,9 +218,9 @@ class Sum(Combination):
         scales = [Leafwise([g], leaves[k]).dual_scale() for k, g in alone.items()]
         return jnp.min(jnp.stack(scales + [part.dual_scale() for part in coupled]))
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
         return self._by_leaf(
-            direction, lambda g, d, k: Leafwise([g], d).unpenalised(), lambda coupled: coupled.unpenalised()
+            direction, lambda g, d, k: Leafwise([g], d).project_on_unpenalised(), lambda coupled: coupled.project_on_unpenalised()
         )
 
     def _by_leaf(
@@ -245,7 +245,7 @@ class Sum(Combination):
         per_leaf = dict(enumerate(_add_per_leaf(separable, params)))
         alone, coupled = dict(per_leaf), []
         for part in others:
-            at = [k for k, covered in enumerate(part.covers(params)) if covered]
+            at = [k for k, covered in enumerate(part.acts_on_weights(params)) if covered]
             if any(k not in alone for k in at):
                 raise no_closed_form(others, KEEP_APART)
             own = {k: alone.pop(k) for k in at}
@@ -274,14 +274,14 @@ def _add_per_leaf(parts: "list[Penalty] | tuple[Penalty, ...]", params: Params) 
 def _delegate(name: str) -> Any:
     """Make a method that calls the method of the same name on the composed penalty."""
 
-    def method(self: "Composed", *args: Any, **kwargs: Any) -> Any:
+    def method(self: "NamedCombination", *args: Any, **kwargs: Any) -> Any:
         return getattr(self.composed(), name)(*args, **kwargs)
 
     method.__name__, method.__doc__ = name, getattr(Penalty, name).__doc__
     return method
 
 
-class Composed(Penalty):
+class NamedCombination(Penalty):
     """Base of a named penalty that is a combination of others: a subclass writes `composed`."""
 
     @abstractmethod
@@ -294,8 +294,9 @@ class Composed(Penalty):
 
     value, prox = _delegate("value"), _delegate("prox")
     conjugate, dual_scale = _delegate("conjugate"), _delegate("dual_scale")
-    unpenalised, per_leaf = _delegate("unpenalised"), _delegate("per_leaf")
-    terms, blocks, selects = _delegate("terms"), _delegate("blocks"), _delegate("selects")
+    project_on_unpenalised, per_leaf = _delegate("project_on_unpenalised"), _delegate("per_leaf")
+    terms, blocks = _delegate("terms"), _delegate("blocks")
+    acts_on_leaves = _delegate("acts_on_leaves")
 
 
 # ---------------------------------------------------------------- operators of every penalty

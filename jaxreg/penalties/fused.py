@@ -19,7 +19,7 @@ from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, hyperparameter, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Capabilities, Penalty
-from jaxreg.penalties.combine import Composed
+from jaxreg.penalties.combine import NamedCombination
 from jaxreg.penalties.separable import L1
 
 __all__ = ["FusedLasso", "TotalVariation"]
@@ -86,7 +86,7 @@ class TotalVariation(Penalty):
             scales.append(smallest_ratio(bound, sums))
         return jnp.min(jnp.stack(scales))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the mean of each chain, or of its parts where a factor of 0 cuts it."""
         leaves, put = weights_of(direction)
         return put([_on_chains(_segment_means, d, self._factors(d)) for d in leaves])
@@ -124,7 +124,7 @@ class TotalVariation(Penalty):
         return jnp.broadcast_to(factors, shape)
 
 
-class FusedLasso(Composed):
+class FusedLasso(NamedCombination):
     r"""$\lambda_1 \sum_j |w_j| + \lambda_2 \sum_i |w_{i+1} - w_i|$: few levels, most of them 0.
 
     The prox is that of total variation, then a soft threshold.

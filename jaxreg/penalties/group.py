@@ -23,7 +23,7 @@ from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty
-from jaxreg.penalties.combine import Composed, Scaled
+from jaxreg.penalties.combine import NamedCombination, Scaled
 from jaxreg.penalties.separable import L1
 
 __all__ = ["GroupL2", "GroupLInf", "GroupMCP", "GroupPenalty", "SparseGroup"]
@@ -117,7 +117,7 @@ class _GroupNorm(GroupPenalty):
         g = self.grouped(dual)
         return smallest_ratio(self.lam * g.weights, self._dual_norms(g))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the part of a direction in groups of weight 0."""
         g = self.grouped(direction)
         return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
@@ -256,7 +256,7 @@ class GroupMCP(GroupPenalty):
         return g.back(prox.block_mcp(g.vector, step, lam, self.gamma, g.labels, g.count))
 
 
-class SparseGroup(Composed):
+class SparseGroup(NamedCombination):
     r"""$\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$: few groups, few weights in them.
 
     The prox is a soft threshold, then a block soft threshold.

@@ -19,7 +19,7 @@ from jaxreg._pytree import along, is_complex, is_weight, weights_of
 from jaxreg._typing import Params, Scalar
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty
 from jaxreg.penalties.base import Capabilities, Penalty
-from jaxreg.penalties.combine import Combination, Composed, Sum
+from jaxreg.penalties.combine import Combination, NamedCombination, Sum
 from jaxreg.penalties.piecewise_quadratic import Elementary
 
 __all__ = ["Masked", "Partition"]
@@ -121,7 +121,7 @@ class Masked(Combination):
         per_leaf = self.per_leaf(params)
         if per_leaf is not None:
             return Leafwise(per_leaf, params).value()
-        return self.penalty.value(self._selected(params)) if any(self.covers(params)) else jnp.zeros(())
+        return self.penalty.value(self._selected(params)) if any(self.acts_on_weights(params)) else jnp.zeros(())
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         per_leaf = self.penalty.per_leaf(params)
@@ -129,7 +129,7 @@ class Masked(Combination):
             return None
         return [_mask_leaf(g, m) for g, m in zip(per_leaf, self.mask(params), strict=True)]
 
-    def selects(self, params: Params) -> list[bool]:
+    def acts_on_leaves(self, params: Params) -> list[bool]:
         return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
 
     def take(self, index: Array) -> Self:
@@ -137,8 +137,8 @@ class Masked(Combination):
         out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
         return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
 
-    def rescaled(self, scale: Array) -> Self:
-        return eqx.tree_at(lambda p: p.penalty, self, self.penalty.rescaled(scale))
+    def for_scaled_params(self, scale: Array) -> Self:
+        return eqx.tree_at(lambda p: p.penalty, self, self.penalty.for_scaled_params(scale))
 
     def _display_name(self) -> str:
         return self.penalty._display_name()
@@ -151,7 +151,7 @@ class Masked(Combination):
                 f"{type(self.penalty).__name__} is not separable: mask whole leaves by booleans, not parts of"
                 " them by arrays"
             )
-        pairs = zip(leaves, self.selects(params), strict=True)
+        pairs = zip(leaves, self.acts_on_leaves(params), strict=True)
         keep = lambda leaf, selected: selected or not (is_weight(leaf) or is_complex(leaf))  # noqa: E731
         return structure.unflatten([leaf if keep(leaf, selected) else None for leaf, selected in pairs])
 
@@ -162,7 +162,7 @@ class Masked(Combination):
         return put([next(own) if m else w for w, m in zip(leaves, self.mask(params), strict=True)])
 
     def _coupled_prox(self, params: Params, step: Any) -> Params:
-        if not any(self.covers(params)):
+        if not any(self.acts_on_weights(params)):
             return params
         steps = along(step, params, "step")
         if not all(t is steps[0] for t in steps):
@@ -170,17 +170,17 @@ class Masked(Combination):
         return self._merge(params, self.penalty.prox(self._selected(params), step))
 
     def _coupled_conjugate(self, dual: Params) -> Scalar:
-        inner = self.penalty.conjugate(self._selected(dual)) if any(self.covers(dual)) else jnp.zeros(())
+        inner = self.penalty.conjugate(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.zeros(())
         return self._where_rest_is_zero(dual, inner, jnp.inf)
 
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
-        inner = self.penalty.dual_scale(self._selected(dual)) if any(self.covers(dual)) else jnp.ones(())
+        inner = self.penalty.dual_scale(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.ones(())
         return self._where_rest_is_zero(dual, inner, 0.0)
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
-        if not any(self.covers(direction)):
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
+        if not any(self.acts_on_weights(direction)):
             return direction
-        return self._merge(direction, self.penalty.unpenalised(self._selected(direction)))
+        return self._merge(direction, self.penalty.project_on_unpenalised(self._selected(direction)))
 
     def _where_rest_is_zero(self, dual: Params, inside: Scalar, outside: float) -> Scalar:
         """Choose by whether a dual is 0 on the leaves that the mask leaves out."""
@@ -188,7 +188,7 @@ class Masked(Combination):
         return jnp.where(jnp.all(jnp.stack(rest)), inside, outside) if rest else inside
 
 
-class Partition(Composed):
+class Partition(NamedCombination):
     """A penalty of its own for each part of the params: that of its label. The label None stands for none.
 
     Args:
@@ -230,8 +230,8 @@ class Partition(Composed):
             tuple(Masked(p, _HasLabel(label, self.labels, known)) for label, p in self.penalties.items())
         )
 
-    def rescaled(self, scale: Array) -> Self:
-        scaled = {label: penalty.rescaled(scale) for label, penalty in self.penalties.items()}
+    def for_scaled_params(self, scale: Array) -> Self:
+        scaled = {label: penalty.for_scaled_params(scale) for label, penalty in self.penalties.items()}
         return eqx.tree_at(lambda p: p.penalties, self, scaled)
 
     def take(self, index: Array) -> Self:

@@ -45,7 +45,7 @@ class Norm(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return jnp.min(jnp.stack([smallest_ratio(self.bound(), size) for size in self.dual_norms(dual)]))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the whole direction where λ is 0."""
         leaves, put = weights_of(direction)
         zero = jnp.max(self.bound()) == 0

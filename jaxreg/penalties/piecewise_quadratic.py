@@ -62,7 +62,7 @@ class Coefficients(NamedTuple):
         return not (known_to_be(self.negative, 0.0) and known_to_be(self.positive, 0.0))
 
     @property
-    def even(self) -> bool:
+    def equal_slopes(self) -> bool:
         """True where both slopes are known to be the same."""
         return self.negative is self.positive
 
@@ -95,7 +95,7 @@ class Coefficients(NamedTuple):
     def scaled(self, factor: Array) -> "Coefficients":
         """Return the coefficients of factor times the penalty; the domain stays, also at factor 0."""
         positive = factor * self.positive if self.sloped else 0.0
-        negative = positive if self.even else factor * self.negative
+        negative = positive if self.equal_slopes else factor * self.negative
         curvature = factor * self.curvature if self.curved else 0.0
         return self._replace(negative=negative, positive=positive, curvature=curvature)
 
@@ -105,7 +105,7 @@ class Coefficients(NamedTuple):
         chosen = Coefficients(
             *(x if x is y else jnp.where(mask, x, y) for x, y in zip(self, neutral, strict=True))
         )
-        return chosen._replace(negative=chosen.positive) if self.even else chosen
+        return chosen._replace(negative=chosen.positive) if self.equal_slopes else chosen
 
     def plus(self, other: "Coefficients") -> "Coefficients":
         """Return the coefficients of the sum: slopes and curvatures add up, domains intersect.
@@ -122,7 +122,7 @@ class Coefficients(NamedTuple):
                 "a sum of penalties has no feasible weight: its bounds are crossed",
             )
         return Coefficients(
-            negative=positive if self.even and other.even else negative,
+            negative=positive if self.equal_slopes and other.equal_slopes else negative,
             positive=positive,
             curvature=_add(self.curvature, other.curvature),
             lower=lower,
@@ -151,7 +151,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
     @property
     def capabilities(self) -> Capabilities:
         c = self.coefficients()
-        even = c.even and not c.bounded
+        even = c.equal_slopes and not c.bounded
         return ELEMENTARY._replace(piecewise_linear=not c.curved, keeps_signs=even)
 
     @abstractmethod
@@ -162,7 +162,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         c = self.coefficients()
         # The square of w may overflow where the curvature is 0 or small: it is never formed.
         out = 0.5 * c.curvature * w * w
-        if c.even:
+        if c.equal_slopes:
             out = out + c.positive * magnitude(w)
         else:
             out = out + jnp.where(w > 0, c.positive * w, jnp.where(w < 0, -c.negative * w, 0.0))

@@ -236,7 +236,7 @@ class Box(ElementaryPenalty):
     def coefficients(self) -> Coefficients:
         return Coefficients(lower=self.lower, upper=self.upper)
 
-    def rescaled(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Array) -> Self:
         return type(self)(scale_rows(self.lower, scale), scale_rows(self.upper, scale))
 
 

@@ -70,11 +70,11 @@ class Toward(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(dual)
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return self.penalty.unpenalised(direction, None if at is None else self._shift(at, -1))
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self.penalty.project_on_unpenalised(direction, None if at is None else self._shift(at, -1))
 
-    def selects(self, params: Params) -> list[bool]:
-        return self.penalty.selects(params)
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return self.penalty.acts_on_leaves(params)
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         per_leaf = self.penalty.per_leaf(params)
@@ -85,9 +85,9 @@ class Toward(Penalty):
         part = jax.tree.map(lambda r: r[index] if r.ndim else r, self.reference)
         return type(self)(self.penalty.take(index), part)
 
-    def rescaled(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Array) -> Self:
         scaled = jax.tree.map(lambda r: scale_rows(r, scale), self.reference)
-        return type(self)(self.penalty.rescaled(scale), scaled)
+        return type(self)(self.penalty.for_scaled_params(scale), scaled)
 
     def _shift(self, params: Params, sign: int) -> Params:
         """Return params + sign·reference."""
@@ -159,8 +159,8 @@ class Orthogonal(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(self._rotate(dual))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return self._rotate_back(self.penalty.unpenalised(self._rotate(direction)), direction)
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self._rotate_back(self.penalty.project_on_unpenalised(self._rotate(direction)), direction)
 
     def take(self, index: Array) -> Self:
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
