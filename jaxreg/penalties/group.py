@@ -74,7 +74,7 @@ class GroupPenalty(Penalty):
 
     @staticmethod
     def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
-        """Return the weights of groups of these sizes where the user gives none."""
+        """Return the default weights of groups of these sizes."""
         return jnp.sqrt(sizes)
 
     def grouped(self, params: Params) -> Grouped:
@@ -124,7 +124,7 @@ class _GroupNorm(GroupPenalty):
 
 
 class GroupL2(_GroupNorm):
-    r"""$\lambda \sum_g s_g \lVert w_g \rVert_2$: the group lasso, whole groups become zero.
+    r"""$\lambda \sum_g s_g \lVert w_g \rVert_2$: the group lasso; whole groups become zero.
 
     The prox is a block soft threshold, exact also for one step per coordinate.
 
@@ -168,10 +168,10 @@ class GroupL2(_GroupNorm):
 
 
 class GroupLInf(_GroupNorm):
-    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups vanish together, others have tied magnitudes.
+    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups become zero, or have tied magnitudes.
 
-    Arguments and errors are those of `GroupL2`, but `weights` None is 1 for all groups. The prox clips each
-    group at a level of its own, by Moreau's identity from the projection onto the ℓ1 ball.
+    Arguments and errors are those of `GroupL2`, except that `weights=None` means 1 for all groups. The prox
+    clips each group at its own level, which the projection onto the ℓ1 ball gives by Moreau's identity.
 
     References:
         Turlach, Venables and Wright (2005), Simultaneous variable selection.
@@ -203,7 +203,7 @@ class GroupLInf(_GroupNorm):
 
 
 class GroupMCP(GroupPenalty):
-    r"""$\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$: groups vanish together.
+    r"""$\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$: whole groups become zero.
 
     Large groups are not shrunk. Not convex. The prox scales each group so that its norm becomes the firm
     threshold of its norm.

@@ -48,7 +48,7 @@ def _is_rule(x: Any) -> bool:
 
 
 class Masked(Combination):
-    """`penalty` where `mask` is true, nothing elsewhere.
+    """`penalty` where `mask` is true, 0 elsewhere.
 
     Args:
         penalty: Any penalty; a separable one if the mask holds arrays.
@@ -121,7 +121,9 @@ class Masked(Combination):
         per_leaf = self.per_leaf(params)
         if per_leaf is not None:
             return Leafwise(per_leaf, params).value()
-        return self.penalty.value(self._selected(params)) if any(self.acts_on_weights(params)) else jnp.zeros(())
+        return (
+            self.penalty.value(self._selected(params)) if any(self.acts_on_weights(params)) else jnp.zeros(())
+        )
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         per_leaf = self.penalty.per_leaf(params)
@@ -170,11 +172,15 @@ class Masked(Combination):
         return self._merge(params, self.penalty.prox(self._selected(params), step))
 
     def _coupled_conjugate(self, dual: Params) -> Scalar:
-        inner = self.penalty.conjugate(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.zeros(())
+        inner = (
+            self.penalty.conjugate(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.zeros(())
+        )
         return self._where_rest_is_zero(dual, inner, jnp.inf)
 
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
-        inner = self.penalty.dual_scale(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.ones(())
+        inner = (
+            self.penalty.dual_scale(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.ones(())
+        )
         return self._where_rest_is_zero(dual, inner, 0.0)
 
     def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
@@ -183,13 +189,13 @@ class Masked(Combination):
         return self._merge(direction, self.penalty.project_on_unpenalised(self._selected(direction)))
 
     def _where_rest_is_zero(self, dual: Params, inside: Scalar, outside: float) -> Scalar:
-        """Choose by whether a dual is 0 on the leaves that the mask leaves out."""
+        """Return `inside` if the dual is 0 on the leaves that the mask leaves out, else `outside`."""
         rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
         return jnp.where(jnp.all(jnp.stack(rest)), inside, outside) if rest else inside
 
 
 class Partition(NamedCombination):
-    """A penalty of its own for each part of the params: that of its label. The label None stands for none.
+    """A separate penalty on each part of the params, chosen by label; None leaves a part unpenalised.
 
     Args:
         penalties: Dictionary from labels to penalties.
@@ -240,7 +246,7 @@ class Partition(NamedCombination):
 
 @dataclass(frozen=True)
 class _HasLabel:
-    """Mask of the leaves with one label; equal to its like, so that it may be static."""
+    """Mask of the leaves with one label. Equal masks compare as equal, so that a mask may be static."""
 
     label: str
     labels: _TreeRule

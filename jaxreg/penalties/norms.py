@@ -1,7 +1,7 @@
-"""Norms of a whole vector or matrix: which weights they tie or set to zero together is not given by labels.
+"""Norms of whole vectors and matrices, without group labels.
 
-The conjugate of a norm is the indicator of the unit ball of its dual norm, so `Norm` writes `conjugate`,
-`dual_scale` and `unpenalised` once and a member states the dual norm.
+The conjugate of a norm is the indicator of the unit ball of its dual norm. `Norm` therefore defines
+`conjugate`, `dual_scale` and `project_on_unpenalised`, and a member states its dual norm.
 """
 
 from abc import abstractmethod
@@ -33,10 +33,10 @@ class Norm(Penalty):
 
     @abstractmethod
     def dual_norms(self, dual: Params) -> list[Array]:
-        """Return the sizes that `bound` bounds in the domain of the conjugate: one array or one per leaf."""
+        """Return the dual norms, ≤ `bound` in the domain of the conjugate: one array or one per leaf."""
 
     def bound(self) -> Array:
-        """Return the bound of the dual norms: λ, or one number for each of them."""
+        """Return the bound of the dual norms: λ, or one number for each dual norm."""
         return self.lam
 
     def conjugate(self, dual: Params) -> Scalar:
@@ -83,7 +83,7 @@ class LInf(Norm):
 class RowL2(Norm):
     r"""$\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ for matrices: whole rows become zero (ℓ2,1).
 
-    For several targets or classes a row is a feature. Acts leaf by leaf.
+    With several targets or classes, a row of coefficients is a feature. Acts leaf by leaf.
 
     Args:
         lam: λ ≥ 0.

@@ -1,10 +1,10 @@
-"""Elementary penalties: piecewise quadratic on each coordinate, with a kink at 0 only.
+"""Elementary penalties: on each coordinate one quadratic on each side of 0, on an interval.
 
 On one coordinate an elementary penalty is
 
     g₁(w) = positive·max(w, 0) + negative·max(−w, 0) + curvature/2·w²   on lower ≤ w ≤ upper, inf elsewhere.
 
-Two slopes, a curvature and an interval, the `Coefficients`, determine it. Sums, multiples and masks of
+Its `Coefficients` are two slopes, a curvature and an interval. Sums, multiples and masks of
 elementary penalties are elementary, so that value, prox and conjugate are written once, here. The prox is a
 soft threshold (slopes), then a division by 1 + step·curvature, then a clip to the interval (Parikh and Boyd
 2014, sections 2.2 and 6.5). L1, ridge, the elastic net and bounds are elementary, and so are their sums.
@@ -63,7 +63,7 @@ class Coefficients(NamedTuple):
 
     @property
     def equal_slopes(self) -> bool:
-        """True where both slopes are known to be the same."""
+        """True where both slopes are one object, and so are known to be equal while tracing."""
         return self.negative is self.positive
 
     @property
@@ -146,13 +146,16 @@ def _either(x: ArrayLike, y: ArrayLike) -> ArrayLike:
 
 
 class ElementaryPenalty(ConvexSeparablePenalty):
-    """Separable penalty, piecewise quadratic with a kink at 0 only. A subclass writes `coefficients`."""
+    """Separable penalty with one quadratic on each side of 0, on an interval.
+
+    A subclass writes `coefficients`.
+    """
 
     @property
     def capabilities(self) -> Capabilities:
         c = self.coefficients()
-        even = c.equal_slopes and not c.bounded
-        return ELEMENTARY._replace(piecewise_linear=not c.curved, keeps_signs=even)
+        keeps_signs = c.equal_slopes and not c.bounded
+        return ELEMENTARY._replace(piecewise_linear=not c.curved, keeps_signs=keeps_signs)
 
     @abstractmethod
     def coefficients(self) -> Coefficients:
@@ -202,7 +205,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         return Elementary(self.coefficients().masked(mask))
 
     def shifted(self, by: Array) -> SeparablePenalty:
-        """Return w ↦ g₁(w − by). The interval is shifted by its ends, so that a point on one stays inside."""
+        """Return w ↦ g₁(w − by). The ends of the interval are shifted, so that a point on an end stays in."""
         c = self.coefficients()
         if not (c.bounded or c.excludes):
             return Shifted(self, by)
@@ -216,8 +219,8 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         return [0.0, c.lower, c.upper] if c.bounded else [0.0]
 
 
-#: Capabilities of every elementary penalty. A member declares the two that depend on its coefficients, which
-#: saves computing them whenever a capability is read.
+#: Capabilities of every elementary penalty. A member declares `piecewise_linear` and `keeps_signs`, which
+#: would otherwise be computed from its coefficients whenever a capability is read.
 ELEMENTARY = ConvexSeparablePenalty.capabilities._replace(elementary=True)
 
 
@@ -283,11 +286,11 @@ class _ElementaryPlus(SeparablePenalty):
         return Elementary(self.extra).value_1d(w) + self.inner.value_1d(w)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Return the prox by four rules, one for each term of the elementary penalty.
+        """Return the prox, by one rule for each term of the elementary penalty.
 
-        Curvature shrinks point and step. The slopes split the line at 0: right of 0 they shift the point by
-        −positive, left of 0 by +negative, and where neither minimiser stays on its side the minimiser is 0.
-        An interval clips the minimiser of a convex function of one number.
+        Curvature divides point and step by 1 + step·curvature. The slopes split the line at 0: they shift the
+        point by −step·positive right of 0 and by step·negative left of 0, and where neither minimiser lies on
+        its own side, the minimiser is 0. An interval clips the minimiser of a convex function.
         """
         c = self.extra
         if c.curved:
@@ -306,9 +309,9 @@ class _ElementaryPlus(SeparablePenalty):
     def conjugate_1d(self, u: Array) -> Array:
         """Return the largest u·w − value(w) over a list that holds the maximiser w.
 
-        With curvature c the maximiser is the prox of the other terms, of step 1/c, at u/c. Without curvature
-        it is a kink, an end of the interval, or a point where the derivative of the inner function is u less
-        a slope: the derivative of the inner conjugate there.
+        With curvature c the maximiser is the prox of the other terms, with step 1/c, at u/c. Without
+        curvature the maximiser is a kink, an end of the interval, or the derivative of the inner conjugate at
+        u − slope, where the derivative of the inner function is u − slope.
         """
         c = self.extra
         lower, upper = self.inner.dual_bounds_1d()

@@ -1,7 +1,7 @@
 """A penalty of transformed weights: shifted by a reference point, or in another orthonormal basis.
 
-For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those of p in closed form: distances are
-the same in both coordinates.
+For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those of p in closed form, since
+rotations and shifts preserve distances.
 """
 
 from typing import Any, Self
@@ -36,7 +36,7 @@ class Toward(Penalty):
         reference: A tree like the params or one number; in a problem on the scale of the data.
 
     Raises:
-        ValueError: The tree has another structure than the params; raised where the penalty meets them.
+        ValueError: The reference and the params differ in structure; raised when the penalty is evaluated.
 
     >>> Toward(L1(1.0), jnp.array([5.0, 0.0])).prox(jnp.array([5.5, 3.0]), 1.0).tolist()
     [5.0, 2.0]
@@ -166,7 +166,7 @@ class Orthogonal(Penalty):
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
     def _rotate(self, params: Params) -> Params:
-        """Return Qw, of half precision in float32: its entries may be larger than those of w."""
+        """Return Qw, in float32 for half precision: its entries may be larger than those of w."""
         return self._multiply(params, self.Q)
 
     def _rotate_back(self, rotated: Params, params: Params) -> Params:

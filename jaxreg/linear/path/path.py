@@ -138,10 +138,10 @@ def _shared_null_fit(
 
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
-    size = count_unpenalised(problem, grid)
-    if null_fit is not None and null_fit.capacity == size and not any(size):
+    capacity = count_unpenalised(problem, grid)
+    if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
         return null_fit
-    return fit_null_model(problem, grid.at(0), gram, size)
+    return fit_null_model(problem, grid.at(0), gram, capacity)
 
 
 class _Method(NamedTuple):
