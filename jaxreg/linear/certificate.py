@@ -58,7 +58,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
 
     Args:
         problem: the problem.
-        penalty: the penalty; without a conjugate (non-convex ones) the gap is inf.
+        penalty: the penalty; without a conjugate (non-convex penalties) the gap is inf.
         coef: coefficients (p,) or (p, K) on the scale of the data.
         intercept: intercept () or (K,) on the scale of the data.
 

@@ -1,7 +1,7 @@
 """The null fit: the model of intercept, offset and unpenalised directions alone, where every path begins.
 
-Duality gaps are divided by its loss range (null loss − saturated loss), KKT residuals by its largest
-gradient. These two units and the largest eigenvalue of XᵀWX are computed once per problem.
+Duality gaps are divided by the loss range of the null fit (null loss − saturated loss), KKT residuals by the
+largest gradient there. These two units and the largest eigenvalue of XᵀWX are computed once per problem.
 """
 
 from typing import Any, NamedTuple

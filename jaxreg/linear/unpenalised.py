@@ -63,7 +63,7 @@ class Basis(eqx.Module):
     """Orthonormal predictors of unpenalised directions for each output; m = intercept + columns + others.
 
     Attributes:
-        q: rows with Σᵢ ωᵢqᵢ² = 1, or 0 for a direction that depends linearly on the other ones.
+        q: rows with Σᵢ ωᵢqᵢ² = 1, or 0 for a direction that depends linearly on other directions.
         mixing: row k of `q` is the sum of `mixing[k]` times the directions themselves.
         error: 1/σ, the rounding error of each row of `q` in units of eps; 0 for dependent directions.
         columns: indices of the unpenalised features, filled up with p.

@@ -15,13 +15,14 @@ To write a penalty:
     `conjugate`, `dual_scale` and, if some directions cost nothing, `project_on_unpenalised`. Norms, labelled
     groups and sets have bases of their own: `norms.Norm`, `group.GroupPenalty`, `sets.SetPenalty`.
 
-- Declare its numbers as fields: `lam: Array = hyperparameter(1.0)` for one number, `per_coordinate()` for one
-  per coordinate. Both make arrays, so that another λ does not recompile and has a gradient.
+- Declare the numbers of the penalty as fields: `lam: Array = hyperparameter(1.0)` for one number,
+  `per_coordinate()` for one per coordinate. Both make arrays, so that another λ does not recompile and has a
+  gradient.
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
 - Declare the properties that go beyond the base class in a class attribute
   `capabilities = BaseClass.capabilities._replace(keeps_signs=True)`, see `Capabilities`.
 
-To add it to this package:
+To add the penalty to this package:
 
 - Write the class in the module of its family, and the array kernel of its prox in `jaxreg.prox`. A new kernel
   gets an entry in tests/prox/kernels.py and in experiments/benchmarks/prox.py. The laws also try extreme
@@ -29,9 +30,9 @@ To add it to this package:
 - Name the class in `__all__` of its module and of `jaxreg.penalties`, where the laws in tests/penalties find
   it. The top level `jaxreg` exports only penalties of everyday use.
 - Define the classmethod `example(shape)` if not all fields have defaults.
-- Write its formula into tests/penalties/formulas.py and bad arguments into tests/penalties/test_bad_input.py.
-- If it is convex, add it to FAMILIES (a constraint to SETS) in tests/penalties/test_certified.py, and also to
-  WITHOUT_NULL if no finite λ holds all its coefficients at 0.
+- Write the formula into tests/penalties/formulas.py and bad arguments into tests/penalties/test_bad_input.py.
+- Add a convex penalty to FAMILIES (a constraint to SETS) in tests/penalties/test_certified.py, and also to
+  WITHOUT_NULL if no finite λ holds all coefficients at 0.
 - Add variants and sums that follow a rule of their own to tests/members.py.
 - Paste the output of `python -m tests.penalties.table` into the docstring of `jaxreg.penalties`.
 """
@@ -119,7 +120,7 @@ def no_closed_form(parts: "Sequence[Penalty]", instead: str) -> TypeError:
 
 
 def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a method whose first argument is a tree of weights: refuse complex ones, accept any mesh."""
+    """Decorate a method of a tree of weights: refuse complex weights, accept any mesh."""
     on_meshes = on_auto_axes(like_first)(method)
 
     @wraps(method)

@@ -7,7 +7,7 @@ The value of a combination always exists. Its prox is exact where the maths has 
   SquaredL2 and NonNegative only;
 - any p + SquaredL2: point and step are divided by 1 + step·λ; penalty factors need a prox of p in a metric;
 - p convex, a function of |w| and non-decreasing in it (`keeps_signs`), + L1, penalty factors allowed: soft
-  threshold, then the prox of p (Yu 2013); AsymmetricL1 and NonNegative in the place of L1 likewise;
+  threshold, then the prox of p (Yu 2013); AsymmetricL1 and NonNegative may take the place of L1;
 - total variation + one convex function of every coordinate: total variation first (Friedman et al. 2007);
 - parts on disjoint leaves: each on its own.
 

@@ -1,6 +1,6 @@
 """Penalties on differences of neighbours: similar neighbours become equal.
 
-Each acts leaf by leaf along the first axis; every column of a matrix is a chain of its own. On a chain,
+They act leaf by leaf along the first axis; every column of a matrix is a separate chain. On a chain,
 u lies in the dual domain of λ Σ s_i|w_{i+1} − w_i| iff its running sums stay within ±λs and end at 0.
 """
 

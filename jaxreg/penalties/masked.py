@@ -56,7 +56,7 @@ class Masked(Combination):
             the params that returns one. An array selects entries or rows of a leaf.
 
     Raises:
-        ValueError: The mask holds something else, or is no prefix of the params.
+        ValueError: The mask holds something else, or is not a prefix of the params.
         TypeError: An array masks a penalty that is not separable.
 
     >>> from jaxreg.penalties import L1
@@ -203,7 +203,7 @@ class Partition(NamedCombination):
             as in `optax.partition`.
 
     Raises:
-        ValueError: A label has no penalty, or the labels are no prefix of the params.
+        ValueError: A label has no penalty, or the labels are not a prefix of the params.
 
     >>> from jaxreg.penalties import L1, SquaredL2
     >>> p = Partition({"sparse": L1(1.0), "small": SquaredL2(1.0)}, {"a": "sparse", "b": "small"})

@@ -1,6 +1,6 @@
 """Separable penalties that are not convex.
 
-They set small weights to exactly zero and leave large ones nearly unshrunk. Each prox returns a global
+They set small weights to exactly zero and leave large weights nearly unshrunk. Each prox returns a global
 minimiser at every step, at a tie the sparser one, and accepts one step per coordinate. A fit has no duality
 gap: its certificate is the KKT residual, which shows a stationary point.
 """

@@ -53,7 +53,7 @@ class Norm(Penalty):
 
 
 class LInf(Norm):
-    r"""$\lambda \max_j |w_j|$ over all weights: ties the largest ones in magnitude.
+    r"""$\lambda \max_j |w_j|$ over all weights: ties the largest magnitudes.
 
     `lam` is λ ≥ 0, otherwise ValueError.
     Reference: Parikh and Boyd (2014), Proximal Algorithms, section 6.5.2.
@@ -226,7 +226,7 @@ class NuclearNorm(Norm):
     r"""$\lambda \sum_i \sigma_i(W)$, the sum of the singular values: matrices of low rank.
 
     Acts leaf by leaf; the prox soft-thresholds the singular values. `lam` is λ ≥ 0; a negative number, or a
-    leaf that is no matrix, raises ValueError.
+    leaf that is not a matrix, raises ValueError.
     Reference: Cai, Candès and Shen (2010), A singular value thresholding algorithm, theorem 2.1.
 
     >>> NuclearNorm(1.0).prox(jnp.diag(jnp.array([3.0, 0.5])), 1.0).round(4).tolist()

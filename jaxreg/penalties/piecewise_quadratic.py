@@ -100,7 +100,7 @@ class Coefficients(NamedTuple):
         return self._replace(negative=negative, positive=positive, curvature=curvature)
 
     def masked(self, mask: Array) -> "Coefficients":
-        """Return the coefficients where the mask is true, those of the zero penalty elsewhere."""
+        """Return the coefficients where the mask is true, and zero-penalty coefficients elsewhere."""
         neutral = Coefficients()
         chosen = Coefficients(
             *(x if x is y else jnp.where(mask, x, y) for x, y in zip(self, neutral, strict=True))
@@ -225,7 +225,7 @@ ELEMENTARY = ConvexSeparablePenalty.capabilities._replace(elementary=True)
 
 
 class Elementary(ElementaryPenalty):
-    """The elementary penalty with given coefficients: the result of combining elementary ones."""
+    """The elementary penalty with given coefficients: the result of combining elementary penalties."""
 
     given: Coefficients = Coefficients()
 

@@ -139,7 +139,7 @@ class AsymmetricL1(ElementaryPenalty):
     Args:
         lam: λ ≥ 0.
         negative: n ≥ 0, a number or one per coordinate.
-        positive: p ≥ 0, likewise.
+        positive: p ≥ 0, a number or one per coordinate.
 
     Raises:
         ValueError: A number is negative, infinite or NaN.
@@ -214,7 +214,7 @@ class Box(ElementaryPenalty):
 
     Args:
         lower: A number or one per coordinate; in a problem, on the scale of the data.
-        upper: Likewise.
+        upper: A number or one per coordinate, on the same scale.
 
     Raises:
         ValueError: Bounds are crossed or NaN.
