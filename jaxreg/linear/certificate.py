@@ -9,10 +9,11 @@ Fenchel–Young terms, none of them negative, so that no large numbers cancel:
 
     P − D = Σᵢ ωᵢ [f(zᵢ) + f*(uᵢ) − uᵢzᵢ] + [g(w) + g*(θ) − ⟨θ, w⟩].
 
-The dual point is the rescaled residual u = s·∇f(z), for which any s in [0, s_max] gives a valid bound
-(Massias, Gramfort and Salmon 2018). It must be orthogonal to the intercept and to the unpenalised directions,
-so the loss is minimised over these first. The gradient that rounding leaves along them is added to the gap at
-its cost, half the squared Newton decrement, and so is the rounding error of the predictor.
+The dual point is the rescaled loss gradient u = s·∇f(z), for which any s in [0, s_max] gives a valid bound
+(Massias, Gramfort and Salmon 2018). Feasibility needs Σᵢ ωᵢuᵢ = 0 and Xᵀ(ωu) orthogonal to the unpenalised
+directions; so the loss is first minimised over the intercept and these directions. Two rounding errors are
+added to the gap: half the squared Newton decrement of the gradient that remains along these directions, and a
+bound on the rounding of the predictor.
 """
 
 import math
@@ -44,7 +45,7 @@ __all__ = [
 
 
 class Certificate(NamedTuple):
-    """Relative duality gap, inf where no dual point was found, and relative KKT residual."""
+    """Relative duality gap, inf if no dual point was found, and relative KKT residual."""
 
     gap: Scalar
     kkt: Scalar
@@ -57,7 +58,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
 
     Args:
         problem: the problem.
-        penalty: the penalty; without a conjugate (non-convex ones) the gap is inf.
+        penalty: the penalty; without a conjugate (non-convex penalties) the gap is inf.
         coef: coefficients (p,) or (p, K) on the scale of the data.
         intercept: intercept () or (K,) on the scale of the data.
 
@@ -91,7 +92,10 @@ def _certify(
 
 
 class Evaluation(NamedTuple):
-    """An iterate in working coordinates, its predictor, weighted residual ω∇f(z) and gradient Xᵀω∇f(z)."""
+    """An iterate in working coordinates, with its predictor and its loss gradient.
+
+    `residual` is the weighted loss gradient ω∇f(z) in the predictor, `gradient` is Xᵀω∇f(z).
+    """
 
     coef: Float[Array, "p *K"]
     intercept: Float[Array, "*K"]
@@ -147,7 +151,7 @@ def curvature_bound(problem: Problem, z: Array, max_eigenvalue: Scalar) -> Scala
 
 
 def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> Scalar:
-    """‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
+    """Return ‖(w − prox(w − t∇f, t))/t‖∞ at t = 1/curvature, intercept included, over ‖∇f(null)‖∞."""
     t = 1 / curvature_bound(problem, at.z, null_fit.max_eigenvalue)
     prox_step = penalty.prox(at.coef - t * at.gradient, t)
     largest = jnp.max(jnp.abs(at.coef - prox_step)) / t
@@ -162,8 +166,8 @@ def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Eval
 class _DualPoint(NamedTuple):
     """A dual point before rescaling: u = ∇f per sample, and θ = −Xᵀ(ωu), 0 along unpenalised directions.
 
-    `infeasibility` bounds the cost of rounding, by which u is not exactly orthogonal to the intercept and to
-    the unpenalised directions.
+    `infeasibility` bounds the cost of rounding: Σᵢ ωᵢuᵢ and the part of Xᵀ(ωu) along unpenalised directions
+    are not exactly 0.
     """
 
     u: Float[Array, "n *K"]
@@ -175,7 +179,7 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
     """Bound P − D at the dual point s·u with the best s found; the search ends at a gap ≤ `target`."""
     u, theta, infeasibility = dual
 
-    primal = penalty.value(at.coef) + infeasibility + _predictor_rounding(problem, at, u)
+    value_plus_rounding = penalty.value(at.coef) + infeasibility + _predictor_rounding(problem, at, u)
 
     def loss_part(s: Scalar) -> Scalar:
         return jnp.sum(problem.weight * problem.loss.fenchel_gap(at.z, problem.y, s * u))
@@ -184,7 +188,7 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
         return jnp.sum(s * theta * at.coef)
 
     def gap(s: Scalar) -> Scalar:
-        return loss_part(s) + penalty.conjugate(s * theta) - inner(s) + primal
+        return loss_part(s) + penalty.conjugate(s * theta) - inner(s) + value_plus_rounding
 
     s_max = penalty.dual_scale(theta)
     # One rounding inside the domain of the conjugate, where its value is finite.
@@ -197,10 +201,10 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
 
 
 def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: Scalar) -> Scalar:
-    """Return the smallest value of a convex f met by Newton's method on [0, s_max], started at s_max.
+    """Minimise a convex f by Newton's method on [0, s_max] from s_max; return the smallest value seen.
 
-    The search ends as soon as a value is ≤ `target`: near an optimum of the primal the first one is. After
-    3 steps, or one that is not defined, s = 0 is tried.
+    The search ends at the first value ≤ `target`. Near the optimum the first value already meets the target.
+    After 3 steps, or when a step is not finite or f″ ≤ 0, s = 0 is tried.
     """
 
     def evaluate_at(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
@@ -233,8 +237,8 @@ def _newton_scale(s: Scalar, first: Scalar, second: Scalar, s_max: Scalar) -> Sc
 def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:
     """Bound the effect on the loss of rounding each sample's predictor, to first order.
 
-    In working coordinates: the intercept on the scale of the data is rounded once more, where features or
-    targets have large means.
+    The bound holds in working coordinates. On the scale of the data the intercept is rounded once more, which
+    matters if features or targets have large means.
     """
     size = jnp.abs(at.z) + jnp.abs(problem.offset) + jnp.abs(at.intercept)
     return 2 * jnp.finfo(problem.dtype).eps * norm(problem.weighted(u * size))
@@ -244,7 +248,7 @@ def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:
 
 
 def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _DualPoint:
-    """Return ∇f where it is orthogonal to the intercept and to the unpenalised directions.
+    """Return the loss gradient after minimising over the intercept and the unpenalised directions.
 
     Refitting the intercept takes no product with the design; a basis of unpenalised directions does.
     """
@@ -264,14 +268,15 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
         fitted = refit(problem, basis, z, steps=10)
         u = problem.loss.gradient(fitted.z, problem.y)
         gradient = problem.design.rmatmul(problem.weighted(u))
-        unpenalised = penalty.unpenalised(gradient, coef)
+        unpenalised = penalty.project_on_unpenalised(gradient, coef)
         penalised = gradient - unpenalised
+        # Not `unpenalised`: the cost includes what the rounding of `penalised` leaves out of θ.
         cost = _refit_infeasibility(problem, basis, fitted, gradient - penalised)
         return _DualPoint(u, -penalised, cost), coef, jnp.array(False)
 
-    # A loop and not a branch: under vmap it is skipped where no lane needs it. The coefficients are carried,
-    # or XLA would move the body out of the loop.
-    needed = jnp.any(penalty.unpenalised(-gradient, at.coef) != 0)
+    # A loop instead of a branch: under vmap the loop is skipped if no lane needs it. The coefficients are
+    # carried, or XLA would move the body out of the loop.
+    needed = jnp.any(penalty.project_on_unpenalised(-gradient, at.coef) != 0)
     return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
 
 
@@ -294,7 +299,10 @@ class _InterceptFit(NamedTuple):
 
 
 def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> _InterceptFit:
-    """Minimise the loss over z + b, in closed form or by Newton steps that divide the gradient by 10."""
+    """Minimise the loss over z + b, in closed form or by Newton's method.
+
+    Newton's method takes at most `steps` steps, as long as each divides the gradient by at least 10.
+    """
     shift = problem.loss.optimal_shift(z, problem.y, problem.weight)
     if shift is not None:
         return _evaluate_intercept(problem, z + shift, coupled=False)
@@ -306,7 +314,7 @@ def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> _InterceptFit:
         best = jax.tree.map(lambda x, y: jnp.where(after < before, x, y), new, best)
         return new.z - new.newton, best, (after < 0.1 * before) & (after > 0), k + 1
 
-    # Before the first evaluation the decrement is inf·0 = NaN: no certificate where that one is NaN.
+    # The decrement starts at inf·0 = NaN and stays NaN if the first gradient is NaN: then the gap is inf.
     none = jnp.zeros(z.shape[1:], z.dtype)
     start = z, _InterceptFit(z, jnp.zeros_like(z), none + jnp.inf, none), jnp.array(True), jnp.array(0)
     return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= steps), step, start)[1]
@@ -344,7 +352,7 @@ def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenali
 
 
 def _mean_curvature(problem: Problem, z: Array) -> Scalar:
-    """Return the loss's mean curvature along predictors of ±1, of signs that alternate over the outputs."""
+    """Return the loss's mean curvature along (1, −1, 1, …) over the outputs, the same for all samples."""
     signs = jnp.ones_like(z) if z.ndim == 1 else jnp.broadcast_to((-1.0) ** jnp.arange(z.shape[1]), z.shape)
     signs = signs.astype(z.dtype)
     curvature = jnp.sum(signs * jax.jvp(problem.residual, (z,), (signs,))[1]) / (z.size / z.shape[0])

@@ -1,7 +1,7 @@
 """The null fit: the model of intercept, offset and unpenalised directions alone, where every path begins.
 
-Duality gaps and KKT residuals are relative to the null fit. Its units and the largest eigenvalue of the
-design's Gram matrix are computed once per problem.
+Duality gaps are divided by the loss range of the null fit (null loss − saturated loss), KKT residuals by the
+largest gradient there. These two units and the largest eigenvalue of XᵀWX are computed once per problem.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from jaxreg._typing import Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis, refit
+from jaxreg.linear.unpenalised import Capacity, count_unpenalised, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
 __all__ = ["UNSETTLED", "NullFit", "UnpenalisedFit", "fit_null_model", "fit_unpenalised", "initial_intercept"]
@@ -25,10 +25,10 @@ __all__ = ["UNSETTLED", "NullFit", "UnpenalisedFit", "fit_null_model", "fit_unpe
 #: minimum: where directions separate the classes, each step changes a predictor by about 1.
 UNSETTLED = 0.1
 
-#: Lanczos steps: more than enough for the largest eigenvalue to a percent.
+#: Lanczos steps, usually more than enough for an error of 1 % in the largest eigenvalue.
 _LANCZOS_STEPS = 12
 
-#: Factor on the eigenvalue from below, by which it becomes an upper bound on nearly all designs.
+#: Factor that turns the lower estimate of Lanczos' method into an upper bound on nearly all designs.
 _EIGENVALUE_MARGIN = 1.02
 
 
@@ -40,8 +40,8 @@ class NullFit(eqx.Module):
         intercept: working intercept () or (K,).
         loss_range: null loss − saturated loss, or 1 where that is 0.
         max_grad: the largest gradient at the null fit, or 1 where that is 0.
-        max_eigenvalue: the largest eigenvalue of XᵀWX, within 2 %.
-        capacity: the number of unpenalised directions for which a certificate has room.
+        max_eigenvalue: an estimate of the largest eigenvalue of XᵀWX, usually up to 2 % too large.
+        capacity: the upper limit of the number of unpenalised directions that a certificate handles.
     """
 
     coef: Array
@@ -55,7 +55,7 @@ class NullFit(eqx.Module):
 class UnpenalisedFit(NamedTuple):
     """Working coefficients and intercept, and the largest change of the predictor in a further Newton step.
 
-    `step` is large where the minimum does not exist, as for classes that these directions separate.
+    `step` is large if there is no minimum, for example if these directions separate the classes.
     """
 
     coef: Array
@@ -64,21 +64,21 @@ class UnpenalisedFit(NamedTuple):
 
 
 def fit_unpenalised(
-    problem: Problem, penalty: Penalty, size: Capacity, start: tuple[Array, Array], steps: int = 50
+    problem: Problem, penalty: Penalty, capacity: Capacity, start: tuple[Array, Array], steps: int = 50
 ) -> UnpenalisedFit:
     """Minimise the loss over the intercept and the unpenalised directions.
 
     Args:
         problem: the problem.
-        penalty: the working penalty, which says what is unpenalised.
-        size: the capacity for unpenalised directions.
+        penalty: the working penalty, which defines the unpenalised directions.
+        capacity: the upper limit of the number of unpenalised directions.
         start: working coefficients and intercept, whose penalised part stays as it is.
         steps: the limit of Newton steps.
     """
     coef, intercept = start
-    if not (problem.intercept or any(size)):
+    if not (problem.intercept or any(capacity)):
         return UnpenalisedFit(coef, intercept, jnp.zeros((), problem.dtype))
-    basis = orthonormal_basis(problem, penalty, size, coef)
+    basis = orthonormal_basis(problem, penalty, capacity, coef)
     fitted = refit(problem, basis, problem.predictor(coef, intercept), steps)
     coef_change, intercept_change = basis.change(fitted.u, problem)
     return UnpenalisedFit(coef + coef_change, intercept + intercept_change, fitted.step)
@@ -96,38 +96,38 @@ def initial_intercept(problem: Problem) -> Array:
 
 
 def fit_null_model(
-    problem: Problem, penalty: Penalty, gram: Array | None = None, size: Capacity | None = None
+    problem: Problem, penalty: Penalty, gram: Array | None = None, capacity: Capacity | None = None
 ) -> NullFit:
     """Fit the null model and derive the units of certificates from it.
 
-    There are two compiled programs: the null model depends on loss and penalty, the largest eigenvalue on the
-    design alone, so that all losses and penalties share its program.
+    Two programs are compiled: the null model (per loss and penalty) and the largest eigenvalue (per design,
+    shared by all losses and penalties).
 
     Args:
         problem: the problem.
         penalty: the working penalty.
         gram: the Gram matrix XᵀWX (p, p), with which the largest eigenvalue takes no pass over X.
-        size: the capacity for unpenalised directions; None for that of the penalty.
+        capacity: the upper limit of the number of unpenalised directions; None counts those of the penalty.
 
     Raises:
         ValueError: if concrete data have no finite null fit.
     """
-    size = capacity(problem, penalty) if size is None else size
-    model = _fit_null_model(problem, penalty, size)
+    capacity = count_unpenalised(problem, penalty) if capacity is None else capacity
+    model = _fit_null_model(problem, penalty, capacity)
     require(
         holds(lambda step, unit: step <= UNSETTLED * unit, model.step, model.unit),
         "the null fit did not converge: the model of intercept and unpenalised features alone has no finite"
         " fit, since they separate the targets (classes, zero counts) exactly, or offsets are extreme."
         " Penalise or drop these features, or rescale the offsets",
     )
-    return _with_eigenvalue(problem.design, problem.weight, gram, model, size)
+    return _with_eigenvalue(problem.design, problem.weight, gram, model, capacity)
 
 
 class _NullModel(NamedTuple):
-    """The null model before its units are known to be positive.
+    """The null model, with units that may still be 0 or rounding error.
 
-    `max_grad` is the largest gradient in the coefficients, `residual_square` Σ ω·∇f², `step` as in
-    `UnpenalisedFit`, and `unit` the unit of the targets.
+    `max_grad` is the largest gradient in the coefficients, `residual_square` is Σᵢ ωᵢ(∇fᵢ)², `step` is as in
+    `UnpenalisedFit`, and `unit` is the scale of the targets.
     """
 
     coef: Array
@@ -140,18 +140,18 @@ class _NullModel(NamedTuple):
 
 
 @eqx.filter_jit
-def _fit_null_model(problem: Problem, penalty: Penalty, size: Capacity) -> _NullModel:
+def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _NullModel:
     with jax.default_matmul_precision("highest"):
         loss, weight, y = problem.loss, problem.weight, problem.y
         start = problem.zeros()[0], initial_intercept(problem)
         z_start = z = problem.predictor(*start)
         fit = UnpenalisedFit(*start, jnp.zeros((), problem.dtype))
         exact = loss.optimal_shift(problem.offset, y, weight) is not None
-        if any(size) or not exact:
-            fit = fit_unpenalised(problem, penalty, size, start)
+        if any(capacity) or not exact:
+            fit = fit_unpenalised(problem, penalty, capacity, start)
             z = problem.predictor(fit.coef, fit.intercept)
         saturated = jnp.sum(weight * loss.saturated(y))
-        # Where unpenalised features explain y exactly, the rounding errors that are left are no unit.
+        # If unpenalised features explain y exactly, the remaining rounding errors must not serve as the unit.
         floor = jnp.finfo(problem.dtype).eps * (problem.value(z_start) - saturated)
         u = loss.gradient(z, y)
         residual = problem.weighted(u)
@@ -168,11 +168,12 @@ def _fit_null_model(problem: Problem, penalty: Penalty, size: Capacity) -> _Null
 
 @eqx.filter_jit
 def _with_eigenvalue(
-    design: Design, weight: Array, gram: Array | None, model: _NullModel, size: Capacity
+    design: Design, weight: Array, gram: Array | None, model: _NullModel, capacity: Capacity
 ) -> NullFit:
     with jax.default_matmul_precision("highest"):
         max_eigenvalue = _largest_eigenvalue(design, weight, gram)
-        # A null fit that explains all that X can leaves rounding errors, which are no unit to measure with.
+        # If no column of X can improve the null fit, the gradient is rounding error, which must not serve as
+        # the unit.
         bound = jnp.sqrt(model.residual_square * max_eigenvalue)
         measurable = model.max_grad > 1e3 * jnp.finfo(bound.dtype).eps * bound
         max_grad = jnp.where(measurable, model.max_grad, bound)
@@ -181,7 +182,7 @@ def _with_eigenvalue(
         return jnp.where(x > 0, x, 1.0).astype(bound.dtype)
 
     return NullFit(
-        model.coef, model.intercept, positive(model.loss_range), positive(max_grad), max_eigenvalue, size
+        model.coef, model.intercept, positive(model.loss_range), positive(max_grad), max_eigenvalue, capacity
     )
 
 
@@ -193,7 +194,7 @@ def _largest_eigenvalue(design: Design, weight: Array, gram: Float[Array, "p p"]
     def square(_: int, power: Array) -> Array:
         return power @ power / jnp.maximum(jnp.linalg.norm(power @ power), tiny)
 
-    # The Rayleigh quotient of the 2¹⁰th power: a projection on the first eigenvector.
+    # The power 2¹⁰ of the matrix is nearly a multiple of the projection onto its first eigenvector.
     start = tridiagonal / jnp.maximum(jnp.linalg.norm(tridiagonal), tiny)
     power = jax.lax.fori_loop(0, 10, square, start)
     largest = jnp.sum(power * tridiagonal) / jnp.maximum(jnp.trace(power), tiny)
@@ -212,7 +213,7 @@ def _lanczos(design: Design, weight: Array, gram: Float[Array, "p p"] | None) ->
         u = (design.rmatmul(weight * design.matmul(v)) if gram is None else gram @ v) - beta * previous
         alpha = u @ v
         u = u - alpha * v
-        # An exhausted Krylov space leaves rounding errors only: end there.
+        # Once the Krylov space is exhausted, only rounding errors remain: stop there.
         size = jnp.linalg.norm(u)
         beta = jnp.where(size > 1e3 * eps * jnp.abs(alpha), size, 0.0)
         return (v, jnp.where(beta > 0, u / jnp.maximum(beta, tiny), 0.0), beta), (alpha, beta)

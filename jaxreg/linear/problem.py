@@ -190,7 +190,7 @@ class Problem(Module):
                 f"wanted a penalty such as jaxreg.L1(0.1), or a family such as jaxreg.L1 or"
                 f" lambda lam: jaxreg.ElasticNet(lam, 0.5), got {type(penalty).__name__}"
             )
-        working = penalty.rescaled(self.scale)
+        working = penalty.for_scaled_params(self.scale)
         rows = working.per_leaf(self.zeros()[0])
         if rows is not None and isinstance(rows[0], ElementaryPenalty):
             *numbers, excluded = rows[0].coefficients()

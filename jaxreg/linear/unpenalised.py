@@ -9,7 +9,7 @@ curvatures.
 
 Q comes from the eigenvectors of the Gram matrix of the columns, scaled to norm 1, in three passes: the first
 resolves singular values σ down to √eps, the second, on the result of the first, down to about eps, and the
-third tells which of the smallest are rounding (the idea of CholeskyQR2, Yamamoto et al. 2015, with
+third tells which of the smallest are rounding errors (the idea of CholeskyQR2, Yamamoto et al. 2015, with
 eigenvectors because columns may be dependent). All are matrix products of one shape, on any device and under
 vmap. Columns that differ from dependent ones by the rounding of the dtype count as dependent.
 """
@@ -29,12 +29,12 @@ from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties.piecewise_quadratic import Elementary
 
-__all__ = ["Basis", "Capacity", "Refit", "capacity", "gradient_noise", "orthonormal_basis", "refit"]
+__all__ = ["Basis", "Capacity", "Refit", "count_unpenalised", "gradient_noise", "orthonormal_basis", "refit"]
 
-#: Largest number of unpenalised columns in a basis, where the penalty is concrete.
+#: Largest number of unpenalised columns in a basis for a concrete penalty.
 _MAX_COLUMNS = 1024
 
-#: Number of unpenalised columns in a basis, where the penalty is traced and its factors cannot be counted.
+#: Number of unpenalised columns in a basis for a traced penalty, whose factors cannot be counted.
 _TRACED_COLUMNS = 16
 
 #: Number of unpenalised directions in a basis that are not columns, such as a mean under total variation.
@@ -43,12 +43,17 @@ _OTHERS = 4
 #: Squared length after two passes below which a direction is dependent: its σ is below 2·√m·eps.
 _DEPENDENT = 0.25
 
-#: Rounding errors in a residual: of the predictor, the mean, the difference, the product, the sum.
+#: Rounding errors in a weighted loss gradient: of predictor, mean, difference, product and sum.
 _ROUNDINGS = 4.0
 
 
 class Capacity(NamedTuple):
-    """Static sizes of a basis: numbers of unpenalised columns and of other unpenalised directions."""
+    """Upper limit of the number of unpenalised directions that a certificate handles; sizes of a `Basis`.
+
+    Attributes:
+        columns: limit of the unpenalised columns.
+        others: limit of the other unpenalised directions, such as the mean under total variation.
+    """
 
     columns: int
     others: int
@@ -58,7 +63,7 @@ class Basis(eqx.Module):
     """Orthonormal predictors of unpenalised directions for each output; m = intercept + columns + others.
 
     Attributes:
-        q: rows with Σᵢ ωᵢqᵢ² = 1, or 0 for a direction that depends on the other ones.
+        q: rows with Σᵢ ωᵢqᵢ² = 1, or 0 for a direction that depends linearly on other directions.
         mixing: row k of `q` is the sum of `mixing[k]` times the directions themselves.
         error: 1/σ, the rounding error of each row of `q` in units of eps; 0 for dependent directions.
         columns: indices of the unpenalised features, filled up with p.
@@ -84,7 +89,7 @@ class Basis(eqx.Module):
 
 
 class Refit(NamedTuple):
-    """The minimum over unpenalised directions.
+    """Minimum of the loss over unpenalised directions.
 
     Attributes:
         z: the predictor.
@@ -92,8 +97,8 @@ class Refit(NamedTuple):
         grad: the gradient in these coordinates.
         decrement: half the squared Newton decrement, by which a further step would reduce the loss.
         noise: the rounding error of `grad` along a unit vector.
-        step: the largest change of the predictor in a further Newton step, or by a gradient as large as the
-            noise; not small where there is no minimum.
+        step: the largest change of the predictor in a further Newton step, or in a step for a gradient of the
+            size of `noise`. It stays large if there is no minimum.
     """
 
     z: Array
@@ -104,11 +109,11 @@ class Refit(NamedTuple):
     step: Scalar
 
 
-def capacity(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capacity:
-    """Count the unpenalised directions of a working penalty, or the largest number of any penalty on a grid.
+def count_unpenalised(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capacity:
+    """Count the unpenalised directions of a working penalty, or of the penalty of a grid with the most.
 
-    Counts are rounded up to powers of 2, which keeps compiled shapes few. For traced penalties the capacity
-    is 16 columns, since λ may be 0.
+    Counts are rounded up to powers of 2, which keeps compiled shapes few. A traced penalty cannot be counted:
+    the result is 16 columns, since λ may be 0.
     """
     grid = penalty if isinstance(penalty, PenaltyGrid) else PenaltyGrid([], *jax.tree.flatten(penalty))
     one = grid.row([leaf[0] for leaf in grid.carried])
@@ -148,7 +153,7 @@ def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
 
     def count(carried: list[Array]) -> tuple[Array, Array]:
         penalty, ones = grid.row(carried), jnp.ones_like(zeros)
-        projections = jnp.stack([penalty.unpenalised(probe, at) for at in (None, ones, -ones)])
+        projections = jnp.stack([penalty.project_on_unpenalised(probe, at) for at in (None, ones, -ones)])
         columns = jnp.any(projections == probe, axis=0)
         other = jnp.any((projections != probe) & (projections != 0))
         return jnp.sum(jnp.any(columns.reshape(columns.shape[0], -1), axis=1)), other
@@ -165,31 +170,31 @@ def _probes(zeros: Array, number: int) -> Array:
     return (1.5 + jnp.cos(1.7 * index + 0.3)).reshape(number, *zeros.shape)
 
 
-def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: Array) -> Basis:
+def orthonormal_basis(problem: Problem, penalty: Penalty, capacity: Capacity, coef: Array) -> Basis:
     """Return the basis of intercept and unpenalised directions.
 
     Args:
         problem: the problem.
         penalty: the working penalty.
-        size: the capacity; columns beyond it are left out.
+        capacity: the upper limit of the number of directions; columns beyond it are left out.
         coef: working coefficients (p,) or (p, K), near which a direction may be unpenalised on one side.
     """
     (n, p), outputs, dtype = problem.shape, (*problem.outputs, 1)[0], coef.dtype
     intercept = jnp.ones((outputs, int(problem.intercept), n), problem.dtype)
-    if not any(size):
+    if not any(capacity):
         # The sample weights sum to 1, so the constant predictor has norm 1.
         one = jnp.ones(intercept.shape[:2], dtype)
         return Basis(intercept, one[..., None], one, jnp.zeros(0, int), jnp.zeros((0, p, outputs), dtype))
     probe = _probes(coef, 1)[0]
-    is_column = (penalty.unpenalised(probe, coef) == probe).reshape(p, outputs)
-    columns = jnp.nonzero(jnp.any(is_column, axis=1), size=size.columns, fill_value=p)[0]
-    others = jax.vmap(lambda d: penalty.unpenalised(d, coef))(_probes(coef, size.others))
-    others = jnp.where(is_column, 0.0, others.reshape(size.others, p, outputs))
+    is_column = (penalty.project_on_unpenalised(probe, coef) == probe).reshape(p, outputs)
+    columns = jnp.nonzero(jnp.any(is_column, axis=1), size=capacity.columns, fill_value=p)[0]
+    others = jax.vmap(lambda d: penalty.project_on_unpenalised(d, coef))(_probes(coef, capacity.others))
+    others = jnp.where(is_column, 0.0, others.reshape(capacity.others, p, outputs))
     rows = [intercept]
-    if size.columns:
+    if capacity.columns:
         unpenalised = jnp.take(is_column, columns, axis=0, mode="fill", fill_value=False)
         rows.append(jnp.where(unpenalised.T[..., None], problem.design.columns(columns).XT, 0.0))
-    if size.others:
+    if capacity.others:
         rows.append(jax.vmap(problem.design.matmul)(others).transpose(2, 0, 1))
     orthonormal = jax.vmap(lambda rows: _orthonormalise(rows, problem.weight))
     return Basis(*orthonormal(jnp.concatenate(rows, axis=1)), columns, others)
@@ -198,7 +203,7 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, size: Capacity, coef: 
 def _orthonormalise(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tuple[Array, Array, Array]:
     """Return orthonormal combinations of rows, the coefficients of the combinations, and 1/σ of each."""
     m, eps = rows.shape[0], jnp.finfo(rows.dtype).eps
-    # Divided by the largest entry first, so that squares neither overflow nor vanish.
+    # Rows are first divided by their largest entry, so that squares neither overflow nor underflow.
     largest = jnp.max(jnp.abs(rows), axis=1)
     unit = 1 / jnp.where(largest > 0, largest, 1.0)
     length = jnp.sqrt(jnp.sum(weight * (unit[:, None] * rows) ** 2, axis=1))
@@ -210,8 +215,8 @@ def _orthonormalise(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tu
         # Below `floor` an eigenvalue is rounding; the next pass resolves these directions.
         squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
         mixing = (vectors.T @ mixing) / jnp.sqrt(jnp.maximum(squared, floor))[:, None]
-    # Directions with σ below 4·√m·eps are still shorter than 1. Where they are half as short they are
-    # rounding, which must not be mixed with the other directions.
+    # Directions with σ below 4·√m·eps still have norm < 1. At norm ≤ ½ they are rounding error, which must
+    # not be mixed with the other directions.
     independent = jnp.sum(weight * (mixing @ rows) ** 2, axis=1) > _DEPENDENT
     mixing = jnp.where(independent[:, None], mixing, 0.0)
     squared, vectors = jnp.linalg.eigh(_gram(mixing @ rows, weight))
@@ -226,7 +231,7 @@ def _gram(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> Float[Array,
 
 def gradient_noise(problem: Problem, z: Array) -> Scalar:
     """Return the rounding error of the loss's derivative along a predictor of norm 1 under the weights."""
-    # The residual is a difference of mean and target, and the mean that of a rounded predictor.
+    # The loss gradient is mean − target, and the mean is evaluated at a rounded predictor.
     gradient, by_rounding = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.abs(z),))
     size = jnp.abs(gradient) + jnp.abs(problem.loss.mean(z)) + jnp.abs(by_rounding)
     return _ROUNDINGS * jnp.finfo(z.dtype).eps * norm(problem.weighted(size))
@@ -255,7 +260,7 @@ class _LossInBasis:
         return z if self.problem.outputs else z[:, 0]
 
     def project(self, residual: Array) -> Float[Array, "outputs m"]:
-        """Return the products of a weighted residual with the basis."""
+        """Return the products of a weighted loss gradient with the basis."""
         return jnp.einsum("ckn,nc->ck", self.basis.q, residual.reshape(residual.shape[0], -1))
 
     def newton_step(self, z: Array, grad: Float[Array, "outputs m"], tol: float) -> Float[Array, "outputs m"]:
@@ -304,7 +309,7 @@ def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
         # The longest step that does not raise the loss by more than rounding (NaN compares as false).
         t = scales[jnp.argmax(values <= now.value + slack)]
         new = loss.evaluate(now.z - t * direction, now.u - t * now.newton)
-        # Where the loss no longer falls, the gradient must.
+        # If the loss no longer falls, the squared gradient must fall by a factor of 4.
         smaller = jnp.sum(new.grad**2) < 0.25 * jnp.sum(now.grad**2)
         accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack))
         return jax.tree.map(lambda x, y: jnp.where(accepted, x, y), new, now), accepted, k + 1

@@ -1,9 +1,10 @@
 r"""Penalties, their sums, multiples and masks: the complexity of a hypothesis.
 
-A penalty "makes exact zeros" where its prox sets weights to `== 0`; with a "conjugate" a fit has a duality gap;
-a "prox in a metric" takes one step per coordinate, as the adaptive optimisers need. `a * p` is a multiple,
-`p + q` a sum; their properties follow from those of the parts. Not every convex function of the weights has a
-prox: a sum without one in closed form is refused with a TypeError that names its parts.
+A penalty "makes exact zeros" if its prox sets weights to `== 0`. With a "conjugate", a fit has a duality gap.
+A "prox in a metric" accepts one step per coordinate, which adaptive optimisers need. `a * p` is a multiple and
+`p + q` a sum; their properties follow from those of the parts. The prox of a sum often has no closed form: such
+a sum has a value, but its `prox` raises TypeError and names the parts. `jaxreg.penalties.base` says how to add
+a penalty.
 
 | penalty | formula | convex | exact zeros | conjugate | prox in a metric |
 | --- | --- | --- | --- | --- | --- |
@@ -19,7 +20,7 @@ prox: a sum without one in closed form is refused with a TypeError that names it
 | GroupL2 | $\lambda \sum_g s_g \lVert w_g \rVert_2$ | yes | yes | yes | yes |
 | GroupLInf | $\lambda \sum_g s_g \lVert w_g \rVert_\infty$ | yes | yes | yes | no |
 | GroupMCP | $\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$ | no | yes | no | no |
-| HuberNorm | $\lambda \sum_j h(w_j)$ | yes | no | yes | yes |
+| HuberNorm | $\lambda \sum_j (\min(\|w_j\|, \delta)^2/(2\delta) + (\|w_j\| - \delta)_+)$ | yes | no | yes | yes |
 | L1Ball | $\lVert w \rVert_1 \le r$ | yes | yes | yes | no |
 | L2Ball | $\lVert w \rVert_2 \le r$ | yes | no | yes | no |
 | LHalf | $\lambda \sum_j \|w_j\|^{1/2}$ | no | yes | no | yes |
@@ -28,8 +29,8 @@ prox: a sum without one in closed form is refused with a TypeError that names it
 | Masked | penalty where mask is true | of its parts | of its parts | of its parts | of its parts |
 | NonNegative | w ≥ 0 | yes | yes | yes | yes |
 | NuclearNorm | $\lambda \sum_i \sigma_i(W)$ | yes | no | yes | no |
-| Orthogonal | penalty of Q·w for an orthonormal Q | yes | no | yes | no |
-| Partition | A penalty of its own for each part of the params | of its parts | of its parts | of its parts | of its parts |
+| Orthogonal | penalty of Q·w for an orthonormal Q | of its parts | no | of its parts | no |
+| Partition | A separate penalty on each part of the params | of its parts | of its parts | of its parts | of its parts |
 | RowL2 | $\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ | yes | yes | yes | yes |
 | Scaled | factor·penalty | of its parts | of its parts | of its parts | of its parts |
 | Simplex | $w \ge 0, \sum_j w_j = s$ | yes | yes | yes | no |
@@ -38,7 +39,7 @@ prox: a sum without one in closed form is refused with a TypeError that names it
 | SquaredL2 | $\frac{\lambda}{2} \sum_j s_j w_j^2$ | yes | no | yes | yes |
 | Sum | Sum of penalties | of its parts | of its parts | of its parts | of its parts |
 | TotalVariation | $\lambda \sum_i s_i \|w_{i+1} - w_i\|$ | yes | no | yes | no |
-| Toward | penalty of w − reference | yes | yes | yes | yes |
+| Toward | penalty of w − reference | of its parts | of its parts | of its parts | of its parts |
 """  # noqa: E501
 
 from jaxreg._validation import hyperparameter, per_coordinate

@@ -1,4 +1,4 @@
-"""Separable penalties: one function of one number, applied to every coordinate of every leaf.
+"""Separable penalties: a function g₁ of one number, summed over all coordinates of all leaves.
 
 A separable penalty becomes a list of one `SeparablePenalty` per weight leaf, whose numbers broadcast against
 that leaf (`per_leaf`). In this form multiples, masks and shifts are again separable penalties, and `Leafwise`
@@ -32,8 +32,12 @@ __all__ = [
 class SeparablePenalty(Penalty):
     """Sum over coordinates g(w) = Σ_j g₁(w_j). A subclass writes `value_1d` and `prox_1d`, elementwise.
 
-    All leaves are seen as one ravelled vector: a `per_coordinate` field is a scalar, has the shape of the
-    single leaf, is (p,) for every column of a (p, K) leaf, or has one number per ravelled coordinate.
+    A `per_coordinate()` field has one of these shapes:
+
+    - `()`: one number for all coordinates;
+    - `(total,)`: one number for each coordinate of all weight leaves, ravelled in order;
+    - the shape of the leaf, if the params have a single weight leaf;
+    - `(p,)`, if that leaf has shape `(p, K)`: one number for each row.
     """
 
     capabilities = Capabilities(separable=True, metric=True)
@@ -78,8 +82,8 @@ class SeparablePenalty(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return Leafwise(self.per_leaf(dual), dual).dual_scale()
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return Leafwise(self.per_leaf(direction), direction).unpenalised(at)
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return Leafwise(self.per_leaf(direction), direction).project_on_unpenalised(at)
 
     def per_leaf(self, params: Params) -> "list[SeparablePenalty]":
         leaves, _ = weights_of(params)
@@ -103,7 +107,7 @@ class SeparablePenalty(Penalty):
         return Shifted(self, by)
 
     def kinks(self) -> list[ArrayLike]:
-        """Return the points where g₁ has no derivative, and the ends of its domain, on one leaf."""
+        """Return points that include every one where g₁ has no derivative, and the ends of its domain."""
         return [0.0]
 
 
@@ -155,10 +159,10 @@ class Leafwise:
             smallest.append(jnp.min(jnp.where(u == 0, 1.0, jnp.minimum(ratio, 1.0)), initial=1.0))
         return jnp.min(jnp.stack(smallest))
 
-    def unpenalised(self, at: Params | None = None) -> Params:
-        """Set the entries to 0 that cost something: those with a dual bound other than 0.
+    def project_on_unpenalised(self, at: Params | None = None) -> Params:
+        """Zero the entries whose coordinate is penalised, that is, has a nonzero dual bound.
 
-        A coordinate that is not 0 at the point `at` needs only the bound of its own side to be 0.
+        For a coordinate that is not 0 at the point `at`, only the bound of its own side counts.
         """
         out = []
         points = [None] * len(self._pairs) if at is None else weights_of(at)[0]
@@ -179,7 +183,7 @@ def scale_rows(x: Array, scale: Array) -> Array:
     return x * (scale[:, None] if x.ndim == 2 else scale)
 
 
-def broadcast_to_leaf(x: Array, leaf: Array, start: int, total: int, leaves: int) -> Array:
+def broadcast_to_leaf(x: Array, leaf: Array, start: int, total: int, n_leaves: int) -> Array:
     """Return the part of a per-coordinate field that belongs to one leaf, in a shape that broadcasts.
 
     Args:
@@ -187,11 +191,11 @@ def broadcast_to_leaf(x: Array, leaf: Array, start: int, total: int, leaves: int
         leaf: Weight leaf of the params.
         start: Position of the leaf in the ravelled params.
         total: Number of coordinates of the params.
-        leaves: Number of weight leaves of the params.
+        n_leaves: Number of weight leaves of the params.
     """
-    if x.ndim == 0 or (leaves == 1 and x.shape == leaf.shape):
+    if x.ndim == 0 or (n_leaves == 1 and x.shape == leaf.shape):
         return x
-    if leaves == 1 and leaf.ndim == 2 and x.shape == leaf.shape[:1]:
+    if n_leaves == 1 and leaf.ndim == 2 and x.shape == leaf.shape[:1]:
         return x[:, None]
     if x.shape == (total,):
         return x[start : start + leaf.size].reshape(leaf.shape)
@@ -204,7 +208,7 @@ def broadcast_to_leaf(x: Array, leaf: Array, start: int, total: int, leaves: int
 def map_shared(function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
     """Map a function over leaves; leaves with identical arguments share one result object.
 
-    So that `uniform`, and a test for one common step, still recognise what is the same for all leaves.
+    `uniform` and the check for one common step recognise shared penalties and steps by identity.
     """
     made: dict[tuple[int, ...], Any] = {}
     out = []
@@ -223,7 +227,7 @@ def uniform(penalties: Sequence[SeparablePenalty]) -> bool:
 
 
 class _Wrapper(SeparablePenalty):
-    """Function made of another one on the same leaf."""
+    """Base of functions made from another separable penalty on the same leaf."""
 
     inner: SeparablePenalty
 

@@ -1,4 +1,4 @@
-"""Sum of one penalty that is not separable and separable ones on the same leaves.
+"""Sum of a penalty that is not separable and separable penalties on the same leaves.
 
 The prox of the sum has a closed form in these cases (sources in `combine`):
 
@@ -50,12 +50,12 @@ class CoupledSum:
             names: The separable penalties for error messages.
         """
         leaves, self._put_all = weights_of(params)
-        # Several steps are taken, so half precision is restored only at the end.
+        # The prox is a chain of several operations: half precision is restored only after the last one.
         leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
         self.penalty, self.names = penalty, [penalty, *names]
         self.at, self.separable = list(separable), list(separable.values())
         self.leaves = [leaves[k] for k in self.at]
-        # Other leaves are 0: the dual of another part must not count as outside of this part's domain.
+        # Other leaves are 0: they belong to other parts and must not put the dual outside this part's domain.
         self._zeros = [jnp.zeros_like(leaf) for leaf in leaves]
         self._all_elementary = all(g.elementary for g in self.separable)
 
@@ -91,13 +91,13 @@ class CoupledSum:
         return jnp.where(all_curved, curved, jnp.where(none_curved, uncurved, jnp.inf))
 
     def _conjugate_without_curvature(self) -> Scalar:
-        """Return the conjugate of the sum less its curvature: that of the penalty at a soft threshold."""
+        """Return the conjugate of the sum without curvature: the penalty's, at the soft-thresholded dual."""
         if self._has_tube():
             return jnp.where(self._in_tube(jnp.ones((), self.leaves[0].dtype)), 0.0, jnp.inf)
         return self.penalty.conjugate(self._put(self._soft_duals()))
 
     def _conjugate_with_curvature(self, curvatures: list[Array]) -> Scalar:
-        """Return ⟨u, w⟩ − value(w) at the maximiser w, the prox of the other terms of step 1/curvature."""
+        """Return ⟨u, w⟩ − value(w) at the maximiser w: the other terms' prox with step 1/curvature."""
         terms = map_shared(lambda g: Elementary(g.coefficients()._replace(curvature=0.0)), self.separable)
         scaled = self._put([u / c for u, c in zip(self.leaves, curvatures, strict=True)])
         rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.names[1:])
@@ -106,7 +106,7 @@ class CoupledSum:
         return product - self.penalty.value(self._put(w)) - Leafwise(self.separable, w).value()
 
     def dual_scale(self) -> Scalar:
-        """Return 1 where every coordinate has curvature; else the edge of the domain, by bisection."""
+        """Return 1 if every coordinate has curvature, else the scale at the edge of the dual domain."""
         coefficients, dtype = self._coefficients(), self.leaves[0].dtype
         if self._has_tube():
             scale = largest_scale(self._in_tube, dtype)
@@ -120,13 +120,16 @@ class CoupledSum:
         all_curved = jnp.all(jnp.stack([jnp.all(jnp.asarray(x) > 0) for x in self._curvatures()]))
         return jnp.where(all_curved, 1.0, scale)
 
-    def unpenalised(self) -> list[Array]:
-        """Return the directions that cost neither part anything.
+    def project_on_unpenalised(self) -> list[Array]:
+        """Project the leaves onto the directions that cost nothing under both parts.
 
-        A penalty of differences leaves constants unpenalised: these are so only where every coordinate is.
+        Total variation leaves constants unpenalised; the sum does so only if the separable part leaves every
+        coordinate unpenalised.
         """
-        own = self._own(self.penalty.unpenalised(self._put(self.leaves)))
-        costless = Leafwise(self.separable, [jnp.ones_like(leaf) for leaf in self.leaves]).unpenalised()
+        own = self._own(self.penalty.project_on_unpenalised(self._put(self.leaves)))
+        costless = Leafwise(
+            self.separable, [jnp.ones_like(leaf) for leaf in self.leaves]
+        ).project_on_unpenalised()
         if self.penalty.keeps_order:
             costless = [jnp.all(mask > 0) * jnp.ones_like(mask) for mask in costless]
         return [mask * d for mask, d in zip(costless, own, strict=True)]
@@ -143,7 +146,7 @@ class CoupledSum:
         return [leaves[k] for k in self.at]
 
     def _common_step(self, steps: list[ArrayLike]) -> Any:
-        """Return one number where all leaves share it, else a tree of steps, which needs a metric."""
+        """Return the step if all leaves share one number, else a tree of steps, for a prox in a metric."""
         if all(t is steps[0] for t in steps) and jnp.ndim(steps[0]) == 0:
             return steps[0]
         if not self.penalty.metric:
@@ -152,14 +155,14 @@ class CoupledSum:
         return self._put([jnp.broadcast_to(jnp.asarray(t, w.dtype), w.shape) for t, w in pairs])
 
     def _soft_duals(self, scale: ArrayLike = 1.0) -> list[Array]:
-        """Return the parts of scale·dual that slopes, half lines and exclusions leave to the penalty."""
+        """Return the parts of scale·dual that slopes, half lines and exclusions cannot balance."""
         coefficients = self._coefficients()
         if _beyond_curvature(coefficients):
             self._require_signs()
         return [_soft_dual(c, scale * u) for c, u in zip(coefficients, self.leaves, strict=True)]
 
     def _has_tube(self) -> bool:
-        """Return whether the sum is total variation + one slope, whose dual domain is a tube."""
+        """Return whether the sum is total variation + L1, whose dual domain bounds running sums: a tube."""
         return self.penalty.keeps_order and uniform(self.separable) and self._coefficients()[0].sloped
 
     def _in_tube(self, scale: Scalar) -> Array:

@@ -1,25 +1,40 @@
 """Base class of penalties.
 
-A penalty is the Complexity of Cost = EmpLoss + λ·Complexity: an immutable pytree with a `value` and a `prox`.
+A penalty is the whole second term of Cost = EmpLoss + λ·Complexity, λ included: an immutable pytree with a
+`value` and a `prox`.
 
-To add a penalty:
+To write a penalty:
 
-- Choose the base class by the structure of the function.
-  `SeparablePenalty`, a sum over coordinates: write `value_1d` and `prox_1d`.
-  `ConvexSeparablePenalty`: write also `conjugate_1d` and `dual_bounds_1d`.
-  `ElementaryPenalty`, piecewise quadratic with at most one kink, at 0: write `coefficients` alone.
-  `Penalty`, any other function: write `value` and `prox`; for a duality gap also `conjugate`, `dual_scale`
-  and, where some directions cost nothing, `unpenalised`.
-- Declare its numbers as fields: `lam: Array = hyperparameter(1.0)` for one number, `per_coordinate()` for one
-  per coordinate. Both make arrays, so that another λ does not recompile and has a gradient.
+- Choose the base class by the structure of the function:
+
+  - `ElementaryPenalty`, on each coordinate slope·|w| + curvature/2·w² on an interval, where the slope may
+    differ between the two sides of 0: write `coefficients`.
+  - `SeparablePenalty`, any other sum over coordinates: write `value_1d` and `prox_1d`.
+  - `ConvexSeparablePenalty`, a convex sum over coordinates: write also `conjugate_1d` and `dual_bounds_1d`.
+  - `Penalty`, a function of groups, vectors or matrices: write `value` and `prox`; for a duality gap also
+    `conjugate`, `dual_scale` and, if some directions cost nothing, `project_on_unpenalised`. Norms, labelled
+    groups and sets have bases of their own: `norms.Norm`, `group.GroupPenalty`, `sets.SetPenalty`.
+
+- Declare the numbers of the penalty as fields: `lam: Array = hyperparameter(1.0)` for one number,
+  `per_coordinate()` for one per coordinate. Both make arrays, so that another λ does not recompile and has a
+  gradient.
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
-- Declare what holds beyond the base class in a class attribute
+- Declare the properties that go beyond the base class in a class attribute
   `capabilities = BaseClass.capabilities._replace(keeps_signs=True)`, see `Capabilities`.
-- In this package, name the class in `__all__` of its module and of `jaxreg.penalties`, where the laws in
-  tests/penalties find it; give it an `example(shape)` if not all fields have defaults. Write its formula into
-  tests/penalties/formulas.py, a bad strength into tests/penalties/test_bad_input.py, and paste the output of
-  `python -m tests.penalties.table` into the docstring of `jaxreg.penalties`. The laws also try extreme
+
+To add the penalty to this package:
+
+- Write the class in the module of its family, and the array kernel of its prox in `jaxreg.prox`. A new kernel
+  gets an entry in tests/prox/kernels.py and in experiments/benchmarks/prox.py. The laws also try extreme
   weights and half precision: avoid differences of nearly equal numbers.
+- Name the class in `__all__` of its module and of `jaxreg.penalties`, where the laws in tests/penalties find
+  it. The top level `jaxreg` exports only penalties of everyday use.
+- Define the classmethod `example(shape)` if not all fields have defaults.
+- Write the formula into tests/penalties/formulas.py and bad arguments into tests/penalties/test_bad_input.py.
+- Add a convex penalty to FAMILIES (a constraint to SETS) in tests/penalties/test_certified.py, and also to
+  WITHOUT_NULL if no finite λ holds all coefficients at 0.
+- Add variants and sums that follow a rule of their own to tests/members.py.
+- Paste the output of `python -m tests.penalties.table` into the docstring of `jaxreg.penalties`.
 """
 
 import dataclasses
@@ -53,21 +68,22 @@ class Capabilities(NamedTuple):
     convex: bool = False
     #: The value is a sum over coordinates; then `per_leaf` is not None.
     separable: bool = False
-    #: Separable, and on each coordinate slope·|w| + curvature/2·w² on an interval.
+    #: Separable, and on each coordinate slope·|w| + curvature/2·w² on an interval, where the slope may differ
+    #: between the two sides of 0 (`ElementaryPenalty`).
     elementary: bool = False
     #: Elementary without curvature.
     piecewise_linear: bool = False
     #: `prox` accepts a tree of one step per coordinate.
     metric: bool = False
-    #: The value depends on |w| alone and grows with it, so that the prox never changes a sign.
+    #: The value is a non-decreasing function of |w|, so that the prox never changes a sign.
     keeps_signs: bool = False
-    #: The prox never reverses the order of neighbours, so that the prox of a common function of every
-    #: coordinate may follow it (total variation).
+    #: The prox never reverses the order of neighbours (total variation), so that the prox of the sum with one
+    #: convex function of every coordinate is the prox of that function after this prox.
     keeps_order: bool = False
     #: `conjugate` and `dual_scale` are available, and with them a duality gap.
     has_conjugate: bool = False
-    #: The conjugate is 0 on its domain, as that of a norm: for squared error the best multiple of a dual
-    #: point then has a closed form.
+    #: The conjugate is 0 on its domain, as for a norm: the best multiple of a dual point then has a closed
+    #: form for squared error.
     conjugate_is_indicator: bool = False
 
 
@@ -87,7 +103,7 @@ def refuse_complex(penalty: "Penalty", params: Params) -> None:
     if not any(map(is_complex, leaves)):
         return
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    for path, leaf, selected in zip(paths, leaves, penalty.selects(params), strict=True):
+    for path, leaf, selected in zip(paths, leaves, penalty.acts_on_leaves(params), strict=True):
         if selected and is_complex(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
             raise TypeError(
@@ -104,7 +120,7 @@ def no_closed_form(parts: "Sequence[Penalty]", instead: str) -> TypeError:
 
 
 def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a method whose first argument is a tree of weights: refuse complex ones, accept any mesh."""
+    """Decorate a method of a tree of weights: refuse complex weights, accept any mesh."""
     on_meshes = on_auto_axes(like_first)(method)
 
     @wraps(method)
@@ -153,14 +169,14 @@ class Penalty(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""
         super().__init_subclass__(**kwargs)
-        for name in ("value", "prox", "conjugate", "dual_scale", "unpenalised"):
+        for name in ("value", "prox", "conjugate", "dual_scale", "project_on_unpenalised"):
             method = cls.__dict__.get(name)
             if method is not None and not getattr(method, "__isabstractmethod__", False):
                 setattr(cls, name, _of_params(method))
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self | None:
-        """Return an example for params of this shape, or None where the class has none: for tests."""
+        """Return an instance for tests that fits params of this shape, or None if there is none."""
         return cls()
 
     @abstractmethod
@@ -196,12 +212,12 @@ class Penalty(Module):
         raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
 
     @_of_params
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the orthogonal projection of a direction onto the directions that cost nothing.
 
         Args:
             direction: Pytree of weights.
-            at: Where given, also directions that cost nothing near this point count, such as those of a
+            at: A point. If given, directions that cost nothing near this point count too, such as that of a
                 coordinate w > 0 under the constraint w ≥ 0.
         """
         leaves, put = weights_of(direction)
@@ -210,25 +226,26 @@ class Penalty(Module):
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
         """Return whether one leaf of a dual lies in the dual domain of this penalty + slope·‖w‖₁.
 
-        Only penalties with `keeps_order` are asked: their dual domain with an L1 norm is not a soft threshold
-        of their own.
+        Only penalties with `keeps_order` implement this method. For other penalties a soft threshold of the
+        dual decides this; for total variation it does not.
         """
         raise TypeError(f"{type(self).__name__} does not keep the order of neighbours")
 
     def blocks(self, params: Params) -> Blocks | None:
-        """Return the blocks of coordinates that the prox couples, where it is invertible on their support.
+        """Return the blocks of coordinates that the prox couples, for Newton's method.
 
-        None for a prox that couples all coordinates, and for a separable penalty.
+        The Jacobian of the prox must be block diagonal and, on the nonzero coordinates, invertible. Return
+        None if it is not, and for a separable penalty, whose Jacobian is diagonal.
         """
         return None
 
-    def covers(self, params: Params) -> list[bool]:
-        """Return, per weight leaf, whether the penalty may depend on it."""
-        pairs = zip(self.selects(params), jax.tree.leaves(params), strict=True)
+    def acts_on_weights(self, params: Params) -> list[bool]:
+        """Return, per weight leaf, whether the penalty may act on it."""
+        pairs = zip(self.acts_on_leaves(params), jax.tree.leaves(params), strict=True)
         return [selected for selected, leaf in pairs if is_weight(leaf)]
 
-    def selects(self, params: Params) -> list[bool]:
-        """Return, per leaf of the params, weight or not, whether no mask leaves it out."""
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        """Return, per leaf, weight or not, whether the penalty may act on it: False if a mask drops it."""
         return [True] * len(jax.tree.leaves(params))
 
     def per_leaf(self, params: Params) -> "list[Any] | None":
@@ -242,12 +259,12 @@ class Penalty(Module):
         """Return the penalty restricted to some of the coordinates (rows) of a single array of params."""
         return self._map_per_coordinate(lambda x: x[index] if x.ndim else x)
 
-    def rescaled(self, scale: Array) -> Self:
-        """Return the penalty for params multiplied by `scale`: bounds and reference points are, too."""
+    def for_scaled_params(self, scale: Array) -> Self:
+        """Return the penalty of params·scale: bounds and reference points are multiplied by `scale`."""
         return self
 
     def terms(self) -> "tuple[Penalty, ...]":
-        """Return the penalties that it is a plain sum of, by default itself."""
+        """Return the terms of a sum; any other penalty is its own only term."""
         return (self,)
 
     if TYPE_CHECKING:  # `combine` defines the operators beside `Sum` and `Scaled`, which import this module
@@ -262,11 +279,11 @@ class Penalty(Module):
     __array_ufunc__ = None
 
     def _display_name(self) -> str:
-        """Return the name for error messages; multiples and masks give that of the penalty inside."""
+        """Return the name for error messages; multiples and masks return the name of their penalty."""
         return type(self).__name__
 
     def _scalar_step(self, step: Any) -> Array:
-        """Return a step that has to be one number; raise TypeError for one per coordinate."""
+        """Return the step if it is one number; raise TypeError for one step per coordinate."""
         leaves = jax.tree.leaves(step)
         if len(leaves) != 1 or jnp.ndim(leaves[0]):
             raise TypeError(

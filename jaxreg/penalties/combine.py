@@ -2,13 +2,16 @@
 
 The value of a combination always exists. Its prox is exact where the maths has a closed form:
 
-- separable parts: coordinate by coordinate, at most one of them not elementary (see `piecewise_quadratic`);
-- any p + SquaredL2, which shrinks point and step; weighted, where p has a prox in a metric;
-- p that depends on absolute values alone (norms) + L1, weighted too: soft threshold, then p (Yu 2013);
-- total variation + the same convex function of every coordinate: total variation first (Friedman 2007);
+- separable parts: coordinate by coordinate, if at most one of them is not elementary. An *elementary* penalty
+  is one quadratic on each side of 0, on an interval (`piecewise_quadratic`). A non-convex part combines with
+  SquaredL2 and NonNegative only;
+- any p + SquaredL2: point and step are divided by 1 + step·λ; penalty factors need a prox of p in a metric;
+- p convex, a function of |w| and non-decreasing in it (`keeps_signs`), + L1, penalty factors allowed: soft
+  threshold, then the prox of p (Yu 2013); AsymmetricL1 and NonNegative may take the place of L1;
+- total variation + one convex function of every coordinate: total variation first (Friedman et al. 2007);
 - parts on disjoint leaves: each on its own.
 
-Any other sum raises TypeError when its prox is asked for, and names the parts.
+The `prox` of any other sum raises TypeError and names the parts.
 """
 
 from abc import abstractmethod
@@ -28,13 +31,13 @@ from jaxreg.penalties._sum_prox import KEEP_APART, CoupledSum
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty, no_closed_form
 from jaxreg.penalties.piecewise_quadratic import Elementary, add_on_leaf
 
-__all__ = ["Combination", "Composed", "Scaled", "Sum"]
+__all__ = ["Combination", "NamedCombination", "Scaled", "Sum"]
 
 
 class Combination(Penalty):
     """Base of combinations: evaluated leaf by leaf where separable, else by the `_coupled…` methods."""
 
-    #: The penalties that it is made of.
+    #: Penalties from which the combination is made.
     parts: eqx.AbstractVar[tuple[Penalty, ...]]
 
     def blocks(self, params: Params) -> Blocks | None:
@@ -53,11 +56,11 @@ class Combination(Penalty):
         per_leaf = self.per_leaf(dual)
         return self._coupled_dual_scale(dual) if per_leaf is None else Leafwise(per_leaf, dual).dual_scale()
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         per_leaf = self.per_leaf(direction)
         if per_leaf is None:
-            return self._coupled_unpenalised(direction)
-        return Leafwise(per_leaf, direction).unpenalised(at)
+            return self._coupled_project_on_unpenalised(direction)
+        return Leafwise(per_leaf, direction).project_on_unpenalised(at)
 
     @abstractmethod
     def _coupled_prox(self, params: Params, step: Any) -> Params: ...
@@ -69,18 +72,18 @@ class Combination(Penalty):
     def _coupled_dual_scale(self, dual: Params) -> Scalar: ...
 
     @abstractmethod
-    def _coupled_unpenalised(self, direction: Params) -> Params: ...
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params: ...
 
 
 class Scaled(Combination):
-    """factor·penalty, written `factor * penalty`. A set stays itself, also at factor 0.
+    """factor·penalty, written `factor * penalty`. An indicator function does not change, even at factor 0.
 
     Args:
         penalty: Any penalty.
         factor: A number ≥ 0.
 
     Raises:
-        ValueError: The factor is negative, NaN or no single number.
+        ValueError: The factor is negative, NaN or not a single number.
 
     >>> from jaxreg.penalties import L1
     >>> (2.0 * L1(1.0)).prox(jnp.array([-3.0]), 1.0).tolist()
@@ -113,14 +116,14 @@ class Scaled(Combination):
         per_leaf = self.penalty.per_leaf(params)
         return per_leaf and map_shared(lambda g: g.scaled(self.factor), per_leaf)
 
-    def selects(self, params: Params) -> list[bool]:
-        return self.penalty.selects(params)
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return self.penalty.acts_on_leaves(params)
 
     def take(self, index: Array) -> Self:
         return type(self)(self.penalty.take(index), self.factor)
 
-    def rescaled(self, scale: Array) -> Self:
-        return type(self)(self.penalty.rescaled(scale), self.factor)
+    def for_scaled_params(self, scale: Array) -> Self:
+        return type(self)(self.penalty.for_scaled_params(scale), self.factor)
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
         safe, divided = self._divided(dual)
@@ -139,11 +142,11 @@ class Scaled(Combination):
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(self._divided(dual)[1])
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
-        return self.penalty.unpenalised(direction)
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
+        return self.penalty.project_on_unpenalised(direction)
 
     def _divided(self, dual: Params) -> tuple[Array, Params]:
-        """Return a positive factor and dual/factor; a tiny factor stands for 0, which leaves the domain."""
+        """Return a positive factor and dual/factor; a tiny factor replaces 0, so that the domain is kept."""
         leaves, put = weights_of(dual)
         tiny = jnp.finfo(leaves[0].dtype).tiny ** 0.5
         safe = jnp.where(self.factor > 0, self.factor, tiny).astype(leaves[0].dtype)
@@ -171,14 +174,14 @@ class Sum(Combination):
         )
 
     def _has_closed_conjugate(self, of_parts: list[Capabilities]) -> bool:
-        """Return whether parts that have conjugates have one in closed form together."""
+        """Return whether the conjugate of a sum of parts with conjugates has a closed form."""
         if all(c.separable for c in of_parts):
             return True
         if any(c.keeps_order for c in of_parts) and not all(
             c.keeps_order or (c.elementary and c.keeps_signs) for c in of_parts
         ):
             return False
-        # A curvature per coordinate may be 0 on some of them, where the conjugate is not known.
+        # With one curvature per coordinate, some may be 0 and others not: no closed form is known then.
         curved = [part for part in self.parts if part.separable and not part.capabilities.piecewise_linear]
         return not any(jnp.ndim(leaf) > 0 for leaf in jax.tree.leaves(curved))
 
@@ -191,14 +194,16 @@ class Sum(Combination):
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         return _add_per_leaf(self.parts, params) if self.separable else None
 
-    def selects(self, params: Params) -> list[bool]:
-        return [any(column) for column in zip(*(part.selects(params) for part in self.parts), strict=True)]
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return [
+            any(column) for column in zip(*(part.acts_on_leaves(params) for part in self.parts), strict=True)
+        ]
 
     def take(self, index: Array) -> Self:
         return type(self)(tuple(part.take(index) for part in self.parts))
 
-    def rescaled(self, scale: Array) -> Self:
-        return type(self)(tuple(part.rescaled(scale) for part in self.parts))
+    def for_scaled_params(self, scale: Array) -> Self:
+        return type(self)(tuple(part.for_scaled_params(scale) for part in self.parts))
 
     def _coupled_prox(self, params: Params, step: Any) -> Params:
         steps = along(step, params, "step")
@@ -209,29 +214,33 @@ class Sum(Combination):
         )
 
     def _coupled_conjugate(self, dual: Params) -> Scalar:
-        leaves, alone, coupled = self._split(dual)
-        terms = [Leafwise([g], leaves[k]).conjugate() for k, g in alone.items()]
+        leaves, separable_leaves, coupled = self._split(dual)
+        terms = [Leafwise([g], leaves[k]).conjugate() for k, g in separable_leaves.items()]
         return sum(terms + [part.conjugate() for part in coupled], 0.0)
 
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
-        leaves, alone, coupled = self._split(dual)
-        scales = [Leafwise([g], leaves[k]).dual_scale() for k, g in alone.items()]
+        leaves, separable_leaves, coupled = self._split(dual)
+        scales = [Leafwise([g], leaves[k]).dual_scale() for k, g in separable_leaves.items()]
         return jnp.min(jnp.stack(scales + [part.dual_scale() for part in coupled]))
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
         return self._by_leaf(
-            direction, lambda g, d, k: Leafwise([g], d).unpenalised(), lambda coupled: coupled.unpenalised()
+            direction,
+            lambda g, d, k: Leafwise([g], d).project_on_unpenalised(),
+            lambda coupled: coupled.project_on_unpenalised(),
         )
 
     def _by_leaf(
         self,
         params: Params,
-        on_alone: Callable[[SeparablePenalty, Array, int], Array],
+        on_separable: Callable[[SeparablePenalty, Array, int], Array],
         on_coupled: Callable[[CoupledSum], list[Array]],
     ) -> Params:
-        """Return the params with new leaves, from the separable parts alone or from a coupled sum."""
-        leaves, alone, coupled = self._split(params)
-        out = [on_alone(alone[k], w, k) if k in alone else w for k, w in enumerate(leaves)]
+        """Map the leaves, by `on_separable` if only separable parts act on them, else by `on_coupled`."""
+        leaves, separable_leaves, coupled = self._split(params)
+        out = list(leaves)
+        for k, g in separable_leaves.items():
+            out[k] = on_separable(g, leaves[k], k)
         for part in coupled:
             for k, leaf in zip(part.at, on_coupled(part), strict=True):
                 out[k] = leaf.astype(leaves[k].dtype)
@@ -242,24 +251,23 @@ class Sum(Combination):
         leaves, _ = weights_of(params)
         separable = [part for part in self.parts if part.separable]
         others = [part for part in self.parts if not part.separable]
-        per_leaf = dict(enumerate(_add_per_leaf(separable, params)))
-        alone, coupled = dict(per_leaf), []
+        separable_leaves, coupled = dict(enumerate(_add_per_leaf(separable, params))), []
         for part in others:
-            at = [k for k, covered in enumerate(part.covers(params)) if covered]
-            if any(k not in alone for k in at):
+            at = [k for k, acts in enumerate(part.acts_on_weights(params)) if acts]
+            if any(k not in separable_leaves for k in at):
                 raise no_closed_form(others, KEEP_APART)
-            own = {k: alone.pop(k) for k in at}
+            own = {k: separable_leaves.pop(k) for k in at}
             coupled += [CoupledSum(part, own, params, separable)] if at else []
-        return _Split(leaves, alone, coupled)
+        return _Split(leaves, separable_leaves, coupled)
 
 
 class _Split(NamedTuple):
-    """A sum by leaves of the params."""
+    """Terms of a sum, by the weight leaves on which they act."""
 
     leaves: list[Array]
-    #: The separable penalty of each leaf that no other part acts on.
-    alone: dict[int, SeparablePenalty]
-    #: Each part that is not separable, with the separable ones on its leaves.
+    #: The sum of the separable parts on each leaf that no other part acts on, by position of the leaf.
+    separable_leaves: dict[int, SeparablePenalty]
+    #: Each part that is not separable, with the separable parts on its leaves.
     coupled: list[CoupledSum]
 
 
@@ -274,14 +282,14 @@ def _add_per_leaf(parts: "list[Penalty] | tuple[Penalty, ...]", params: Params) 
 def _delegate(name: str) -> Any:
     """Make a method that calls the method of the same name on the composed penalty."""
 
-    def method(self: "Composed", *args: Any, **kwargs: Any) -> Any:
+    def method(self: "NamedCombination", *args: Any, **kwargs: Any) -> Any:
         return getattr(self.composed(), name)(*args, **kwargs)
 
     method.__name__, method.__doc__ = name, getattr(Penalty, name).__doc__
     return method
 
 
-class Composed(Penalty):
+class NamedCombination(Penalty):
     """Base of a named penalty that is a combination of others: a subclass writes `composed`."""
 
     @abstractmethod
@@ -294,8 +302,9 @@ class Composed(Penalty):
 
     value, prox = _delegate("value"), _delegate("prox")
     conjugate, dual_scale = _delegate("conjugate"), _delegate("dual_scale")
-    unpenalised, per_leaf = _delegate("unpenalised"), _delegate("per_leaf")
-    terms, blocks, selects = _delegate("terms"), _delegate("blocks"), _delegate("selects")
+    project_on_unpenalised, per_leaf = _delegate("project_on_unpenalised"), _delegate("per_leaf")
+    terms, blocks = _delegate("terms"), _delegate("blocks")
+    acts_on_leaves = _delegate("acts_on_leaves")
 
 
 # ---------------------------------------------------------------- operators of every penalty
@@ -306,7 +315,7 @@ def _plus(self: Penalty, other: Penalty) -> Penalty:
 
 
 def _plus_from_right(self: Penalty, other: Any) -> Penalty:
-    """Return the penalty for 0 + penalty, with which `sum([p, q])` begins."""
+    """Return the penalty for 0 + penalty, the first addition of `sum([p, q])`."""
     return self if isinstance(other, int) and other == 0 else NotImplemented
 
 

@@ -38,7 +38,7 @@ class PenaltyGrid(eqx.Module):
         return jax.tree.unflatten(self.structure, leaves)
 
     def part(self, k: Any) -> list[Array]:
-        """Return the leaves that depend on λ at the k-th λ, or at several."""
+        """Return the leaves that depend on λ at the k-th λ, or at the λ of an array of indices."""
         return [leaf[k] for leaf in self.carried]
 
     def at(self, k: int) -> Penalty:
@@ -47,7 +47,7 @@ class PenaltyGrid(eqx.Module):
 
 
 def checked(family: Any) -> Family:
-    """Return the family; raise TypeError for a penalty or anything else that is no function."""
+    """Return the family; raise TypeError for a penalty, or for an object that is not a function."""
     if isinstance(family, Penalty) or not callable(family):
         name = type(family).__name__
         raise TypeError(
@@ -65,7 +65,7 @@ def over(family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
         lambdas: Grid (L,).
 
     Raises:
-        TypeError: The family is no function, or does not return a penalty.
+        TypeError: The family is not a function, or does not return a penalty.
 
     >>> from jaxreg.penalties import L1
     >>> over(L1, jnp.array([1.0, 0.1])).at(0).prox(jnp.array([3.0]), 1.0).tolist()
@@ -82,7 +82,7 @@ def over(family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
                 " pass for example jaxreg.L1 or lambda lam: jaxreg.ElasticNet(lam, 0.5)"
             )
         leaves, seen["structure"] = jax.tree.flatten(penalty)
-        # Outside jit, vmap traces only what depends on λ: the rest stays a plain array, shared by all.
+        # Outside jit, vmap traces only leaves that depend on λ; the others stay plain arrays.
         seen["shared"] = [None if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
         return [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
 

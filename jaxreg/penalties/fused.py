@@ -1,6 +1,6 @@
 """Penalties on differences of neighbours: similar neighbours become equal.
 
-Each acts leaf by leaf along the first axis; every column of a matrix is a chain of its own. On a chain,
+They act leaf by leaf along the first axis; every column of a matrix is a separate chain. On a chain,
 u lies in the dual domain of λ Σ s_i|w_{i+1} − w_i| iff its running sums stay within ±λs and end at 0.
 """
 
@@ -19,7 +19,7 @@ from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, hyperparameter, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Capabilities, Penalty
-from jaxreg.penalties.combine import Composed
+from jaxreg.penalties.combine import NamedCombination
 from jaxreg.penalties.separable import L1
 
 __all__ = ["FusedLasso", "TotalVariation"]
@@ -86,7 +86,7 @@ class TotalVariation(Penalty):
             scales.append(smallest_ratio(bound, sums))
         return jnp.min(jnp.stack(scales))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the mean of each chain, or of its parts where a factor of 0 cuts it."""
         leaves, put = weights_of(direction)
         return put([_on_chains(_segment_means, d, self._factors(d)) for d in leaves])
@@ -95,10 +95,10 @@ class TotalVariation(Penalty):
         raise TypeError("TotalVariation cannot be restricted to some coordinates: it ties neighbours")
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
-        """Return whether some q within ±slope takes dual − q into the dual domain.
+        """Return whether dual − q lies in the dual domain for some q with |q| ≤ slope.
 
-        The running sums that can be reached are an interval. Each of its ends follows a recursion of maps
-        x ↦ max(x + a, b), which are composed in parallel.
+        The running sums of such dual − q within their bounds form an interval at each position. Each end of
+        the interval is a recursion of maps x ↦ max(x + a, b), which are composed in parallel.
         """
         tube = jnp.concatenate([self._factors(dual), jnp.zeros_like(dual[:1])])
         size = jnp.max(tube, initial=0.0) + slope + jnp.max(jnp.abs(dual))
@@ -124,7 +124,7 @@ class TotalVariation(Penalty):
         return jnp.broadcast_to(factors, shape)
 
 
-class FusedLasso(Composed):
+class FusedLasso(NamedCombination):
     r"""$\lambda_1 \sum_j |w_j| + \lambda_2 \sum_i |w_{i+1} - w_i|$: few levels, most of them 0.
 
     The prox is that of total variation, then a soft threshold.
@@ -159,7 +159,7 @@ class FusedLasso(Composed):
 
 
 def _jumps(w: Array) -> Array:
-    """Return |w[j+1] − w[j]|, of half precision in float32, whose range the differences do not leave."""
+    """Return |w[j+1] − w[j]|, in float32 for half precision, where the differences would overflow."""
     return magnitude(jnp.diff(*at_least_float32(w), axis=0))
 
 
@@ -179,7 +179,7 @@ def _on_chains(function: Callable[[Array, Array], Array], w: Array, factors: Arr
 
 
 def _segment_means(d: Float[Array, " n"], factors: Float[Array, " n-1"]) -> Float[Array, " n"]:
-    """Return the mean of each run of coordinates that no factor of 0 cuts."""
+    """Return, at each coordinate, the mean of its part of the chain, which factors of 0 cut into parts."""
     labels = jnp.pad(jnp.cumsum(factors == 0), (1, 0))
     sums, counts = (segment_sum(x, labels, d.shape[0]) for x in (d, jnp.ones_like(d)))
     return (sums / jnp.maximum(counts, 1.0))[labels]

@@ -23,7 +23,7 @@ from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty
-from jaxreg.penalties.combine import Composed, Scaled
+from jaxreg.penalties.combine import NamedCombination, Scaled
 from jaxreg.penalties.separable import L1
 
 __all__ = ["GroupL2", "GroupLInf", "GroupMCP", "GroupPenalty", "SparseGroup"]
@@ -74,7 +74,7 @@ class GroupPenalty(Penalty):
 
     @staticmethod
     def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
-        """Return the weights of groups of these sizes where the user gives none."""
+        """Return the default weights of groups of these sizes."""
         return jnp.sqrt(sizes)
 
     def grouped(self, params: Params) -> Grouped:
@@ -117,14 +117,14 @@ class _GroupNorm(GroupPenalty):
         g = self.grouped(dual)
         return smallest_ratio(self.lam * g.weights, self._dual_norms(g))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the part of a direction in groups of weight 0."""
         g = self.grouped(direction)
         return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
 
 
 class GroupL2(_GroupNorm):
-    r"""$\lambda \sum_g s_g \lVert w_g \rVert_2$: the group lasso, whole groups become zero.
+    r"""$\lambda \sum_g s_g \lVert w_g \rVert_2$: the group lasso; whole groups become zero.
 
     The prox is a block soft threshold, exact also for one step per coordinate.
 
@@ -168,10 +168,10 @@ class GroupL2(_GroupNorm):
 
 
 class GroupLInf(_GroupNorm):
-    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups vanish together, others have tied magnitudes.
+    r"""$\lambda \sum_g s_g \lVert w_g \rVert_\infty$: groups become zero, or have tied magnitudes.
 
-    Arguments and errors are those of `GroupL2`, but `weights` None is 1 for all groups. The prox clips each
-    group at a level of its own, by Moreau's identity from the projection onto the ℓ1 ball.
+    Arguments and errors are those of `GroupL2`, except that `weights=None` means 1 for all groups. The prox
+    clips each group at its own level, which the projection onto the ℓ1 ball gives by Moreau's identity.
 
     References:
         Turlach, Venables and Wright (2005), Simultaneous variable selection.
@@ -203,7 +203,7 @@ class GroupLInf(_GroupNorm):
 
 
 class GroupMCP(GroupPenalty):
-    r"""$\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$: groups vanish together.
+    r"""$\sum_g \mathrm{MCP}(\lVert w_g \rVert_2; \lambda s_g, \gamma)$: whole groups become zero.
 
     Large groups are not shrunk. Not convex. The prox scales each group so that its norm becomes the firm
     threshold of its norm.
@@ -256,7 +256,7 @@ class GroupMCP(GroupPenalty):
         return g.back(prox.block_mcp(g.vector, step, lam, self.gamma, g.labels, g.count))
 
 
-class SparseGroup(Composed):
+class SparseGroup(NamedCombination):
     r"""$\lambda\,(r\lVert w\rVert_1 + (1-r)\sum_g s_g\lVert w_g\rVert_2)$: few groups, few weights in them.
 
     The prox is a soft threshold, then a block soft threshold.

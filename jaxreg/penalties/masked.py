@@ -19,7 +19,7 @@ from jaxreg._pytree import along, is_complex, is_weight, weights_of
 from jaxreg._typing import Params, Scalar
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty
 from jaxreg.penalties.base import Capabilities, Penalty
-from jaxreg.penalties.combine import Combination, Composed, Sum
+from jaxreg.penalties.combine import Combination, NamedCombination, Sum
 from jaxreg.penalties.piecewise_quadratic import Elementary
 
 __all__ = ["Masked", "Partition"]
@@ -48,7 +48,7 @@ def _is_rule(x: Any) -> bool:
 
 
 class Masked(Combination):
-    """`penalty` where `mask` is true, nothing elsewhere.
+    """`penalty` where `mask` is true, 0 elsewhere.
 
     Args:
         penalty: Any penalty; a separable one if the mask holds arrays.
@@ -56,7 +56,7 @@ class Masked(Combination):
             the params that returns one. An array selects entries or rows of a leaf.
 
     Raises:
-        ValueError: The mask holds something else, or is no prefix of the params.
+        ValueError: The mask holds something else, or is not a prefix of the params.
         TypeError: An array masks a penalty that is not separable.
 
     >>> from jaxreg.penalties import L1
@@ -121,7 +121,9 @@ class Masked(Combination):
         per_leaf = self.per_leaf(params)
         if per_leaf is not None:
             return Leafwise(per_leaf, params).value()
-        return self.penalty.value(self._selected(params)) if any(self.covers(params)) else jnp.zeros(())
+        return (
+            self.penalty.value(self._selected(params)) if any(self.acts_on_weights(params)) else jnp.zeros(())
+        )
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         per_leaf = self.penalty.per_leaf(params)
@@ -129,7 +131,7 @@ class Masked(Combination):
             return None
         return [_mask_leaf(g, m) for g, m in zip(per_leaf, self.mask(params), strict=True)]
 
-    def selects(self, params: Params) -> list[bool]:
+    def acts_on_leaves(self, params: Params) -> list[bool]:
         return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
 
     def take(self, index: Array) -> Self:
@@ -137,8 +139,8 @@ class Masked(Combination):
         out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
         return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
 
-    def rescaled(self, scale: Array) -> Self:
-        return eqx.tree_at(lambda p: p.penalty, self, self.penalty.rescaled(scale))
+    def for_scaled_params(self, scale: Array) -> Self:
+        return eqx.tree_at(lambda p: p.penalty, self, self.penalty.for_scaled_params(scale))
 
     def _display_name(self) -> str:
         return self.penalty._display_name()
@@ -151,7 +153,7 @@ class Masked(Combination):
                 f"{type(self.penalty).__name__} is not separable: mask whole leaves by booleans, not parts of"
                 " them by arrays"
             )
-        pairs = zip(leaves, self.selects(params), strict=True)
+        pairs = zip(leaves, self.acts_on_leaves(params), strict=True)
         keep = lambda leaf, selected: selected or not (is_weight(leaf) or is_complex(leaf))  # noqa: E731
         return structure.unflatten([leaf if keep(leaf, selected) else None for leaf, selected in pairs])
 
@@ -162,7 +164,7 @@ class Masked(Combination):
         return put([next(own) if m else w for w, m in zip(leaves, self.mask(params), strict=True)])
 
     def _coupled_prox(self, params: Params, step: Any) -> Params:
-        if not any(self.covers(params)):
+        if not any(self.acts_on_weights(params)):
             return params
         steps = along(step, params, "step")
         if not all(t is steps[0] for t in steps):
@@ -170,26 +172,30 @@ class Masked(Combination):
         return self._merge(params, self.penalty.prox(self._selected(params), step))
 
     def _coupled_conjugate(self, dual: Params) -> Scalar:
-        inner = self.penalty.conjugate(self._selected(dual)) if any(self.covers(dual)) else jnp.zeros(())
+        inner = (
+            self.penalty.conjugate(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.zeros(())
+        )
         return self._where_rest_is_zero(dual, inner, jnp.inf)
 
     def _coupled_dual_scale(self, dual: Params) -> Scalar:
-        inner = self.penalty.dual_scale(self._selected(dual)) if any(self.covers(dual)) else jnp.ones(())
+        inner = (
+            self.penalty.dual_scale(self._selected(dual)) if any(self.acts_on_weights(dual)) else jnp.ones(())
+        )
         return self._where_rest_is_zero(dual, inner, 0.0)
 
-    def _coupled_unpenalised(self, direction: Params) -> Params:
-        if not any(self.covers(direction)):
+    def _coupled_project_on_unpenalised(self, direction: Params) -> Params:
+        if not any(self.acts_on_weights(direction)):
             return direction
-        return self._merge(direction, self.penalty.unpenalised(self._selected(direction)))
+        return self._merge(direction, self.penalty.project_on_unpenalised(self._selected(direction)))
 
     def _where_rest_is_zero(self, dual: Params, inside: Scalar, outside: float) -> Scalar:
-        """Choose by whether a dual is 0 on the leaves that the mask leaves out."""
+        """Return `inside` if the dual is 0 on the leaves that the mask leaves out, else `outside`."""
         rest = [jnp.all(u == 0) for u, m in zip(weights_of(dual)[0], self.mask(dual), strict=True) if not m]
         return jnp.where(jnp.all(jnp.stack(rest)), inside, outside) if rest else inside
 
 
-class Partition(Composed):
-    """A penalty of its own for each part of the params: that of its label. The label None stands for none.
+class Partition(NamedCombination):
+    """A separate penalty on each part of the params, chosen by label; None leaves a part unpenalised.
 
     Args:
         penalties: Dictionary from labels to penalties.
@@ -197,7 +203,7 @@ class Partition(Composed):
             as in `optax.partition`.
 
     Raises:
-        ValueError: A label has no penalty, or the labels are no prefix of the params.
+        ValueError: A label has no penalty, or the labels are not a prefix of the params.
 
     >>> from jaxreg.penalties import L1, SquaredL2
     >>> p = Partition({"sparse": L1(1.0), "small": SquaredL2(1.0)}, {"a": "sparse", "b": "small"})
@@ -230,8 +236,8 @@ class Partition(Composed):
             tuple(Masked(p, _HasLabel(label, self.labels, known)) for label, p in self.penalties.items())
         )
 
-    def rescaled(self, scale: Array) -> Self:
-        scaled = {label: penalty.rescaled(scale) for label, penalty in self.penalties.items()}
+    def for_scaled_params(self, scale: Array) -> Self:
+        scaled = {label: penalty.for_scaled_params(scale) for label, penalty in self.penalties.items()}
         return eqx.tree_at(lambda p: p.penalties, self, scaled)
 
     def take(self, index: Array) -> Self:
@@ -240,7 +246,7 @@ class Partition(Composed):
 
 @dataclass(frozen=True)
 class _HasLabel:
-    """Mask of the leaves with one label; equal to its like, so that it may be static."""
+    """Mask of the leaves with one label. Equal masks compare as equal, so that a mask may be static."""
 
     label: str
     labels: _TreeRule

@@ -1,9 +1,8 @@
-"""Penalties that are not convex and act on each coordinate alone.
+"""Separable penalties that are not convex.
 
-They set small weights to exactly zero and leave large ones nearly unshrunk. Each prox is a global minimiser
-at every step, ties to the sparser one, so that it works in any metric. There is no duality gap: a fit is
-judged by its kkt residual, and is a stationary point. To add one: a class with `value_1d` and `prox_1d`,
-named in `__all__`.
+They set small weights to exactly zero and leave large weights nearly unshrunk. Each prox returns a global
+minimiser at every step, at a tie the sparser one, and accepts one step per coordinate. A fit has no duality
+gap: its certificate is the KKT residual, which shows a stationary point.
 """
 
 import jax.numpy as jnp
@@ -19,13 +18,13 @@ __all__ = ["L0", "MCP", "SCAD", "CappedL1", "LHalf", "LogSum", "NonconvexPenalty
 
 
 class NonconvexPenalty(SeparablePenalty):
-    """Base of even functions that grow with |w|."""
+    """Base of non-decreasing functions of |w|."""
 
     capabilities = SeparablePenalty.capabilities._replace(keeps_signs=True)
 
 
 class MCP(NonconvexPenalty):
-    r"""$\lambda\sum_j \int_0^{|w_j|} (1 - x/\gamma\lambda)_+ dx$: the pull falls from λ to 0 at |w| = γλ.
+    r"""$\lambda\sum_j \int_0^{|w_j|} (1 - x/\gamma\lambda)_+ dx$: the slope falls from λ to 0 at |w| = γλ.
 
     The prox is a firm threshold, for steps ≥ γ a hard threshold.
 
@@ -59,7 +58,7 @@ class MCP(NonconvexPenalty):
 
 
 class SCAD(NonconvexPenalty):
-    r"""$\sum_j \int_0^{|w_j|} \min(\lambda, (a\lambda - x)_+/(a - 1)) dx$: L1 up to λ, flat from aλ on.
+    r"""$\sum_j \int_0^{|w_j|} \min(\lambda, (a\lambda - x)_+/(a - 1)) dx$: L1 up to λ, constant from aλ on.
 
     Args:
         lam: λ ≥ 0.
@@ -176,7 +175,7 @@ class LogSum(NonconvexPenalty):
 
 
 class CappedL1(NonconvexPenalty):
-    r"""$\lambda \sum_j \min(|w_j|, c)$: L1 up to the cap c, flat beyond.
+    r"""$\lambda \sum_j \min(|w_j|, c)$: L1 up to the cap c, constant beyond.
 
     Args:
         lam: λ ≥ 0.

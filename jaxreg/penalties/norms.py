@@ -1,7 +1,7 @@
-"""Norms of a whole vector or matrix: which weights they tie or set to zero together is not given by labels.
+"""Norms of whole vectors and matrices, without group labels.
 
-The conjugate of a norm is the indicator of the unit ball of its dual norm, so `Norm` writes `conjugate`,
-`dual_scale` and `unpenalised` once and a member states the dual norm.
+The conjugate of a norm is the indicator of the unit ball of its dual norm. `Norm` therefore defines
+`conjugate`, `dual_scale` and `project_on_unpenalised`, and a member states its dual norm.
 """
 
 from abc import abstractmethod
@@ -33,10 +33,10 @@ class Norm(Penalty):
 
     @abstractmethod
     def dual_norms(self, dual: Params) -> list[Array]:
-        """Return the sizes that `bound` bounds in the domain of the conjugate: one array or one per leaf."""
+        """Return the dual norms, ≤ `bound` in the domain of the conjugate: one array or one per leaf."""
 
     def bound(self) -> Array:
-        """Return the bound of the dual norms: λ, or one number for each of them."""
+        """Return the bound of the dual norms: λ, or one number for each dual norm."""
         return self.lam
 
     def conjugate(self, dual: Params) -> Scalar:
@@ -45,7 +45,7 @@ class Norm(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return jnp.min(jnp.stack([smallest_ratio(self.bound(), size) for size in self.dual_norms(dual)]))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the whole direction where λ is 0."""
         leaves, put = weights_of(direction)
         zero = jnp.max(self.bound()) == 0
@@ -53,7 +53,7 @@ class Norm(Penalty):
 
 
 class LInf(Norm):
-    r"""$\lambda \max_j |w_j|$ over all weights: ties the largest ones in magnitude.
+    r"""$\lambda \max_j |w_j|$ over all weights: ties the largest magnitudes.
 
     `lam` is λ ≥ 0, otherwise ValueError.
     Reference: Parikh and Boyd (2014), Proximal Algorithms, section 6.5.2.
@@ -83,7 +83,7 @@ class LInf(Norm):
 class RowL2(Norm):
     r"""$\lambda \sum_i \lVert W_{i\cdot} \rVert_2$ for matrices: whole rows become zero (ℓ2,1).
 
-    For several targets or classes a row is a feature. Acts leaf by leaf.
+    With several targets or classes, a row of coefficients is a feature. Acts leaf by leaf.
 
     Args:
         lam: λ ≥ 0.
@@ -226,7 +226,7 @@ class NuclearNorm(Norm):
     r"""$\lambda \sum_i \sigma_i(W)$, the sum of the singular values: matrices of low rank.
 
     Acts leaf by leaf; the prox soft-thresholds the singular values. `lam` is λ ≥ 0; a negative number, or a
-    leaf that is no matrix, raises ValueError.
+    leaf that is not a matrix, raises ValueError.
     Reference: Cai, Candès and Shen (2010), A singular value thresholding algorithm, theorem 2.1.
 
     >>> NuclearNorm(1.0).prox(jnp.diag(jnp.array([3.0, 0.5])), 1.0).round(4).tolist()

@@ -1,10 +1,10 @@
-"""Elementary penalties: piecewise quadratic on each coordinate, with a kink at 0 only.
+"""Elementary penalties: on each coordinate one quadratic on each side of 0, on an interval.
 
 On one coordinate an elementary penalty is
 
     g₁(w) = positive·max(w, 0) + negative·max(−w, 0) + curvature/2·w²   on lower ≤ w ≤ upper, inf elsewhere.
 
-Two slopes, a curvature and an interval, the `Coefficients`, determine it. Sums, multiples and masks of
+Its `Coefficients` are two slopes, a curvature and an interval. Sums, multiples and masks of
 elementary penalties are elementary, so that value, prox and conjugate are written once, here. The prox is a
 soft threshold (slopes), then a division by 1 + step·curvature, then a clip to the interval (Parikh and Boyd
 2014, sections 2.2 and 6.5). L1, ridge, the elastic net and bounds are elementary, and so are their sums.
@@ -62,8 +62,8 @@ class Coefficients(NamedTuple):
         return not (known_to_be(self.negative, 0.0) and known_to_be(self.positive, 0.0))
 
     @property
-    def even(self) -> bool:
-        """True where both slopes are known to be the same."""
+    def equal_slopes(self) -> bool:
+        """True where both slopes are one object, and so are known to be equal while tracing."""
         return self.negative is self.positive
 
     @property
@@ -95,17 +95,17 @@ class Coefficients(NamedTuple):
     def scaled(self, factor: Array) -> "Coefficients":
         """Return the coefficients of factor times the penalty; the domain stays, also at factor 0."""
         positive = factor * self.positive if self.sloped else 0.0
-        negative = positive if self.even else factor * self.negative
+        negative = positive if self.equal_slopes else factor * self.negative
         curvature = factor * self.curvature if self.curved else 0.0
         return self._replace(negative=negative, positive=positive, curvature=curvature)
 
     def masked(self, mask: Array) -> "Coefficients":
-        """Return the coefficients where the mask is true, those of the zero penalty elsewhere."""
+        """Return the coefficients where the mask is true, and zero-penalty coefficients elsewhere."""
         neutral = Coefficients()
         chosen = Coefficients(
             *(x if x is y else jnp.where(mask, x, y) for x, y in zip(self, neutral, strict=True))
         )
-        return chosen._replace(negative=chosen.positive) if self.even else chosen
+        return chosen._replace(negative=chosen.positive) if self.equal_slopes else chosen
 
     def plus(self, other: "Coefficients") -> "Coefficients":
         """Return the coefficients of the sum: slopes and curvatures add up, domains intersect.
@@ -122,7 +122,7 @@ class Coefficients(NamedTuple):
                 "a sum of penalties has no feasible weight: its bounds are crossed",
             )
         return Coefficients(
-            negative=positive if self.even and other.even else negative,
+            negative=positive if self.equal_slopes and other.equal_slopes else negative,
             positive=positive,
             curvature=_add(self.curvature, other.curvature),
             lower=lower,
@@ -146,13 +146,16 @@ def _either(x: ArrayLike, y: ArrayLike) -> ArrayLike:
 
 
 class ElementaryPenalty(ConvexSeparablePenalty):
-    """Separable penalty, piecewise quadratic with a kink at 0 only. A subclass writes `coefficients`."""
+    """Separable penalty with one quadratic on each side of 0, on an interval.
+
+    A subclass writes `coefficients`.
+    """
 
     @property
     def capabilities(self) -> Capabilities:
         c = self.coefficients()
-        even = c.even and not c.bounded
-        return ELEMENTARY._replace(piecewise_linear=not c.curved, keeps_signs=even)
+        keeps_signs = c.equal_slopes and not c.bounded
+        return ELEMENTARY._replace(piecewise_linear=not c.curved, keeps_signs=keeps_signs)
 
     @abstractmethod
     def coefficients(self) -> Coefficients:
@@ -162,7 +165,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         c = self.coefficients()
         # The square of w may overflow where the curvature is 0 or small: it is never formed.
         out = 0.5 * c.curvature * w * w
-        if c.even:
+        if c.equal_slopes:
             out = out + c.positive * magnitude(w)
         else:
             out = out + jnp.where(w > 0, c.positive * w, jnp.where(w < 0, -c.negative * w, 0.0))
@@ -202,7 +205,7 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         return Elementary(self.coefficients().masked(mask))
 
     def shifted(self, by: Array) -> SeparablePenalty:
-        """Return w ↦ g₁(w − by). The interval is shifted by its ends, so that a point on one stays inside."""
+        """Return w ↦ g₁(w − by). The ends of the interval are shifted, so that a point on an end stays in."""
         c = self.coefficients()
         if not (c.bounded or c.excludes):
             return Shifted(self, by)
@@ -216,13 +219,13 @@ class ElementaryPenalty(ConvexSeparablePenalty):
         return [0.0, c.lower, c.upper] if c.bounded else [0.0]
 
 
-#: Capabilities of every elementary penalty. A member declares the two that depend on its coefficients, which
-#: saves computing them whenever a capability is read.
+#: Capabilities of every elementary penalty. A member declares `piecewise_linear` and `keeps_signs`, which
+#: would otherwise be computed from its coefficients whenever a capability is read.
 ELEMENTARY = ConvexSeparablePenalty.capabilities._replace(elementary=True)
 
 
 class Elementary(ElementaryPenalty):
-    """The elementary penalty with given coefficients: the result of combining elementary ones."""
+    """The elementary penalty with given coefficients: the result of combining elementary penalties."""
 
     given: Coefficients = Coefficients()
 
@@ -283,11 +286,11 @@ class _ElementaryPlus(SeparablePenalty):
         return Elementary(self.extra).value_1d(w) + self.inner.value_1d(w)
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
-        """Return the prox by four rules, one for each term of the elementary penalty.
+        """Return the prox, by one rule for each term of the elementary penalty.
 
-        Curvature shrinks point and step. The slopes split the line at 0: right of 0 they shift the point by
-        −positive, left of 0 by +negative, and where neither minimiser stays on its side the minimiser is 0.
-        An interval clips the minimiser of a convex function of one number.
+        Curvature divides point and step by 1 + step·curvature. The slopes split the line at 0: they shift the
+        point by −step·positive right of 0 and by step·negative left of 0, and where neither minimiser lies on
+        its own side, the minimiser is 0. An interval clips the minimiser of a convex function.
         """
         c = self.extra
         if c.curved:
@@ -306,9 +309,9 @@ class _ElementaryPlus(SeparablePenalty):
     def conjugate_1d(self, u: Array) -> Array:
         """Return the largest u·w − value(w) over a list that holds the maximiser w.
 
-        With curvature c the maximiser is the prox of the other terms, of step 1/c, at u/c. Without curvature
-        it is a kink, an end of the interval, or a point where the derivative of the inner function is u less
-        a slope: the derivative of the inner conjugate there.
+        With curvature c the maximiser is the prox of the other terms, with step 1/c, at u/c. Without
+        curvature the maximiser is a kink, an end of the interval, or the derivative of the inner conjugate at
+        u − slope, where the derivative of the inner function is u − slope.
         """
         c = self.extra
         lower, upper = self.inner.dual_bounds_1d()

@@ -1,7 +1,7 @@
 """Convex penalties that act on each coordinate alone.
 
-Most of them are elementary, that is piecewise quadratic (see `piecewise_quadratic`): the class only states
-its coefficients. To add one: write the class here and name it in `__all__`.
+Most of them are elementary: one quadratic on each side of 0, on an interval (see `piecewise_quadratic`). Such
+a class only states its coefficients.
 """
 
 from typing import Self
@@ -21,7 +21,7 @@ __all__ = ["L1", "AsymmetricL1", "Box", "ElasticNet", "HuberNorm", "NonNegative"
 
 
 def _weighted(slope: ArrayLike, curvature: ArrayLike, weights: Array | None) -> Coefficients:
-    """Return coefficients times penalty factors; a factor of inf excludes by a mask: there is no inf·0."""
+    """Return coefficients times penalty factors; a factor of inf sets `excluded`, which avoids inf·0."""
     if weights is None:
         return Coefficients(slope, slope, curvature)
     excluded = jnp.isinf(weights)
@@ -41,7 +41,7 @@ def _check(name: str, lam: Array, weights: Array | None) -> None:
 
 
 class L1(ElementaryPenalty):
-    r"""$\lambda \sum_j s_j |w_j|$: pulls every weight by the same amount, the small ones to exactly zero.
+    r"""$\lambda \sum_j s_j |w_j|$: shrinks every weight by the same amount, small ones to exactly zero.
 
     Args:
         lam: λ ≥ 0.
@@ -71,7 +71,7 @@ class L1(ElementaryPenalty):
 
 
 class SquaredL2(ElementaryPenalty):
-    r"""$\frac{\lambda}{2} \sum_j s_j w_j^2$: weight decay. Its gradient λ·w shrinks all and zeroes none.
+    r"""$\frac{\lambda}{2} \sum_j s_j w_j^2$: weight decay, which makes no exact zeros.
 
     Args:
         lam: λ ≥ 0.
@@ -111,8 +111,8 @@ class ElasticNet(ElementaryPenalty):
         ValueError: A number is out of its range.
 
     References:
-        Zou and Hastie (2005), Regularization and variable selection via the elastic net; in the normalisation
-        of glmnet.
+        Zou and Hastie (2005), Regularization and variable selection via the elastic net. The normalisation is
+        that of glmnet.
 
     >>> ElasticNet(1.0, 0.5).prox(jnp.array([-3.5, 0.5]), 1.0).tolist()
     [-2.0, 0.0]
@@ -134,12 +134,12 @@ class ElasticNet(ElementaryPenalty):
 
 
 class AsymmetricL1(ElementaryPenalty):
-    r"""$\lambda \sum_j (p \max(w_j, 0) + n \max(-w_j, 0))$: L1 with a slope of its own on each side of 0.
+    r"""$\lambda \sum_j (p \max(w_j, 0) + n \max(-w_j, 0))$: L1 with a different slope on each side of 0.
 
     Args:
         lam: λ ≥ 0.
         negative: n ≥ 0, a number or one per coordinate.
-        positive: p ≥ 0, likewise.
+        positive: p ≥ 0, a number or one per coordinate.
 
     Raises:
         ValueError: A number is negative, infinite or NaN.
@@ -165,9 +165,10 @@ class AsymmetricL1(ElementaryPenalty):
 
 
 class HuberNorm(ConvexSeparablePenalty):
-    r"""$\lambda \sum_j h(w_j)$, h a parabola up to δ and |w| − δ/2 beyond: L1 without its kink.
+    r"""$\lambda \sum_j (\min(|w_j|, \delta)^2/(2\delta) + (|w_j| - \delta)_+)$: L1 without its kink.
 
-    The Moreau envelope of L1 at δ. It makes no exact zeros.
+    λ·w²/(2δ) up to |w| = δ and λ(|w| − δ/2) beyond: the Moreau envelope of L1 with parameter δ. The prox
+    makes no exact zeros.
 
     Args:
         lam: λ ≥ 0.
@@ -193,7 +194,7 @@ class HuberNorm(ConvexSeparablePenalty):
         require(holds(lambda delta: delta > 0, self.delta), f"HuberNorm: delta must be > 0, got {self.delta}")
 
     def value_1d(self, w: Array) -> Array:
-        """Return λ times w²/2δ up to δ, |w| − δ/2 beyond, without squaring a large w."""
+        """Return λ·w²/(2δ) up to |w| = δ and λ(|w| − δ/2) beyond, without squaring a large w."""
         size = magnitude(w)
         core = jnp.minimum(size, self.delta)
         return self.lam * (0.5 * core * (core / self.delta) + size - core)
@@ -212,8 +213,8 @@ class Box(ElementaryPenalty):
     """The constraint lower ≤ w ≤ upper: 0 inside, inf outside; its prox clips.
 
     Args:
-        lower: A number or one per coordinate; in a problem in the units of the data.
-        upper: Likewise.
+        lower: A number or one per coordinate; in a problem, on the scale of the data.
+        upper: A number or one per coordinate, on the same scale.
 
     Raises:
         ValueError: Bounds are crossed or NaN.
@@ -236,7 +237,7 @@ class Box(ElementaryPenalty):
     def coefficients(self) -> Coefficients:
         return Coefficients(lower=self.lower, upper=self.upper)
 
-    def rescaled(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Array) -> Self:
         return type(self)(scale_rows(self.lower, scale), scale_rows(self.upper, scale))
 
 

@@ -1,8 +1,8 @@
 """Sets as penalties: 0 inside, inf outside; the prox is the projection, at every step.
 
-`Box` and `NonNegative`, which act on each coordinate alone, are in `separable`. Sets constrain standardised
-weights where a problem standardises. To add one: a class with `value`, `project` and `conjugate`, named in
-`__all__`.
+`Box` and `NonNegative`, which act on each coordinate alone, are in `separable`. In a problem that
+standardises, the sets of this module constrain the standardised coefficients. A member writes `value`,
+`project` and `conjugate`.
 """
 
 from abc import abstractmethod
@@ -24,7 +24,7 @@ __all__ = ["L1Ball", "L2Ball", "SetPenalty", "Simplex"]
 
 
 class SetPenalty(Penalty):
-    """Base of bounded convex sets of all weights as one vector: the conjugate is finite everywhere."""
+    """Base of bounded convex sets for the vector of all weights; the conjugate is finite everywhere."""
 
     capabilities = Capabilities(convex=True, has_conjugate=True)
 

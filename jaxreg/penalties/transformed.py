@@ -1,7 +1,7 @@
 """A penalty of transformed weights: shifted by a reference point, or in another orthonormal basis.
 
-For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those of p in closed form: distances are
-the same in both coordinates.
+For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those of p in closed form, since
+rotations and shifts preserve distances.
 """
 
 from typing import Any, Self
@@ -36,7 +36,7 @@ class Toward(Penalty):
         reference: A tree like the params or one number; in a problem on the scale of the data.
 
     Raises:
-        ValueError: The tree has another structure than the params; raised where the penalty meets them.
+        ValueError: The reference and the params differ in structure; raised when the penalty is evaluated.
 
     >>> Toward(L1(1.0), jnp.array([5.0, 0.0])).prox(jnp.array([5.5, 3.0]), 1.0).tolist()
     [5.0, 2.0]
@@ -70,11 +70,11 @@ class Toward(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(dual)
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return self.penalty.unpenalised(direction, None if at is None else self._shift(at, -1))
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self.penalty.project_on_unpenalised(direction, None if at is None else self._shift(at, -1))
 
-    def selects(self, params: Params) -> list[bool]:
-        return self.penalty.selects(params)
+    def acts_on_leaves(self, params: Params) -> list[bool]:
+        return self.penalty.acts_on_leaves(params)
 
     def per_leaf(self, params: Params) -> list[SeparablePenalty] | None:
         per_leaf = self.penalty.per_leaf(params)
@@ -85,9 +85,9 @@ class Toward(Penalty):
         part = jax.tree.map(lambda r: r[index] if r.ndim else r, self.reference)
         return type(self)(self.penalty.take(index), part)
 
-    def rescaled(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Array) -> Self:
         scaled = jax.tree.map(lambda r: scale_rows(r, scale), self.reference)
-        return type(self)(self.penalty.rescaled(scale), scaled)
+        return type(self)(self.penalty.for_scaled_params(scale), scaled)
 
     def _shift(self, params: Params, sign: int) -> Params:
         """Return params + sign·reference."""
@@ -159,14 +159,14 @@ class Orthogonal(Penalty):
     def dual_scale(self, dual: Params) -> Scalar:
         return self.penalty.dual_scale(self._rotate(dual))
 
-    def unpenalised(self, direction: Params, at: Params | None = None) -> Params:
-        return self._rotate_back(self.penalty.unpenalised(self._rotate(direction)), direction)
+    def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
+        return self._rotate_back(self.penalty.project_on_unpenalised(self._rotate(direction)), direction)
 
     def take(self, index: Array) -> Self:
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
     def _rotate(self, params: Params) -> Params:
-        """Return Qw, of half precision in float32: its entries may be larger than those of w."""
+        """Return Qw, in float32 for half precision: its entries may be larger than those of w."""
         return self._multiply(params, self.Q)
 
     def _rotate_back(self, rotated: Params, params: Params) -> Params:

@@ -170,7 +170,9 @@ def _penalty_metrics(penalty: Penalty | None) -> dict[str, Callable[[Params], An
 
     def zeros(model: Params) -> Array:
         leaves = [
-            w for w, covered in zip(weights_of(model)[0], penalty.covers(model), strict=True) if covered
+            w
+            for w, covered in zip(weights_of(model)[0], penalty.acts_on_weights(model), strict=True)
+            if covered
         ]
         count = sum((jnp.sum(w == 0) for w in leaves), jnp.zeros((), int))
         dtype = jnp.result_type(jnp.float32, *(w.dtype for w in leaves))

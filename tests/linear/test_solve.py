@@ -181,7 +181,7 @@ def test_conjugates_that_are_indicators_are_0_on_their_domain():
         leaves, structure = jax.tree.flatten(like)
         rng = np.random.default_rng(0)
         dual = structure.unflatten([jnp.asarray(rng.normal(size=x.shape)) for x in leaves])
-        dual = jax.tree.map(lambda d, f: d - f, dual, penalty.unpenalised(dual))
+        dual = jax.tree.map(lambda d, f: d - f, dual, penalty.project_on_unpenalised(dual))
         scale = 0.99 * penalty.dual_scale(dual)
         assert scale > 0 and penalty.conjugate(jax.tree.map(lambda d: scale * d, dual)) == 0, name  # noqa: B023
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxreg as jr
 from jaxreg.linear.null_fit import fit_null_model
-from jaxreg.linear.unpenalised import Capacity, capacity, orthonormal_basis
+from jaxreg.linear.unpenalised import Capacity, count_unpenalised, orthonormal_basis
 
 N = 60
 
@@ -43,7 +43,7 @@ def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
     X = columns(kind, rng).astype(dtype)
     problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0], standardize=kind != "scales")
     zero = problem.working_penalty(jr.L1(0.0))
-    assert capacity(problem, zero) == Capacity(5, 0)
+    assert count_unpenalised(problem, zero) == Capacity(5, 0)
     basis = jax.jit(orthonormal_basis, static_argnums=2)(problem, zero, Capacity(5, 0), problem.zeros()[0])
     q, weight = np.asarray(basis.q[0], float), np.asarray(problem.weight, float)
     independent = np.asarray(basis.error[0]) > 0

@@ -86,7 +86,7 @@ class Subject:
 
         def one(p, u):
             u = self.up(u)
-            return p.conjugate(u), p.dual_scale(u), ravel_pytree(p.unpenalised(u))[0]
+            return p.conjugate(u), p.dual_scale(u), ravel_pytree(p.project_on_unpenalised(u))[0]
 
         run = jax.jit(jax.vmap(one, in_axes=(None, 0)))
         return lambda U, p=None: [

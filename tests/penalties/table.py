@@ -33,6 +33,10 @@ def example(cls: type):
     return None, None
 
 
+#: Columns that follow from the penalty inside, for members whose example holds one.
+INHERITED = {"Orthogonal": ("convex", "conjugate"), "Toward": HEADS[2:]}
+
+
 def row(name: str) -> list[str]:
     p, _ = example(MEMBERS[name])
     if p is None:
@@ -41,6 +45,8 @@ def row(name: str) -> list[str]:
     zero = proxes[:8, 2:5] == 0  # of eight random points, at steps 0.3, 1 and 5
     zeros = bool(np.any(np.any(zero, axis=-1) & ~np.all(zero, axis=-1)))  # some weights, not all at once
     said = ["yes" if x else "no" for x in (p.convex, zeros, p.has_conjugate, p.metric)]
+    inherited = INHERITED.get(name, ())
+    said = ["of its parts" if head in inherited else x for head, x in zip(HEADS[2:], said, strict=True)]
     return [name, formula(MEMBERS[name]), *said]
 
 

@@ -47,7 +47,7 @@ def test_masked_sees_the_selected_leaves(mask, inner):
     np.testing.assert_array_equal(b, B)
     np.testing.assert_allclose(p.value(TREE), inner.value(seen), rtol=1e-14)
     np.testing.assert_array_equal(p.prox(TREE, 0.8)["count"], TREE["count"])
-    free = p.unpenalised(TREE)
+    free = p.project_on_unpenalised(TREE)
     np.testing.assert_array_equal(free["dense"]["b"], B)
     assert not jnp.any(free["dense"]["w"]) and not jnp.any(free["out"][0])
 
@@ -60,7 +60,7 @@ def test_a_mask_of_nothing(inner):
     if inner.convex:
         assert p.conjugate([0 * W, 0 * B]) == 0 and jnp.isinf(p.conjugate([W, B]))
         assert p.dual_scale([W, B]) == 0 and p.dual_scale([0 * W, 0 * B]) == 1
-        assert_same(p.unpenalised([W, B]), [W, B])
+        assert_same(p.project_on_unpenalised([W, B]), [W, B])
 
 
 @pytest.mark.parametrize("inner", [P.L1(0.5), P.LInf(0.5), P.MCP(0.5), P.TotalVariation(0.5)])

@@ -45,7 +45,7 @@ def answers(penalty, params):
     numbers, trees = [penalty.value(params)], [penalty.prox(params, 0.5)]
     if penalty.has_conjugate:
         numbers += [penalty.conjugate(params), penalty.dual_scale(params)]
-        trees.append(penalty.unpenalised(params))
+        trees.append(penalty.project_on_unpenalised(params))
     return numbers, trees
 
 

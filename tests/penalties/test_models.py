@@ -185,7 +185,7 @@ def refusing(penalty, params):
     """The methods of a penalty, each to be called on params."""
     methods = [penalty.value, lambda w: penalty.prox(w, 1.0)]
     if penalty.has_conjugate:
-        methods += [penalty.conjugate, penalty.dual_scale, penalty.unpenalised]
+        methods += [penalty.conjugate, penalty.dual_scale, penalty.project_on_unpenalised]
     return [lambda method=method: method(params) for method in methods]
 
 

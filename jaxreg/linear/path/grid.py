@@ -187,7 +187,7 @@ def _evaluate_null(
     at = evaluate(problem, coef, intercept)
     grad, unpenalised_grad = at.gradient, jnp.zeros_like(at.gradient)
     if penalty.has_conjugate:
-        unpenalised_grad = penalty.unpenalised(grad)
+        unpenalised_grad = penalty.project_on_unpenalised(grad)
         grad = jnp.where(unpenalised_grad == grad, 0.0, grad - unpenalised_grad)
     # The gradient of a sample is a difference of its mean and its target, each of them rounded.
     weight = problem.weight if at.z.ndim == 1 else problem.weight[:, None]

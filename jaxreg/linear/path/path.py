@@ -21,7 +21,7 @@ from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.unpenalised import capacity
+from jaxreg.linear.unpenalised import count_unpenalised
 from jaxreg.penalties import Family, PenaltyGrid
 
 __all__ = ["path"]
@@ -138,10 +138,10 @@ def _shared_null_fit(
 
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
-    size = capacity(problem, grid)
-    if null_fit is not None and null_fit.capacity == size and not any(size):
+    capacity = count_unpenalised(problem, grid)
+    if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
         return null_fit
-    return fit_null_model(problem, grid.at(0), gram, size)
+    return fit_null_model(problem, grid.at(0), gram, capacity)
 
 
 class _Method(NamedTuple):

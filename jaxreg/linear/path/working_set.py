@@ -1,10 +1,11 @@
-"""Host loop of a path on working sets: solve a block of λ on few columns, check it on all of them.
+"""Host loop of a path on working sets: solve a block of values of λ on few columns, check it on all columns.
 
-Each block of λ is solved by Newton's method, or by pivots alone, on the columns of the working set. One
-matrix product then gives the gradients of all its λ on all columns, and with them every certificate. The λ
-that meet the tolerance are accepted, the columns that the next λ lacks join the working set, and the next
-block starts there (BASIL, Qian et al. 2020). The rules ask a penalty for its prox alone, so that they serve
-every family, and no λ is left without its certificate.
+Each block is solved by Newton's method, or by pivots alone, on the columns of the working set. One matrix
+product then gives the gradients at all values of λ in the block on all columns, and with them every
+certificate. The values of λ before the first one that lacks columns or misses the tolerance are accepted. The
+missing columns join the working set, and the next block starts at that first value (BASIL, Qian et al. 2020).
+The rules for columns evaluate only the prox of a penalty, so that they apply to every family whose prox acts
+on coordinates, groups or rows. Every solution is recorded with its certificate.
 """
 
 from dataclasses import dataclass
@@ -23,23 +24,24 @@ from jaxreg.linear.problem import Problem
 
 __all__ = ["PathRecord", "solve_on_working_sets"]
 
-#: λ in a block at most, where columns are selected.
+#: Largest number of values of λ in a block when columns are selected.
 _MAX_BLOCK = 10
-#: λ that the next block has more after a block that was accepted as a whole.
+#: Growth of the next block, in values of λ, after a block that was accepted as a whole.
 _BLOCK_GROWTH = 2
-#: λ in a block at least, with matrices.
+#: Smallest number of values of λ in a block that is not matrix-free.
 _MIN_BLOCK = 2
 #: First inner_tol on a Gram matrix, where another digit costs nothing.
 _GRAM_INNER_TOL = 1e-9
-#: First inner_tol on the data, over √tol: a gap is of second order in the residual.
+#: First inner_tol on the data, in units of √tol: a gap is of second order in the gradient of the objective.
 _INNER_TOL = 2e-4
-#: Smallest first inner_tol, over the smallest inner_tol: single precision has no digits to waste.
+#: Lower bound of the first inner_tol, in units of the smallest inner_tol: float32 has few digits to spare.
 _FIRST_OVER_MIN = 16
-#: Smallest inner_tol, in rounding errors.
+#: Smallest inner_tol, in units of the machine epsilon.
 _MIN_INNER_TOL = 64
-#: Factor on inner_tol where a certificate fails: a step of Newton's method gives about two digits.
+#: Factor on inner_tol after a failed certificate: a Newton step gains about two digits.
 _REFINEMENT = 0.02
-#: Factor on inner_tol matrix-free: there each digit takes conjugate gradient steps.
+#: Factor on inner_tol after a failed certificate in matrix-free mode, where each digit costs conjugate
+#: gradient steps.
 _MATRIX_FREE_REFINEMENT = 0.2
 
 
@@ -47,9 +49,9 @@ class PathState(NamedTuple):
     """State between two blocks.
 
     Attributes:
-        columns: working set; None where no store has room for the required columns.
-        trail: iterates at the last two λ.
-        block_size: λ that the next block tries.
+        columns: working set; None if no store has room for the required columns.
+        trail: iterates at the last two accepted values of λ.
+        block_size: number of values of λ in the next block.
         inner_tol: residual to which the next block is solved, in units of the largest null gradient.
     """
 
@@ -63,11 +65,14 @@ class Verdict(NamedTuple):
     """Decision on a block.
 
     Attributes:
-        n_accepted: λ accepted from the start of the block.
-        status: "accepted" for the whole block, else the reason against the next λ. "columns_missing": prox
-            steps move columns outside the working set. "imprecise": the solver met inner_tol, the
-            certificate fails, and inner_tol can fall. "unsolved": the solver failed; the next block starts at
-            this λ. "given_up": the solver failed at the first λ of the block, which is recorded as it is.
+        n_accepted: number of values of λ that are accepted, from the start of the block.
+        status: "accepted" if the whole block is. Otherwise the reason to reject the first λ that is not
+            accepted:
+
+            - "columns_missing": prox steps move columns outside the working set.
+            - "imprecise": the solver met inner_tol, but the certificate fails, and inner_tol can be reduced.
+            - "unsolved": the solver failed; the next block starts at this λ.
+            - "given_up": the solver failed at the first λ of the block, which is recorded as not converged.
     """
 
     n_accepted: int
@@ -79,8 +84,8 @@ class PathRecord:
     """Results at the first `n_done` of L values of λ, in working units; zeros at the others.
 
     Attributes:
-        n_matrix_free: λ solved without matrices.
-        n_done: λ recorded so far, which is the place of the next one.
+        n_matrix_free: number of values of λ solved in matrix-free mode.
+        n_done: number of values of λ recorded so far, which is the index of the next one.
     """
 
     coef: Shaped[np.ndarray, "L p ..."]
@@ -95,7 +100,7 @@ class PathRecord:
 
     @classmethod
     def empty(cls, problem: Problem, n_lambdas: int) -> "PathRecord":
-        """Return a record with room for a grid."""
+        """Return a record with room for `n_lambdas` values of λ."""
         coef, intercept = (np.zeros((n_lambdas, *x.shape), x.dtype) for x in problem.zeros())
         objective, gap, kkt = (np.zeros(n_lambdas, coef.dtype) for _ in range(3))
         steps, converged = np.zeros(n_lambdas, int), np.zeros(n_lambdas, bool)
@@ -104,7 +109,7 @@ class PathRecord:
     def append(
         self, result: BlockResult, check: BlockCheck, n: int, converged: bool, matrix_free: bool
     ) -> None:
-        """Record the first `n` λ of a block."""
+        """Record the first `n` values of λ of a block."""
         new = slice(self.n_done, self.n_done + n)
         self.coef[new], self.intercept[new] = result.coef[:n], result.intercept[:n]
         self.objective[new], self.gap[new], self.kkt[new] = check.objective[:n], check.gap[:n], check.kkt[:n]
@@ -114,22 +119,23 @@ class PathRecord:
 
 
 def solve_on_working_sets(path: PathProblem) -> PathRecord:
-    """Solve for every λ of a falling grid, each from the two before, to a certificate ≤ `path.tol`.
+    """Solve a path along a decreasing grid of λ to certificates ≤ `path.tol`.
 
-    A λ that the solver gives up is recorded as it is, not converged. The record ends early where no working
-    set has room. Concrete problems only.
+    The solver starts each λ from the solutions at the two values before it. Where it fails, its last iterate
+    is recorded as not converged. The record ends early if no column store has room for the required columns.
+    The problem must be concrete.
     """
     record, state = PathRecord.empty(path.problem, path.lambdas.size), _init_state(path)
     while _not_done(path, state, record):
-        # Choose λ.
+        # Choose the values of λ of the block; the last one is repeated up to the compiled size.
         n_tried = min(state.block_size, path.lambdas.size - record.n_done)
         lam_index = record.n_done + np.minimum(np.arange(_max_block_size(path)), n_tried - 1)
-        # Solve them on the working set.
+        # Solve the block on the working set.
         result, columns = state.columns.solve(lam_index, state.trail, state.inner_tol)
         state = state._replace(columns=columns)
         # Check the result on all columns.
         check = check_block(path, lam_index, result, columns.outside)
-        # Accept and record the λ that pass.
+        # Accept and record the values of λ that pass.
         verdict = _verdict(path, state, result, check, n_tried)
         record.append(result, check, verdict.n_accepted, verdict.status != "given_up", columns.matrix_free)
         # Choose columns.
@@ -140,18 +146,18 @@ def solve_on_working_sets(path: PathProblem) -> PathRecord:
 def _not_done(path: PathProblem, state: PathState, record: PathRecord) -> bool:
     """Return whether another block follows.
 
-    A rule for early stopping goes here and may read the record; `all_columns.complete` then has to leave out
-    the λ beyond the end of the record, which it otherwise solves.
+    A rule for early stopping belongs here and may read the record. `all_columns.complete` must then skip the
+    values of λ beyond the end of the record, which it otherwise solves.
     """
     return record.n_done < path.lambdas.size and state.columns is not None
 
 
 def _init_state(path: PathProblem) -> PathState:
-    """Start from the null fit, with the columns that prox steps from there ask for."""
+    """Start from the null fit, with the columns that prox steps from the null fit move."""
     null_fit, columns, size = path.null_fit, init_columns(path), _max_block_size(path)
     null = _point(path, 0, np.asarray(null_fit.coef), np.asarray(null_fit.intercept))
     if not columns.holds_all:
-        # Copies of one λ fill the block, so that the program of the later checks serves.
+        # Copies of one λ fill the block, so that the check runs the compiled program of the later checks.
         coef, intercept = (np.repeat(part[None], size, 0) for part in (null.coef, null.intercept))
         copies = BlockResult(coef, intercept, np.zeros(size, int), np.ones(size, bool))
         check = check_block(path, np.zeros(size, int), copies, columns.outside)
@@ -162,13 +168,13 @@ def _init_state(path: PathProblem) -> PathState:
 def _verdict(
     path: PathProblem, state: PathState, result: BlockResult, check: BlockCheck, n_tried: int
 ) -> Verdict:
-    """Accept the λ before the first one that lacks columns or whose certificate is above the tolerance."""
-    lacking = check.missing.any(axis=1)
-    fine = ~lacking & check.meets_tol
-    n = n_tried if fine.all() else min(int(np.argmin(fine)), n_tried)
+    """Accept the values of λ before the first one that lacks columns or misses the tolerance."""
+    lacks_columns = check.missing.any(axis=1)
+    passes = ~lacks_columns & check.meets_tol
+    n = n_tried if passes.all() else min(int(np.argmin(passes)), n_tried)
     if n == n_tried:
         return Verdict(n, "accepted")
-    if lacking[n]:
+    if lacks_columns[n]:
         return Verdict(n, "columns_missing")
     if result.solved[n] and state.inner_tol > _min_inner_tol(path):
         return Verdict(n, "imprecise")
@@ -179,7 +185,7 @@ def _next_state(
     path: PathProblem, state: PathState, lam_index: np.ndarray, result: BlockResult, check: BlockCheck,
     verdict: Verdict,
 ) -> PathState:  # fmt: skip
-    """Move on to the next block: columns, trail, number of λ, and inner_tol."""
+    """Return the state for the next block: columns, trail, block size and inner_tol."""
     n, trail = verdict.n_accepted, state.trail
     for i in range(max(n - 2, 0), n):
         trail = trail[1], _point(path, lam_index[i], result.coef[i], result.intercept[i])
@@ -188,20 +194,21 @@ def _next_state(
     return PathState(columns, trail, _next_block_size(path, state, verdict), inner_tol)
 
 
-def _point(path: PathProblem, place: int, coef: np.ndarray, intercept: np.ndarray) -> PathPoint:
-    return PathPoint(coef, intercept, np.asarray(path.lambdas)[place], np.asarray(place))
+def _point(path: PathProblem, index: int, coef: np.ndarray, intercept: np.ndarray) -> PathPoint:
+    return PathPoint(coef, intercept, np.asarray(path.lambdas)[index], np.asarray(index))
 
 
 def _max_block_size(path: PathProblem) -> int:
-    """Return the number of λ in a compiled block: 10, or the whole grid where no columns are selected."""
+    """Return the size of a compiled block: 10, or the length of the grid if no columns are selected."""
     return path.lambdas.size if uses_all_columns(path.problem) else _MAX_BLOCK
 
 
 def _next_block_size(path: PathProblem, state: PathState, verdict: Verdict) -> int:
-    """Try 2 λ more after a block accepted as a whole, and 1 more than were accepted after missing columns.
+    """Return the number of values of λ in the next block.
 
-    A try has at least 2 λ, or half a block without matrices, where a block has the cost of its products with
-    the data.
+    After a block that was accepted as a whole: 2 more. After missing columns: 1 more than were accepted, but
+    at least 2 values of λ; in matrix-free mode half a block, since there products with the data set the cost
+    of a block.
     """
     largest = _max_block_size(path)
     if verdict.status == "accepted":
@@ -215,12 +222,13 @@ def _next_block_size(path: PathProblem, state: PathState, verdict: Verdict) -> i
 def _next_inner_tol(
     path: PathProblem, state: PathState, verdict: Verdict, columns: ColumnStore | None
 ) -> float:
-    """Ask for 50 times less where a certificate failed, 5 times less without matrices.
+    """Divide inner_tol by 50 (by 5 in matrix-free mode) after a failed certificate.
 
-    Start again after a λ that was given up, and where the working set leaves its Gram matrix behind.
+    Start again from the first inner_tol after a λ that was given up, and when the working set starts or stops
+    using a Gram matrix.
     """
-    leaves_gram = columns is not None and columns.gram_suffices != state.columns.gram_suffices
-    if verdict.status == "given_up" or leaves_gram:
+    gram_changes = columns is not None and columns.gram_suffices != state.columns.gram_suffices
+    if verdict.status == "given_up" or gram_changes:
         return _first_inner_tol(path, columns)
     if verdict.status == "imprecise":
         factor = _MATRIX_FREE_REFINEMENT if state.columns.matrix_free else _REFINEMENT
@@ -229,12 +237,12 @@ def _next_inner_tol(
 
 
 def _first_inner_tol(path: PathProblem, columns: ColumnStore | None) -> float:
-    """Return 1e-9 on a Gram matrix, elsewhere 2e-4·√tol, but at least 1024 rounding errors."""
+    """Return 1e-9 on a Gram matrix, otherwise 2e-4·√tol, but at least 1024 times the machine epsilon."""
     if columns is not None and columns.gram_suffices:
         return _GRAM_INNER_TOL
     return max(_INNER_TOL * np.sqrt(float(path.tol)), _FIRST_OVER_MIN * _min_inner_tol(path))
 
 
 def _min_inner_tol(path: PathProblem) -> float:
-    """Return the smallest inner_tol: 64 rounding errors."""
+    """Return the smallest inner_tol: 64 times the machine epsilon."""
     return _MIN_INNER_TOL * float(np.finfo(path.problem.dtype).eps)

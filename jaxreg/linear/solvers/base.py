@@ -291,5 +291,5 @@ def _prepare_start(
         return *best[:2], jnp.array(False)
 
     # A loop and not a branch: under vmap it is skipped where no lane needs it.
-    needed = jnp.any(penalty.unpenalised(jnp.ones_like(coef), coef) != 0)
+    needed = jnp.any(penalty.project_on_unpenalised(jnp.ones_like(coef), coef) != 0)
     return jax.lax.while_loop(lambda carry: carry[2], fit, (coef, intercept, needed))[:2]
