@@ -146,9 +146,9 @@ def solve_on_working_sets(path: PathProblem) -> PathRecord:
 def _not_done(path: PathProblem, state: PathState, record: PathRecord) -> bool:
     """Return whether another block follows.
 
-    A rule for early stopping belongs here. The record has objectives, not losses: `check_block` knows these. A
-    block may hold the whole grid: `_max_block_size` bounds it. `all_columns.complete` solves for all values of λ
-    that are not recorded: it must tell a stop from a record that ended for lack of room.
+    A rule for early stopping belongs here. The record has objectives, not losses: `check_block` knows these.
+    A block may hold the whole grid: `_max_block_size` bounds it. `all_columns.complete` solves for all values
+    of λ that are not recorded: it must tell a stop from a record that ended for lack of room.
     """
     return record.n_done < path.lambdas.size and state.columns is not None
 
