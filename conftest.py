@@ -30,8 +30,8 @@ jax.config.update("jax_enable_x64", True)
 def pytest_collection_finish() -> None:
     """Collect garbage rarely, and never scan what the imports left.
 
-    Tracing allocates many objects that live on in JAX's caches. With Python's defaults some 8 % of the suite's
-    time goes into scanning them and the modules, again and again.
+    Tracing allocates many objects that live on in JAX's caches. With Python's defaults some 5 to 10 % of the
+    suite's time goes into scanning them and the modules, again and again.
     """
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
-from tests.members import LOSSES, PENALTIES, targets
+from tests.members import LOSSES, targets
 
 KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
 KNOTS += [19.98125468, 5.47747295, 5.08917881, 2.18224973, 1.31043525]
@@ -149,14 +149,21 @@ def test_random_problems_are_certified(kind, shape):
     assert not failed
 
 
-@pytest.mark.parametrize("kind", list(LOSSES))
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        pytest.param(kind, dtype, marks=() if (k % 2 == 0) == (dtype == "float32") else pytest.mark.slow)
+        for k, kind in enumerate(LOSSES)
+        for dtype in ("float32", "float64")
+    ],
+)
 def test_certificate_is_honest(kind, dtype):
     """A gap bounds the distance in objective from a much better solution; a point far off has a large one."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(60, 8)).astype(dtype)
     problem = jr.Problem(LOSSES[kind], X, targets(kind, X[:, 0] - X[:, 1], rng), standardize=True)
     penalty = elementary(8, 0.05, 0.7)
-    tol = 1e-5 if dtype == jnp.float32 else 1e-12
+    tol = 1e-5 if dtype == "float32" else 1e-12
     best = jr.solve(problem, penalty, tol=tol)
     assert best.coef.dtype == dtype
     assert best.gap <= tol
@@ -190,19 +197,6 @@ def test_the_closed_form_of_the_dual_scale_agrees_with_the_search(intercept, mon
     closed = gaps()
     monkeypatch.setattr(jr.losses.SquaredError, "is_quadratic", False)
     np.testing.assert_allclose(closed, gaps(), rtol=1e-9, atol=1e-12)
-
-
-def test_conjugates_that_are_indicators_are_0_on_their_domain():
-    names = [name for name, (penalty, _) in PENALTIES.items() if penalty.conjugate_is_indicator]
-    assert len(names) >= 5
-    for name in names:
-        penalty, like = PENALTIES[name]
-        leaves, structure = jax.tree.flatten(like)
-        rng = np.random.default_rng(0)
-        dual = structure.unflatten([jnp.asarray(rng.normal(size=x.shape)) for x in leaves])
-        dual = jax.tree.map(lambda d, f: d - f, dual, penalty.unpenalised(dual))
-        scale = 0.99 * penalty.dual_scale(dual)
-        assert scale > 0 and penalty.conjugate(jax.tree.map(lambda d: scale * d, dual)) == 0, name  # noqa: B023
 
 
 def test_weights_offset_and_rows():
