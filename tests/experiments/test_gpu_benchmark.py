@@ -9,17 +9,18 @@ import pytest
 from experiments.benchmarks import gpu
 from experiments.benchmarks._profile import kernels, profile
 
-TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1, 2), 4, 5)
+TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1,), 4, 5)
+GAPS = {"float32": (1e-4, 1e-5), "float64": (1e-4, 1e-6)}
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """The output of the command."""
+@pytest.fixture(scope="module", params=["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def measured(request, tmp_path_factory):
+    """The output of the command, with paths in one precision."""
     out = tmp_path_factory.mktemp("gpu") / "gpu.json"
     cached = jax.config.jax_enable_compilation_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
-        patch.setattr(gpu, "GAPS", {"float64": (1e-4, 1e-6), "float32": (1e-4,)})
+        patch.setattr(gpu, "GAPS", {request.param: GAPS[request.param]})
         patch.setattr(gpu, "profile", lambda call: kernels([]))  # profiling takes seconds for each row
         assert gpu.main(["--quick", "--out", str(out)]) == 0
     jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
@@ -40,8 +41,9 @@ def test_a_call_is_profiled():
 def test_certificates_hold_in_double_precision(measured):
     rows = measured["parts"]["paths"]
     several = len(TINY.designs) * len(TINY.lambdas)
-    assert len(rows) == several * (2 + 1 + 1)
-    assert [row["host calls"] for row in rows if "host calls" in row] == 2 * several * [0]
+    rough = ["rough" in row["case"] for row in rows]
+    assert len(rows) == several * 2 + sum(rough) and any(rough) == ("float32" in rows[0]["case"])
+    assert [row["host calls"] for row in rows if "host calls" in row] == several * [0]
     for row in rows:
         tol, single = float(row["case"].split()[-1]), "float32" in row["case"]
         assert row["converged"] == 5
@@ -64,7 +66,6 @@ def test_lanes_are_counted(measured):
     assert all(row["x one lane"] > 0 for row in trainings)
     assert [row["case"] for row in trainings] == [
         "1 lanes",
-        "2 lanes",
         "4 lanes at once, all that were tried",
     ]
 

@@ -139,7 +139,7 @@ def test_arrays_of_numpy_within_a_trace():
         return jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), jr.L1(lam)).coef
 
     np.testing.assert_allclose(jax.jit(fit)(0.1), fit(0.1), atol=1e-12)
-    assert jax.vmap(fit)(jnp.array([0.1, 0.2])).shape == (2, 5)
+    assert jax.eval_shape(jax.vmap(fit), jnp.array([0.1, 0.2])).shape == (2, 5)
 
 
 # ---------------------------------------------------------------- rows spread over devices

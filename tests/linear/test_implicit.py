@@ -53,7 +53,6 @@ MATRICES = ("rows", "nuclear")
 COUPLED = ("variation", "sorted", "largest", "nuclear")
 FAST = {
     ("squared", "l1", "standardised"),
-    ("squared", "groups", "plain"),
     ("huber", "bounded", "scaled target"),
     ("multinomial", "rows", "plain"),
 }
@@ -135,7 +134,7 @@ def test_second_derivative_of_a_ridge_is_its_closed_form():
         b = z.mean() - X[:25].mean(0) @ w
         return jnp.mean((X[25:] @ w + b - LOSSES["squared"][1][25:]) ** 2)
 
-    for derivative in (jax.grad, jax.hessian, jax.jacfwd):
+    for derivative in (jax.grad, jax.hessian):
         np.testing.assert_allclose(derivative(held_out)(0.3), derivative(closed_form)(0.3), rtol=1e-6)
 
 
@@ -185,7 +184,7 @@ def test_duplicated_columns_share_the_derivative():
     np.testing.assert_allclose(dot[1:6], wanted[1:], rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("n_active", ["few", "all"])
+@pytest.mark.parametrize("n_active", ["few", pytest.param("all", marks=pytest.mark.slow)])
 def test_more_features_than_a_dense_system_holds(n_active):
     r = np.random.default_rng(0)
     wide = r.normal(size=(60, 700))

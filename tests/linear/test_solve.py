@@ -15,7 +15,7 @@ from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
-from tests.members import LOSSES, PENALTIES, targets
+from tests.members import LOSSES, targets
 
 KNOTS = [949.43526038, 889.31599073, 452.90096891, 316.07405270, 130.13085130, 88.78242982, 68.96522120]
 KNOTS += [19.98125468, 5.47747295, 5.08917881, 2.18224973, 1.31043525]
@@ -100,44 +100,70 @@ def elementary(p, lam, ratio=1.0, weights=1.0, lower=-np.inf, upper=np.inf):
     return jr.ElasticNet(lam, ratio, weights=weights) + jr.Box(lower, upper)
 
 
-def test_random_problems_are_certified():
-    """200 problems, tall and wide: every one below tolerance, or shown to have no solution."""
-    rng = np.random.default_rng(3)
+SHAPES = {"tall": (60, 8), "wide": (30, 50)}
+#: One program for each loss and shape; the product of both is slow.
+FAST = (
+    "Huber tall",
+    "Logistic tall",
+    "Logistic wide",
+    "Multinomial wide",
+    "Poisson wide",
+    "SquaredError wide",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        pytest.param(kind, shape, marks=() if f"{kind} {shape}" in FAST else pytest.mark.slow)
+        for kind in LOSSES
+        for shape in SHAPES
+    ],
+)
+def test_random_problems_are_certified(kind, shape):
+    """Solve twenty problems of every kind of penalty, weights, offset and dependence, all below tolerance."""
+    n, p = SHAPES[shape]
+    rng = np.random.default_rng([3, n, list(LOSSES).index(kind)])
     failed = []
-    for trial in range(200):
-        n, p = ((60, 8), (30, 50))[trial % 2]
-        kind = list(LOSSES)[trial % 5]
+    for trial in range(20):
         X = rng.normal(size=(n, p)) * rng.uniform(0.2, 3, p) + rng.normal(size=p)
-        if trial % 3 == 0:
+        if trial % 5 < 2:
             X[:, 1] = 2.0
             X[:, 2] = X[:, 3]
         y = targets(kind, X[:, :3] @ rng.normal(size=3) * 0.5, rng)
         problem = jr.Problem(
             LOSSES[kind], X, y,
-            sample_weight=rng.uniform(0, 2, n) if trial % 4 == 1 else np.ones(n),
-            offset=0.3 * rng.normal(size=(n, 3) if kind == "Multinomial" else n) * (trial % 4 == 2),
-            standardize=n == 60,
+            sample_weight=rng.uniform(0, 2, n) if trial % 4 < 2 else np.ones(n),
+            offset=0.3 * rng.normal(size=(n, 3) if kind == "Multinomial" else n) * (trial % 4 in (1, 2)),
+            standardize=shape == "tall",
         )  # fmt: skip
         weights = np.where(np.arange(p) == 0, 0.0, rng.uniform(0.5, 2, p))
         weights[4] = np.inf
         case = [
             {}, {"ratio": 0.0}, {"ratio": 0.5}, {"lower": 0.0}, {"weights": weights},
             {"ratio": 0.5, "lower": -0.3, "upper": 0.5},
-        ][trial // 2 % 6]  # fmt: skip
+        ][trial % 6]  # fmt: skip
         found = jr.solve(problem, elementary(p, 10 ** rng.uniform(-2.5, -0.5), **case), throw=False)
         if not (bool(found.converged) and found.gap <= 1e-6):
             failed.append((trial, kind, case, str(found)))
-    assert len(failed) <= 2, failed
+    assert not failed
 
 
-@pytest.mark.parametrize("kind", list(LOSSES))
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        pytest.param(kind, dtype, marks=() if (k % 2 == 0) == (dtype == "float32") else pytest.mark.slow)
+        for k, kind in enumerate(LOSSES)
+        for dtype in ("float32", "float64")
+    ],
+)
 def test_certificate_is_honest(kind, dtype):
     """A gap bounds the distance in objective from a much better solution; a point far off has a large one."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(60, 8)).astype(dtype)
     problem = jr.Problem(LOSSES[kind], X, targets(kind, X[:, 0] - X[:, 1], rng), standardize=True)
     penalty = elementary(8, 0.05, 0.7)
-    tol = 1e-5 if dtype == jnp.float32 else 1e-12
+    tol = 1e-5 if dtype == "float32" else 1e-12
     best = jr.solve(problem, penalty, tol=tol)
     assert best.coef.dtype == dtype
     assert best.gap <= tol
@@ -173,6 +199,7 @@ def test_the_closed_form_of_the_dual_scale_agrees_with_the_search(intercept, mon
     np.testing.assert_allclose(closed, gaps(), rtol=1e-9, atol=1e-12)
 
 
+<<<<<<< HEAD
 def test_conjugates_that_are_indicators_are_0_on_their_domain():
     names = [name for name, (penalty, _) in PENALTIES.items() if penalty.conjugate_is_indicator]
     assert len(names) >= 5
@@ -186,6 +213,8 @@ def test_conjugates_that_are_indicators_are_0_on_their_domain():
         assert scale > 0 and penalty.conjugate(jax.tree.map(lambda d: scale * d, dual)) == 0, name  # noqa: B023
 
 
+=======
+>>>>>>> 6c611f038862dd4c28241c8443ebd7c73f19d78e
 def test_weights_offset_and_rows():
     """An integer sample weight is the row repeated; an offset shifts the target of squared error."""
     rng = np.random.default_rng(2)

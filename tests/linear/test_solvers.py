@@ -58,7 +58,10 @@ def test_every_pair_is_certified(family, loss, solver, dtype):
         assert found.kkt <= 0.1
 
 
-@pytest.mark.parametrize(("loss", "solver", "dtype"), product_params(LOSSES, BY_NAME, DTYPES, apart=[(0, 1)]))
+# Pairs of loss with solver and with dtype are those of the test above, with an intercept.
+@pytest.mark.parametrize(
+    ("loss", "solver", "dtype"), product_params(LOSSES, BY_NAME, DTYPES, apart=[(0, 1), (0, 2)])
+)
 def test_without_an_intercept(loss, solver, dtype):
     """There is none in the solution either, of features and targets that ask for one."""
     tol = 1e-4 if dtype == "float32" else 1e-9

@@ -101,8 +101,15 @@ def test_unpenalised_columns_are_fitted_to_rounding(kind, lam, dtype):
     assert bool(fit.converged) or (dtype == jnp.float32 and kind == "powers")
 
 
-@pytest.mark.parametrize("shape", [(80, 6), (5, 12)])
-@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "intercept"),
+    [
+        ((80, 6), True),
+        ((5, 12), False),
+        pytest.param((80, 6), False, marks=pytest.mark.slow),
+        pytest.param((5, 12), True, marks=pytest.mark.slow),
+    ],
+)
 def test_exact_fits_converge_without_a_penalty(shape, intercept):
     """Noise-free targets leave only rounding errors as residuals, which are no unit for the gap."""
     rng = np.random.default_rng(0)

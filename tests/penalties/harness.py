@@ -5,6 +5,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 
 from tests.members import MEMBERS, PENALTIES
@@ -108,6 +109,11 @@ TotalVariation + L1 + Box/LInf + L1 tree/Partition"""
 KINDS = KINDS.strip().replace("\n", "/").split("/")
 BROAD = [n for n in SUBJECTS if n in MEMBERS] + KINDS
 DUAL = [n for n in SUBJECTS if SUBJECTS[n].penalty.has_conjugate]
+
+
+def slow_unless_broad(names: list[str]) -> list:
+    """Names as parameters of a test; of the combinations only one of each kind is not slow."""
+    return [pytest.param(name, marks=() if name in BROAD else pytest.mark.slow) for name in names]
 
 
 def linear_maps(q: int) -> np.ndarray:

@@ -9,10 +9,10 @@ import pytest
 
 from tests.members import MEMBERS
 from tests.penalties import formulas
-from tests.penalties.harness import DUAL, STEPS, SUBJECTS, Subject
+from tests.penalties.harness import BROAD, DUAL, STEPS, SUBJECTS, Subject, slow_unless_broad
 from tests.penalties.test_laws import without
 
-dual_ones = pytest.mark.parametrize("name", DUAL)
+dual_ones = pytest.mark.parametrize("name", slow_unless_broad(DUAL))
 LENGTHS = 10.0 ** np.arange(-2, 4)
 
 
@@ -52,7 +52,10 @@ def test_moreau_and_fenchel_young(name):
 
 @dual_ones
 def test_fenchel_young_inequality_and_the_edge(name):
-    """dual_scale leads into the domain, and a little beyond the conjugate is inf, unless the scale is 1."""
+    """dual_scale leads into the domain, and a little beyond the conjugate is inf, unless the scale is 1.
+
+    Inside, a conjugate that is an indicator is 0.
+    """
     s = SUBJECTS[name]
     D, _ = seen(s, duals(s))
     scale = s.dual(D)[1]
@@ -60,6 +63,7 @@ def test_fenchel_young_inequality_and_the_edge(name):
     inner = D * (scale * np.where(scale < 1, 1 - 1e-14, 1.0))[:, None]
     conjugate = s.dual(inner)[0]
     assert np.all(np.isfinite(conjugate)), f"inf inside the domain: {inner[~np.isfinite(conjugate)][:1]}"
+    assert not (s.penalty.conjugate_is_indicator and np.any(conjugate))
     beyond = s.dual(D * (scale * (1 + 1e-6) + 1e-9)[:, None])[0]
     held = (scale == 1) | np.isinf(beyond)
     assert np.all(held), (D[~held][:1], scale[~held][:1])
@@ -124,6 +128,10 @@ def test_multiples(name):
     own, own_scale, _ = s.dual(D / a)
     np.testing.assert_allclose(scale, own_scale, rtol=1e-12)
     np.testing.assert_allclose(conjugate, a * own, rtol=1e-10, atol=1e-12)
+
+
+def test_some_conjugates_are_indicators():
+    assert sum(SUBJECTS[name].penalty.conjugate_is_indicator for name in DUAL if name in BROAD) >= 5
 
 
 def test_what_is_not_convex_has_no_conjugate():

@@ -82,9 +82,9 @@ FUNCTIONS = {f.__name__: f for f in (number, array, nested, module, shrunk, prod
 
 def looped(fn, axes):
     """Every result by a plain loop of single calls."""
-    one, found = jax.jit(lambda lane: fn(**lane)), {}
+    one, found = jax.jit(fn), {}
     for values in itertools.product(*axes.values()):
-        out = one(dict(zip(axes, map(jnp.asarray, values), strict=True)))
+        out = one(**dict(zip(axes, map(jnp.asarray, values), strict=True)))
         for path, leaf in jax.tree_util.tree_leaves_with_path(out):
             name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
             found.setdefault(name, []).append(np.asarray(leaf))

@@ -144,7 +144,6 @@ def test_the_same_solve_again_compiles_nothing():
 
     assert compilations(again(jr.L1)) == 1
     assert compilations(again(jr.L1)) == 0
-    assert compilations(again(jr.SquaredL2)) == 1
     assert compilations(again(jr.penalties.TotalVariation)) == 1
     assert compilations(again(jr.penalties.TotalVariation)) == 0
 

@@ -145,7 +145,7 @@ def test_a_sparse_path_makes_few_columns_dense(monkeypatch):
     """Beyond some hundreds, columns of a sparse design are never made dense."""
     monkeypatch.setattr(buffer_sizes, "_MAX_SPARSE_COLUMNS", 16)
     monkeypatch.setattr(buffer_sizes, "_FIRST_WITH_INVERSE", 64)
-    here = problem("SquaredError", sparse=True)
+    here = problem("SquaredError", sparse=True, standardize=True)
     found = jr.path(here, jr.L1, num=20, ratio=0.1, mode="warm")
     assert int((found.coef[-1] != 0).sum()) > 32 and "matrix-free for" in found.reason
     assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
@@ -160,9 +160,10 @@ def test_without_room_another_solver_goes_on(limited, monkeypatch):
 
 
 def test_another_path_compiles_nothing(limited):
+    options = {"intercept": False, "standardize": True}
     first, second = (
-        problem("Logistic", True),
-        problem("Logistic", True, sample_weight=np.linspace(1.0, 2.0, N)),
+        problem("Logistic", True, **options),
+        problem("Logistic", True, sample_weight=np.linspace(1.0, 2.0, N), **options),
     )
     limited(8, first, jr.L1, num=8, ratio=0.2)
     assert compilations(lambda: limited(8, second, jr.L1, num=8, ratio=0.25)) == 0

@@ -4,6 +4,7 @@ all columns.
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,18 +21,21 @@ from tests.members import compilations
 P = jr.penalties
 #: On an accelerator "auto" is not warm.
 warm = functools.partial(jr.path, mode="warm")
-LABELS = np.arange(600) // 4
+N, COLUMNS = 92, 600  # of most tests, which then share their programs; N is a multiple of four devices
+LABELS = np.arange(COLUMNS) // 4
 FAMILIES = {
     "L1": jr.L1,
     "ElasticNet": lambda lam: jr.ElasticNet(lam, 0.5),
-    "factors": lambda lam: jr.L1(lam, weights=np.where(np.arange(600) < 2, 0.0, 1.0 + np.arange(600) % 3)),
+    "factors": lambda lam: jr.L1(
+        lam, weights=np.where(np.arange(COLUMNS) < 2, 0.0, 1 + np.arange(COLUMNS) % 3)
+    ),
     "nonnegative": lambda lam: jr.L1(lam) + jr.NonNegative(),
     "GroupL2": lambda lam: jr.GroupL2(lam, LABELS),
     "SparseGroup": lambda lam: jr.SparseGroup(lam, LABELS, 0.5),
 }
 
 
-def wide(loss, n=90, p=600, dtype=float, **options):
+def wide(loss, n=N, p=COLUMNS, dtype=float, **options):
     rng = np.random.default_rng(5)
     X = np.sqrt(0.3) * rng.normal(size=(n, 1)) + np.sqrt(0.7) * rng.normal(size=(n, p)) + 0.5
     z = X[:, :8] @ np.array([2.0, -1.5, 1.0, -1.0, 0.7, 0.7, -0.5, 0.4])
@@ -93,7 +97,7 @@ def test_not_convex_in_few_columns():
     found = warm(here, P.MCP, num=20, ratio=0.2)
     assert bool(found.converged.all())
     assert float(found.kkt.max()) <= 1e-6
-    assert 0 < int((found.coef[-1] != 0).sum()) < 90
+    assert 0 < int((found.coef[-1] != 0).sum()) < N
 
 
 def test_single_precision():
@@ -118,12 +122,12 @@ def test_several_outputs():
 
 def test_the_null_fit_stays_exactly_null():
     for loss in ("SquaredError", "Logistic"):
-        found = warm(wide(loss), jr.L1, num=5, ratio=0.5)
+        found = warm(wide(loss, standardize=loss == "SquaredError"), jr.L1, num=5, ratio=0.5)
         assert not np.any(found.coef[0]) and int(found.steps[0]) == 0
 
 
 def test_another_path_of_the_same_size_compiles_nothing():
-    first, second = wide("Logistic"), wide("Logistic", sample_weight=np.linspace(1.0, 2.0, 90))
+    first, second = wide("Logistic"), wide("Logistic", sample_weight=np.linspace(1.0, 2.0, N))
     warm(first, jr.L1, num=12, ratio=0.1)
     assert compilations(lambda: warm(second, jr.L1, num=12, ratio=0.12)) == 0
 
@@ -156,16 +160,17 @@ def test_rounding_hides_no_step():
 
 
 def test_reasons():
-    here = wide("SquaredError", p=20)
-    short = {"num": 3, "ratio": 0.5}
-    assert "couples" in warm(here, P.TotalVariation, **short).reason
-    assert "asked for" in warm(here, jr.L1, solver=jr.ProximalGradient(), **short).reason
-    assert "one batch" in jr.path(here, jr.L1, mode="batched", **short).reason
-    lams = jnp.array([0.2, 0.1])
-    traced = jax.jit(
-        lambda y: warm(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams).kkt
-    )
-    assert traced(here.y).shape == (2,)
+    """Tracing tells the reason where it does not depend on the mode of a warm path."""
+    here, lams = wide("SquaredError", p=20), jnp.array([0.2, 0.1])
+
+    def reason(family, **options):
+        return eqx.filter_eval_shape(lambda: jr.path(here, family, lams, **options)).reason
+
+    assert "couples" in warm(here, P.TotalVariation, lams).reason
+    assert "asked for" in reason(jr.L1, mode="warm", solver=jr.ProximalGradient())
+    assert "one batch" in reason(jr.L1, mode="batched")
+    traced = lambda y: warm(jr.Problem(jr.losses.SquaredError(), here.design.dense(), y), jr.L1, lams)  # noqa: E731
+    assert eqx.filter_eval_shape(traced, here.y).kkt.shape == (2,)
 
 
 # ---------------------------------------------------------------- designs
@@ -182,9 +187,9 @@ def test_reasons():
 )
 def test_sparse_is_dense(loss, standardize):
     rng = np.random.default_rng(1)
-    X = scipy.sparse.random(120, 400, density=0.05, random_state=1, format="csc")
+    X = scipy.sparse.random(N, COLUMNS, density=0.05, random_state=1, format="csc")
     X.data += 1.0
-    y = np.asarray(X[:, :5].sum(axis=1)).ravel() + rng.normal(size=120)
+    y = np.asarray(X[:, :5].sum(axis=1)).ravel() + rng.normal(size=N)
     y = y if loss == "SquaredError" else (y > np.median(y)).astype(float)
     make = lambda X: jr.Problem(getattr(jr.losses, loss)(), X, y, standardize=standardize)  # noqa: E731
     there, here = make(X), make(X.toarray())
@@ -197,7 +202,7 @@ def test_sparse_is_dense(loss, standardize):
 
 def test_rows_spread_over_devices():
     mesh = Mesh(np.array(jax.devices()), ("rows",))
-    here = wide("SquaredError", n=96)
+    here = wide("SquaredError")
     X = jax.device_put(here.design.inner.X, NamedSharding(mesh, PartitionSpec("rows")))
     y = jax.device_put(here.y, NamedSharding(mesh, PartitionSpec("rows")))
     lams = jr.lambda_grid(jr.lambda_max(here, jr.L1), 8, 0.2)
