@@ -199,22 +199,6 @@ def test_the_closed_form_of_the_dual_scale_agrees_with_the_search(intercept, mon
     np.testing.assert_allclose(closed, gaps(), rtol=1e-9, atol=1e-12)
 
 
-<<<<<<< HEAD
-def test_conjugates_that_are_indicators_are_0_on_their_domain():
-    names = [name for name, (penalty, _) in PENALTIES.items() if penalty.conjugate_is_indicator]
-    assert len(names) >= 5
-    for name in names:
-        penalty, like = PENALTIES[name]
-        leaves, structure = jax.tree.flatten(like)
-        rng = np.random.default_rng(0)
-        dual = structure.unflatten([jnp.asarray(rng.normal(size=x.shape)) for x in leaves])
-        dual = jax.tree.map(lambda d, f: d - f, dual, penalty.project_on_unpenalised(dual))
-        scale = 0.99 * penalty.dual_scale(dual)
-        assert scale > 0 and penalty.conjugate(jax.tree.map(lambda d: scale * d, dual)) == 0, name  # noqa: B023
-
-
-=======
->>>>>>> 6c611f038862dd4c28241c8443ebd7c73f19d78e
 def test_weights_offset_and_rows():
     """An integer sample weight is the row repeated; an offset shifts the target of squared error."""
     rng = np.random.default_rng(2)
