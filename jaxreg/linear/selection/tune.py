@@ -1,6 +1,5 @@
 """Hyperparameters tuned by gradient descent on a criterion, through the derivatives of `solve`."""
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,8 +23,10 @@ from jaxreg.penalties.family import checked
 
 __all__ = ["History", "Tuned", "tune"]
 
-#: First rate of the default optimiser, in units of log θ per step.
-_RATE = 0.3
+#: Default optimiser: steps by the sign of the gradient, of 0.3 in log θ at first and 1 at most, longer where
+#: the sign stays and shorter where it changes. In 50 steps it ended lower than Adam at every rate and momentum
+#: tried, for 20 ridge factors as for one λ.
+_RPROP = optax.rprop(0.3, max_step_size=1.0)
 #: Tolerances of the fits by dtype: the error of a gradient is about the square root of the tolerance.
 _TOL = {"float64": 1e-10, "float32": 1e-5}
 
@@ -120,7 +121,8 @@ def tune(
             such as a lambda written inline, compiles anew.
         theta0: where to start: a number, an array, or a pytree of them, all floats.
         criterion: a member of `jaxreg.criteria`, or a function `(problem, penalty, solve) -> scalar`.
-        optimizer: any optimiser of optax; None is Adam with a rate that falls from 0.3 to 0 as a cosine.
+        optimizer: any optimiser of optax; None is Rprop (Riedmiller and Braun 1993), which
+            needs no rate: `optax.rprop(0.3, max_step_size=1.0)`.
         steps: the number of steps, each of them one value and gradient of the criterion.
         scale: "log" for positive hyperparameters, "logit" for those between 0 and 1 such as `l1_ratio`, or
             "linear"; or a pytree of these with the structure of `theta0` or a prefix of it.
@@ -157,21 +159,14 @@ def tune(
     theta = _checked_theta(theta0, scales, problem.dtype)
     _require_dependence(family, theta)
     tol = _TOL.get(problem.dtype.name, 1e-10) if tol is None else tol
-    optimizer = _default_optimizer(steps) if optimizer is None else optimizer
     fits = _FitOptions(solver, jnp.asarray(tol, problem.dtype), jnp.asarray(max_steps))
-    descent = _Descent(problem, family, criterion, optimizer, scales, fits)
+    descent = _Descent(problem, family, criterion, optimizer or _RPROP, scales, fits)
     history = _run(descent, theta, steps, progress)
     best = int(np.argmin(history.criterion))
     theta = jax.tree.map(lambda values: jnp.asarray(values[best]), history.theta)
     penalty = family(theta)
     fit = solve(problem, penalty, solver=solver, tol=tol, max_steps=max_steps, throw=False)
     return Tuned(theta, history.criterion[best], penalty, fit, history)
-
-
-@functools.cache
-def _default_optimizer(steps: int) -> optax.GradientTransformation:
-    """Return Adam with a decaying rate: the same object for the same `steps`, which compiles once."""
-    return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
 
 # ---------------------------------------------------------------- the descent
@@ -272,9 +267,7 @@ def _step(descent: _Descent, state: _State) -> tuple[_State, _Step]:
     (value, (starts, converged)), grad = jax.value_and_grad(objective, has_aux=True)(state.free)
     update = optax.with_extra_args_support(descent.optimizer).update
     value_fn = lambda free: objective(free)[0]  # noqa: E731
-    updates, optimizer = update(
-        grad, state.optimizer, state.free, value=value, grad=grad, value_fn=value_fn
-    )
+    updates, optimizer = update(grad, state.optimizer, state.free, value=value, grad=grad, value_fn=value_fn)
     free = optax.apply_updates(state.free, updates)
     return _State(free, optimizer, starts), _Step(value, grad, converged)
 
@@ -349,7 +342,9 @@ def _require_dependence(family: Callable[[Any], Penalty], theta: PyTree[Array]) 
         def traced_leaves(x: Array, k: int = k) -> list[Array]:
             penalty = family(jax.tree.unflatten(structure, [*leaves[:k], x, *leaves[k + 1 :]]))
             if not isinstance(penalty, Penalty):
-                raise TypeError(f"a family maps θ to a penalty, but this one returned {type(penalty).__name__}")
+                raise TypeError(
+                    f"a family maps θ to a penalty, but this one returned {type(penalty).__name__}"
+                )
             # Outside jit, vmap traces only what depends on x.
             return [leaf for leaf in jax.tree.leaves(penalty) if isinstance(leaf, jax.core.Tracer)]
 
