@@ -2,9 +2,11 @@
 
 A criterion is a function `(problem, penalty, solve) -> scalar` of traced arguments, differentiable by JAX.
 `solve(problem, penalty)` returns the `Solution` of a problem, and `solve.batch(problem_of, xs, penalty)` the
-solutions of the problems `problem_of(x)`, for x along the leading axis of `xs`; both start from the
-solutions of the call before. Any function with these arguments is a criterion: `lambda problem, penalty, solve:
-jnp.mean((solve(problem, penalty).predict(X_new) - y_new) ** 2)`.
+solutions of the problems `problem_of(x)`, for x along the leading axis of `xs`. In a descent both start from
+the solutions of the step before. Any function with these arguments is a criterion, such as
+
+    def criterion(problem, penalty, solve):
+        return jnp.mean((solve(problem, penalty).predict(X_new) - y_new) ** 2)
 """
 
 from typing import Any
@@ -68,9 +70,9 @@ def k_fold(folds: ArrayLike = 5, *, key: Array | None = None) -> Partial:
     """Return the cross-validated loss: the mean over folds of the mean loss on the fold's samples.
 
     Each fold is predicted by a fit in which its samples have weight 0. Features and targets are centred and
-    scaled under these weights, as if the problem had been built without the fold, so that nothing of a
-    fold enters its prediction. The features are not copied, and all folds are solved as one batch. A fold without a sample of
-    positive weight makes the criterion NaN.
+    scaled under these weights, as if the problem had been built without the fold, so that nothing of a fold
+    enters its prediction. The features are not copied, and all folds are solved as one batch. The criterion is
+    NaN if a fold has no sample of positive weight.
 
     Args:
         folds: the number of folds K ≥ 2 of equal size, drawn at random; or the fold of each sample, integers

@@ -23,9 +23,9 @@ from jaxreg.penalties.family import checked
 
 __all__ = ["History", "Tuned", "tune"]
 
-#: Default optimiser: steps by the sign of the gradient, of 0.3 in log θ at first and 1 at most, longer where
-#: the sign stays and shorter where it changes. In 50 steps it ended lower than Adam at every rate and momentum
-#: tried, for 20 ridge factors as for one λ.
+#: Default optimiser. Each hyperparameter moves by the sign of its gradient: by 0.3 in log θ at first, then 1.2
+#: times as far (1 at most) while the sign stays, and half as far where it changes. With 20 ridge factors its
+#: criterion after 50 steps was below that of Adam after 100, at every rate and momentum tried.
 _RPROP = optax.rprop(0.3, max_step_size=1.0)
 #: Tolerances of the fits by dtype: the error of a gradient is about the square root of the tolerance.
 _TOL = {"float64": 1e-10, "float32": 1e-5}
@@ -93,6 +93,7 @@ SCALES = {
 }
 
 
+@jax.default_matmul_precision("highest")
 def tune(
     problem: Problem,
     family: Callable[[Any], Penalty],
@@ -109,11 +110,13 @@ def tune(
 ) -> Tuned:
     """Minimise a criterion over the hyperparameters of a penalty by gradient descent.
 
-    The gradient is that of the implicit function theorem, whatever the number of hyperparameters costs about
-    one solve, and needs no memory for the steps of the solver. Every fit starts from the fit of the step before, and all
-    steps run one compiled program, which later calls with the same functions and shapes share. The criterion of a sparse
-    penalty is piecewise smooth and may have several minima: start near a good λ, such as that of a coarse
-    `jaxreg.path`.
+    The gradient comes from the implicit function theorem: one linear system per step, whatever the number of
+    hyperparameters, and no memory for the steps of the solver. Every fit starts from that of the step before.
+    All steps run one compiled program, which later calls with the same functions and shapes share.
+
+    The criterion of a sparse penalty is piecewise smooth and may have several minima, and its gradient is 0 for
+    the λ of a coefficient or group that is 0 and stays so: start from a good λ of `jaxreg.path`, or below it.
+    Many hyperparameters can overfit the samples of the criterion.
 
     Args:
         problem: a concrete problem.
@@ -121,8 +124,8 @@ def tune(
             such as a lambda written inline, compiles anew.
         theta0: where to start: a number, an array, or a pytree of them, all floats.
         criterion: a member of `jaxreg.criteria`, or a function `(problem, penalty, solve) -> scalar`.
-        optimizer: any optimiser of optax; None is Rprop (Riedmiller and Braun 1993), which
-            needs no rate: `optax.rprop(0.3, max_step_size=1.0)`.
+        optimizer: any optimiser of optax; None is Rprop, which needs no rate:
+            `optax.rprop(0.3, max_step_size=1.0)`.
         steps: the number of steps, each of them one value and gradient of the criterion.
         scale: "log" for positive hyperparameters, "logit" for those between 0 and 1 such as `l1_ratio`, or
             "linear"; or a pytree of these with the structure of `theta0` or a prefix of it.
@@ -142,13 +145,14 @@ def tune(
             not finite, and a gradient that is 0 at the start, as above λ_max.
 
     References:
-        Bengio (2000), Gradient-based optimization of hyperparameters. Bertrand et al. (2022), Implicit
+        Riedmiller and Braun (1993), A direct adaptive method for faster backpropagation learning: the RPROP
+        algorithm. Bengio (2000), Gradient-based optimization of hyperparameters. Bertrand et al. (2022), Implicit
         differentiation for fast hyperparameter selection in non-smooth convex learning.
 
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (60, 5))
     >>> y = X[:, 0] + jax.random.normal(jax.random.key(1), (60,))
-    >>> train, new = (jr.Problem(jr.losses.SquaredError(), X[rows], y[rows]) for rows in np.split(np.arange(60), 2))
+    >>> train, new = (jr.Problem(jr.losses.SquaredError(), X[k::2], y[k::2]) for k in (0, 1))
     >>> tuned = tune(train, jr.SquaredL2, 1.0, jr.criteria.held_out(new), steps=30)
     >>> bool(tuned.history.criterion[-1] < tuned.history.criterion[0])
     True
@@ -193,6 +197,7 @@ class _Solve:
         self.converged: list[Array] = []
 
     def __call__(self, problem: Problem, penalty: Penalty) -> Solution:
+        """Solve one problem."""
         return self._record(self._fit(problem, penalty, self._start()))
 
     def batch(self, problem_of: Callable[[Any], Problem], xs: Any, penalty: Penalty) -> Solution:
@@ -291,7 +296,7 @@ def _run(descent: _Descent, theta: PyTree[Array], steps: int, progress: bool) ->
 
 
 def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[Any]:
-    """Return starts of NaN, for which a fit starts from the intercept alone; check what a criterion returns."""
+    """Return starts of NaN, which `_Solve` replaces; TypeError unless the criterion returns one float."""
     value, (starts, _) = eqx.filter_eval_shape(_Descent.evaluate, descent, free, None)
     is_array = isinstance(value, jax.ShapeDtypeStruct)
     if not is_array or value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):

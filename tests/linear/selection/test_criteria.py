@@ -74,7 +74,7 @@ def test_held_out_is_the_weighted_mean_loss_of_other_samples():
 def test_k_fold_is_a_loop_over_problems_without_the_fold(options):
     losses = []
     for k in range(4):
-        fold = FOLD_OF == k
+        fold = np.equal(FOLD_OF, k)
         error = (ridge(~fold, **options) - Y) ** 2 / 2
         losses.append(np.average(error[fold], weights=WEIGHT[fold]))
     got = value(jr.criteria.k_fold(FOLD_OF), problem(standardize=True, **options))
@@ -89,7 +89,7 @@ def test_k_fold_of_classes_with_a_sparse_column_that_is_constant_outside_of_its_
     got = jax.jit(lambda lam: jr.criteria.k_fold(FOLD_OF)(data, jr.SquaredL2(lam), solver()))(0.1)
     losses = []
     for k in range(4):
-        fold = FOLD_OF == k
+        fold = np.equal(FOLD_OF, k)
         z = logistic_ridge(features, classes, ~fold, 0.1)[fold]
         losses.append(np.mean(np.logaddexp(0, z) - classes[fold] * z))
     np.testing.assert_allclose(got, np.mean(losses), rtol=1e-6)
