@@ -14,8 +14,8 @@ eigendecomposition can take a hundred times as long. Parts:
 - `supports`: a lasso with n = 100 and p = 1,000 at λ where 4 to 60 coefficients are nonzero: seconds of value
   and gradient over those of the value. A system of the size of the features instead of the support would
   make the ratio large.
-- `memory`: megabytes of temporaries of the compiled gradient, by the limit of solver steps. It is flat, because
-  no step is kept for the reverse pass.
+- `memory`: megabytes of temporaries of the compiled gradient, by the limit of solver steps. It is flat,
+  because no step is kept for the reverse pass.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks.prox import medians
 
 Row = dict[str, Any]
 
@@ -42,8 +42,8 @@ TOL = 1e-10
 DIFFERENCES = 10
 #: Relative step of central differences.
 STEP = 1e-4
-#: Warm calls of which the median is taken.
-REPEATS = 5
+#: Warm calls of which the median is taken; value and gradient take turns.
+REPEATS = 15
 
 
 class Lasso:
@@ -71,17 +71,6 @@ class Lasso:
         return int(jnp.sum(jr.solve(self.train, jr.L1(lam), throw=False).coef != 0))
 
 
-def median_seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Return the median seconds of warm calls."""
-    jax.block_until_ready(call())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
-
-
 def ends_of_differences(x: jax.Array) -> list[jax.Array]:
     """Return the points at which central differences in every hyperparameter evaluate the loss."""
     return [jnp.asarray(np.asarray(x) + s * STEP * unit) for unit in np.eye(x.size) for s in (1, -1)]
@@ -94,21 +83,23 @@ def hyperparameter_rows(quick: bool) -> list[Row]:
     for blocks in (1, 10, 100) if quick else (1, 10, 100, 1000):
         lasso = Lasso(n, p, blocks)
         x = jnp.full(blocks, np.log(0.2 * lasso.lam_max))
-        value = median_seconds(lambda: lasso.value(x))  # noqa: B023
-        grad = median_seconds(lambda: lasso.value_and_grad(x))  # noqa: B023
         measured = blocks <= DIFFERENCES
         points = ends_of_differences(x) if measured else []
+        calls = {
+            "value": lambda: lasso.value(x),  # noqa: B023
+            "gradient": lambda: lasso.value_and_grad(x),  # noqa: B023
+            "differences": lambda: [lasso.value(end) for end in points],  # noqa: B023
+        }
+        seconds = medians(calls, REPEATS)
+        by_differences = seconds["differences"] if measured else 2 * blocks * seconds["value"]
         direction = jnp.asarray(np.random.default_rng(1).standard_normal(blocks))
         ends = [float(lasso.value(x + s * STEP * direction)) for s in (1, -1)]
         slope = float(lasso.value_and_grad(x)[1] @ direction)
-        by_differences = (
-            median_seconds(lambda: [lasso.value(x) for x in points])  # noqa: B023
-            if measured
-            else 2 * blocks * value
-        )
         rows.append({
-            "hyperparameters": blocks, "seconds": grad, "over the value": grad / value,
-            "differences over gradient": by_differences / grad, "differences measured": measured,
+            "hyperparameters": blocks, "seconds": seconds["gradient"],
+            "over the value": seconds["gradient"] / seconds["value"],
+            "differences over gradient": by_differences / seconds["gradient"],
+            "differences measured": measured,
             "error": abs(slope - (ends[0] - ends[1]) / (2 * STEP)) / abs(slope),
         })  # fmt: skip
     return rows
@@ -118,12 +109,15 @@ def support_rows(quick: bool) -> list[Row]:
     """Compare the gradient with the value alone, by the size of the support."""
     lasso = Lasso(*((40, 100) if quick else (100, 1000)), blocks=1)
     rows = []
-    for ratio in (0.8, 0.3) if quick else (0.8, 0.6, 0.4, 0.3, 0.2, 0.15):
+    for ratio in (0.8, 0.3) if quick else (0.85, 0.6, 0.4, 0.3, 0.2, 0.12, 0.07):
         x = jnp.full(1, np.log(ratio * lasso.lam_max))
-        value = median_seconds(lambda: lasso.value(x))  # noqa: B023
-        grad = median_seconds(lambda: lasso.value_and_grad(x))  # noqa: B023
+        calls = {"value": lambda: lasso.value(x), "gradient": lambda: lasso.value_and_grad(x)}  # noqa: B023
+        seconds = medians(calls, REPEATS)
         support = lasso.support(ratio * lasso.lam_max)
-        rows.append({"λ/λ_max": ratio, "support": support, "value": value, "over the value": grad / value})
+        rows.append({
+            "λ/λ_max": ratio, "support": support, "seconds of the value": seconds["value"],
+            "over the value": seconds["gradient"] / seconds["value"],
+        })  # fmt: skip
     return rows
 
 

@@ -71,8 +71,8 @@ def k_fold(folds: ArrayLike = 5, *, key: Array | None = None) -> Partial:
 
     Each fold is predicted by a fit in which its samples have weight 0. Features and targets are centred and
     scaled under these weights, as if the problem had been built without the fold, so that nothing of a fold
-    enters its prediction. The features are not copied, and all folds are solved as one batch. The criterion is
-    NaN if a fold has no sample of positive weight.
+    enters its prediction. The features are not copied, and all folds are solved as one batch. The criterion
+    is NaN if a fold has no sample of positive weight.
 
     Args:
         folds: the number of folds K ≥ 2 of equal size, drawn at random; or the fold of each sample, integers

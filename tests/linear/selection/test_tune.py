@@ -44,6 +44,9 @@ def test_a_tuned_ridge_is_the_minimum_of_a_grid_and_a_second_call_compiles_nothi
     assert tuned.fit.converged and tuned.history.converged.all() and tuned.penalty.lam == tuned.theta
     first, theta, fit = str(tuned).splitlines()
     assert first.startswith("Tuned: criterion ") and theta.startswith("theta ") and fit.startswith("Solution")
+    assert "fits did not meet their tolerance in 3 steps" in str(
+        jr.tune(TRAIN, jr.SquaredL2, 5.0, HELD_OUT, steps=3, tol=1e-14, max_steps=1)
+    )
     other = jr.Problem(L.SquaredError(), X[30:], Y[30:])
     with caplog.at_level(logging.WARNING), jax.log_compiles():
         jr.tune(other, jr.SquaredL2, 0.5, jr.criteria.held_out(TRAIN), steps=3, tol=1e-14)
