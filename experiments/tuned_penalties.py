@@ -1,10 +1,10 @@
 """One λ per group, tuned by gradient, predicts better than the best single λ.
 
 Features come in groups of very different relevance: in a few groups most coefficients are large, in a few
-more one in five is, and the others have none. A lasso with one λ must treat all groups alike; a lasso with a
-penalty factor for each group need not, but a grid over 50 factors is out of reach. The gradient of the
-held-out loss with respect to all factors costs about as much as one fit. Both choose on the same held-out
-samples, and their error is computed on further ones.
+more one in five is, and the others have none. A lasso with one λ penalises all groups alike. One λ per group
+can penalise them by relevance, but a grid over 50 of them is out of reach. The gradient of the held-out loss
+with respect to all of them costs about as much as one fit. Both choose λ on the same held-out samples, and
+their error is computed on further ones.
 
 - Bengio (2000), Gradient-based optimization of hyperparameters.
 - Bertrand et al. (2022), Implicit differentiation for fast hyperparameter selection in non-smooth convex
@@ -174,7 +174,7 @@ def _plot(config: Config, errors: dict[str, np.ndarray], lams: np.ndarray) -> An
     left.plot(np.arange(len(METHODS)), table, color="0.8", zorder=0)
     for k, name in enumerate(METHODS):
         left.plot(np.full(config.seeds, k), table[k], "o", color=COLOURS[name])
-    left.set_xticks(np.arange(len(METHODS)), METHODS)
+    left.set_xticks(np.arange(len(METHODS)), [name.replace(", ", ",\n") for name in METHODS])
     left.set(ylabel="error on new samples / variance of the signal", ylim=(0, None))
     left.set_title(f"{config.seeds} data sets", fontsize=11)
     ends = [config.dense, config.dense + config.sparse]
