@@ -7,6 +7,8 @@ from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection import criteria
+from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
 from jaxreg.penalties import (
@@ -51,10 +53,12 @@ __all__ = [
     "SquaredL2",
     "Status",
     "Toward",
+    "Tuned",
     "adaptive_weights",
     "certify",
     "conventions",
     "cost",
+    "criteria",
     "lambda_grid",
     "lambda_max",
     "linear",
@@ -70,6 +74,7 @@ __all__ = [
     "train",
     "training",
     "transforms",
+    "tune",
     "unpenalized",
 ]
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxreg._meshes import on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
@@ -75,6 +75,8 @@ class Problem(Module):
     weight: Float[Array, " n"]
     offset: Float[Array, "n *K"]
     standardization: Standardization
+    #: An array, so that problems with and without standardisation share their compiled programs.
+    standardizes: Bool[Array, ""]
     outputs: tuple[int, ...] = eqx.field(static=True)
     intercept: bool = eqx.field(static=True)
     scales_target: bool = eqx.field(static=True)
@@ -93,6 +95,7 @@ class Problem(Module):
         scale_target: bool = False,
     ) -> None:
         self.intercept, self.scales_target = bool(intercept), bool(scale_target)
+        self.standardizes = np.asarray(bool(standardize))
         self.with_offset = offset is not None
         options = {"intercept": self.intercept, "standardize": bool(standardize)}
         options |= {"scale_target": self.scales_target, "sample_weight": sample_weight, "offset": offset}

@@ -16,6 +16,7 @@ from experiments import (
     orthonormal,
     phase_transition,
     sparsity_map,
+    tuned_penalties,
 )
 
 
@@ -185,3 +186,16 @@ def test_the_stated_penalties_are_those_of_the_library():
     config = coupled_decoupled.Config()
     assert isinstance(coupled_decoupled.stated_penalty(config, "AdamW"), jr.SquaredL2)
     assert isinstance(coupled_decoupled.stated_penalty(config, "Adam + uniform prox"), jr.L1)
+
+
+# ---------------------------------------------------------------- one λ per group
+
+
+def test_one_lambda_per_group_predicts_better(tmp_path):
+    small = {"groups": 10, "size": 5, "dense": 2, "sparse": 2, "n": 80, "seeds": 2, "steps": 15, "lams": 20}
+    rows = run_experiment(tuned_penalties, tmp_path, **small)["table"]
+    grid, single, groups = rows
+    assert [row["method"] for row in rows] == list(tuned_penalties.METHODS)
+    # The minimum over a continuous λ is below that over a grid.
+    assert groups["held-out loss"] < single["held-out loss"] <= grid["held-out loss"]
+    assert groups["error"] < 0.9 * grid["error"] and groups["recall"] >= grid["recall"]
