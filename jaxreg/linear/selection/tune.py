@@ -16,10 +16,17 @@ from jaxreg._typing import Scalar
 from jaxreg._validation import require
 from jaxreg.linear.null_fit import initial_intercept
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.selection._hyperparameters import (
+    Scale,
+    checked_scales,
+    checked_theta,
+    format_theta,
+    map_scales,
+    require_dependence,
+)
 from jaxreg.linear.solve import Solution, solve
 from jaxreg.linear.solvers import Solver
 from jaxreg.penalties import Penalty
-from jaxreg.penalties.family import checked
 
 __all__ = ["History", "Tuned", "tune"]
 
@@ -68,29 +75,12 @@ class Tuned(Module):
         lines = [
             f"Tuned: criterion {values[best]:.6g} at step {best + 1} of {values.size}, {values[0]:.6g} at"
             " the first",
-            f"theta {_short(self.theta)}",
+            f"theta {format_theta(self.theta)}",
             str(self.fit),
         ]
         if not converged.all():
             lines.append(f"fits did not meet their tolerance in {np.sum(~converged)} steps")
         return "\n".join(lines)
-
-
-class Scale(NamedTuple):
-    """A map between a hyperparameter and the free variable that the optimiser moves."""
-
-    free: Callable[[Array], Array]
-    theta: Callable[[Array], Array]
-    #: The open interval of θ.
-    interval: tuple[float, float]
-
-
-#: Scales by name.
-SCALES = {
-    "log": Scale(jnp.log, jnp.exp, (0.0, np.inf)),
-    "logit": Scale(jax.scipy.special.logit, jax.nn.sigmoid, (0.0, 1.0)),
-    "linear": Scale(lambda theta: theta, lambda free: free, (-np.inf, np.inf)),
-}
 
 
 @jax.default_matmul_precision("highest")
@@ -160,9 +150,9 @@ def tune(
     """
     require_problem(problem, "jaxreg.tune(jaxreg.Problem(loss, X, y), family, theta0, criterion)")
     require(steps >= 1, f"steps must be at least 1, got {steps}")
-    scales = _checked_scales(scale, theta0)
-    theta = _checked_theta(theta0, scales, problem.dtype)
-    _require_dependence(family, theta)
+    scales = checked_scales(scale, theta0)
+    theta = checked_theta(theta0, scales, problem.dtype)
+    require_dependence(family, theta)
     tol = _TOL.get(problem.dtype.name, 1e-10) if tol is None else tol
     fits = _FitOptions(solver, jnp.asarray(tol, problem.dtype), jnp.asarray(max_steps))
     descent = _Descent(problem, family, criterion, optimizer or _RPROP, scales, fits)
@@ -240,7 +230,7 @@ class _Descent(eqx.Module):
 
     def theta(self, free: PyTree[Array]) -> PyTree[Array]:
         """Return the hyperparameters of free variables."""
-        return _apply(lambda scale, x: scale.theta(x), self.scales, free)
+        return map_scales(lambda scale, x: scale.theta(x), self.scales, free)
 
     def evaluate(self, free: PyTree[Array], starts: list[Any] | None) -> tuple[Any, tuple[list[Any], Array]]:
         """Return the criterion, the starts of the next step, and whether all fits converged."""
@@ -280,7 +270,7 @@ def _step(descent: _Descent, state: _State) -> tuple[_State, _Step]:
 
 def _run(descent: _Descent, theta: PyTree[Array], steps: int, progress: bool) -> History:
     """Take the steps of a descent and return their history."""
-    free = _apply(lambda scale, x: scale.free(x), descent.scales, theta)
+    free = map_scales(lambda scale, x: scale.free(x), descent.scales, theta)
     state = _State(free, descent.optimizer.init(free), _first_starts(descent, free))
     values, thetas, converged = [], [], []
     for k in range(steps):
@@ -291,7 +281,7 @@ def _run(descent: _Descent, theta: PyTree[Array], steps: int, progress: bool) ->
         thetas.append(theta)
         converged.append(bool(step.converged))
         if progress:
-            line = f"step {k + 1} of {steps}: criterion {values[-1]:.6g}, theta {_short(theta)}"
+            line = f"step {k + 1} of {steps}: criterion {values[-1]:.6g}, theta {format_theta(theta)}"
             print(line, file=sys.stderr, flush=True)
     return History(np.stack(values), jax.tree.map(lambda *x: np.stack(x), *thetas), np.asarray(converged))
 
@@ -306,63 +296,10 @@ def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[Any]:
     return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), starts)
 
 
-# ---------------------------------------------------------------- checks
-
-
-def _checked_scales(scale: PyTree[str], theta0: PyTree[Any]) -> PyTree[Scale]:
-    """Return one scale per hyperparameter; ValueError for unknown names and other structures."""
-    names = jax.tree.leaves(scale)
-    wrong = [name for name in names if not isinstance(name, str) or name not in SCALES]
-    require(not wrong, f'a scale is "log", "logit" or "linear", got {wrong[0] if wrong else None!r}')
-    try:
-        full = jax.tree.broadcast(scale, theta0)
-    except ValueError as error:
-        raise ValueError(f"scale must have the structure of theta0 or a prefix of it: {error}") from None
-    return jax.tree.map(SCALES.get, full)
-
-
-def _checked_theta(theta0: PyTree[Any], scales: PyTree[Scale], dtype: Any) -> PyTree[Array]:
-    """Return hyperparameters as arrays; TypeError where they are no floats, ValueError for their range."""
-    if not jax.tree.leaves(theta0):
-        raise TypeError("theta0 holds no hyperparameter")
-
-    def checked_leaf(scale: Scale, x: Any) -> Array:
-        x = np.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"hyperparameters are floats, got {x.dtype} in theta0: write 1.0 for 1")
-        low, high = scale.interval
-        name = next(name for name in SCALES if SCALES[name] is scale)
-        inside = np.all((x > low) & (x < high))
-        require(inside, f"theta0 must be between {low} and {high} for the {name} scale, got {x}")
-        return jnp.asarray(x, dtype)
-
-    return _apply(checked_leaf, scales, theta0)
-
-
-def _require_dependence(family: Callable[[Any], Penalty], theta: PyTree[Array]) -> None:
-    """Raise TypeError where a family does not return a penalty, or ignores a hyperparameter."""
-    checked(family)
-    leaves, structure = jax.tree.flatten(theta)
-    for k, (path, leaf) in enumerate(jax.tree.leaves_with_path(theta)):
-
-        def traced_leaves(x: Array, k: int = k) -> list[Array]:
-            penalty = family(jax.tree.unflatten(structure, [*leaves[:k], x, *leaves[k + 1 :]]))
-            if not isinstance(penalty, Penalty):
-                raise TypeError(
-                    f"a family maps θ to a penalty, but this one returned {type(penalty).__name__}"
-                )
-            # Outside jit, vmap traces only what depends on x.
-            return [leaf for leaf in jax.tree.leaves(penalty) if isinstance(leaf, jax.core.Tracer)]
-
-        if not jax.vmap(traced_leaves)(leaf[None]):
-            name = f"theta{jax.tree_util.keystr(path)}"
-            raise TypeError(f"the family ignores {name}: the penalty is the same whatever its value")
-
-
 def _require_derivative(step: _Step, theta: PyTree[Array], k: int) -> None:
     """Raise ValueError where the criterion or its gradient cannot guide the descent."""
     grads = [np.asarray(grad) for grad in jax.tree.leaves(step.grad)]
-    where = f"at step {k + 1}, theta {_short(theta)}"
+    where = f"at step {k + 1}, theta {format_theta(theta)}"
     require(np.isfinite(step.value), f"the criterion is {float(step.value)} {where}")
     finite = all(np.isfinite(grad).all() for grad in grads)
     require(finite, f"the gradient of the criterion is not finite {where}")
@@ -371,21 +308,3 @@ def _require_derivative(step: _Step, theta: PyTree[Array], k: int) -> None:
         f"the gradient of the criterion is 0 {where}, as it is above λ_max, where no coefficient moves, or"
         " where the criterion does not depend on theta: start from a smaller λ",
     )
-
-
-def _apply(function: Callable[[Scale, Any], Any], scales: PyTree[Scale], tree: PyTree[Any]) -> PyTree[Any]:
-    """Map a function of scale and hyperparameter over their common structure."""
-    return jax.tree.map(function, scales, tree, is_leaf=lambda x: isinstance(x, Scale))
-
-
-def _short(theta: PyTree[Array]) -> str:
-    """Format hyperparameters in one line: long arrays by their range."""
-
-    def format_leaf(x: Array) -> str:
-        x = np.asarray(x)
-        if x.size > 4:
-            return f"{x.size} numbers from {x.min():.4g} to {x.max():.4g}"
-        return np.array2string(x, precision=4, separator=", ") if x.ndim else f"{x:.4g}"
-
-    named = jax.tree.leaves_with_path(theta)
-    return ", ".join(f"{jax.tree_util.keystr(path)} {format_leaf(x)}".strip() for path, x in named)
