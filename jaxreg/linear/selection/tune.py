@@ -84,7 +84,7 @@ class Tuned(Module):
 
 
 @jax.default_matmul_precision("highest")
-def tune(
+def tune(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     family: Callable[[Any], Penalty],
     theta0: PyTree[float | Array],
