@@ -24,7 +24,7 @@ class Settings:
     holdout: float = 0.25
     """Fraction of the rows held out."""
     standardize: bool = True
-    """Whether features are penalised in units of their standard deviation."""
+    """Penalise features in units of their standard deviation."""
     seed: int = 0
     """Seed for the choice of the held-out rows."""
     dtype: str = "float64"
