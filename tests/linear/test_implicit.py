@@ -54,7 +54,6 @@ COUPLED = ("variation", "sorted", "largest", "nuclear")
 FAST = {
     ("squared", "l1", "standardised"),
     ("huber", "bounded", "scaled target"),
-    ("multinomial", "rows", "plain"),
 }
 
 
@@ -134,8 +133,7 @@ def test_second_derivative_of_a_ridge_is_its_closed_form():
         b = z.mean() - X[:25].mean(0) @ w
         return jnp.mean((X[25:] @ w + b - LOSSES["squared"][1][25:]) ** 2)
 
-    for derivative in (jax.grad, jax.hessian):
-        np.testing.assert_allclose(derivative(held_out)(0.3), derivative(closed_form)(0.3), rtol=1e-6)
+    np.testing.assert_allclose(jax.hessian(held_out)(0.3), jax.hessian(closed_form)(0.3), rtol=1e-6)
 
 
 def test_second_derivative_of_the_objective():
@@ -202,7 +200,7 @@ def test_more_features_than_a_dense_system_holds(n_active):
     np.testing.assert_allclose(jax.grad(error)(lam), wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["warm", "batched"])
+@pytest.mark.parametrize("mode", ["warm", pytest.param("batched", marks=pytest.mark.slow)])
 def test_a_path_has_the_derivatives_of_its_solutions(mode):
     y = jnp.asarray(LOSSES["squared"][1])
     lambdas = np.array([0.3, 0.1, 0.03])
