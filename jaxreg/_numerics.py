@@ -28,6 +28,7 @@ __all__ = [
     "safe_divisor",
     "scaled_norm",
     "split",
+    "take_filled",
     "two_sum",
 ]
 
@@ -145,3 +146,8 @@ def divide_parts(a: Sequence[Array], b: Array) -> list[Array]:
 def _head(a: Array) -> Array:
     """Return the leading 12 of the 24 bits of a float32: products of heads and of remainders are exact."""
     return lax.bitcast_convert_type(lax.bitcast_convert_type(a, jnp.uint32) & jnp.uint32(0xFFFFF000), a.dtype)
+
+
+def take_filled(x: Array, *index: Int[Array, "..."]) -> Array:
+    """Return x[index], with zeros for indices out of range."""
+    return x.at[index].get(mode="fill", fill_value=0.0)

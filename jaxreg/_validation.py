@@ -16,7 +16,12 @@ from jaxtyping import Array
 
 from jaxreg._typing import ArrayLike
 
-__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
+__all__ = ["holds", "hyperparameter", "is_traced", "number", "per_coordinate", "require", "require_scalar"]
+
+
+def is_traced(*trees: Any) -> bool:
+    """Return whether a leaf of the trees is traced, so that its value is not known."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def require(condition: ArrayLike, message: str) -> None:
@@ -30,7 +35,7 @@ def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
 
     The test runs on the host, so that it compiles nothing.
     """
-    if any(isinstance(value, jax.core.Tracer) for value in values):
+    if is_traced(*values):
         return True
     return bool(np.all(test(*map(np.asarray, values))))
 

@@ -252,7 +252,7 @@ def run(mutations: list[Mutation], tree: pathlib.Path, jobs: int, limit: float, 
         for k in range(jobs):
             folders.put(copy_of(tree, pathlib.Path(temporary) / str(k)))
 
-        def test(mutation: Mutation) -> dict[str, object]:
+        def run_tests(mutation: Mutation) -> dict[str, object]:
             folder = folders.get()
             try:
                 return verdict(folder, mutation, limit, tree / ".jax_cache")
@@ -260,7 +260,7 @@ def run(mutations: list[Mutation], tree: pathlib.Path, jobs: int, limit: float, 
                 folders.put(folder)
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool, out.open("a", encoding="utf-8") as log:
-            for result in pool.map(test, mutations):
+            for result in pool.map(run_tests, mutations):
                 killed += result["status"] == "killed"
                 log.write(json.dumps(result) + "\n")
                 log.flush()

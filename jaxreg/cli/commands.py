@@ -61,6 +61,7 @@ def sweep(  # noqa: PLR0913, the options of the command
             help="A .csv, .tsv or .parquet file, or diabetes, breast_cancer, digits, wine, iris.",
         ),
     ] = "diabetes",
+    *,
     target: Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")] = None,
     loss: Annotated[
         str | None,

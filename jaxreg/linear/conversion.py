@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import require
+from jaxreg._validation import is_traced, require
 from jaxreg.losses import Loss
 
 __all__ = [
@@ -136,10 +136,7 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
     if _is_table(x):
         return _from_table(name, x, advice)
     if not isinstance(x, jax.Array | np.ndarray):
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x)):
-            x = jnp.asarray(x)
-        else:
-            x = _as_numpy(name, x)
+        x = jnp.asarray(x) if is_traced(x) else _as_numpy(name, x)
     if isinstance(x, jax.Array):
         if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool) or _is_complex(x.dtype):
             raise TypeError(
@@ -325,8 +322,7 @@ def _listed(labels: list[Any]) -> str:
 
 def _scipy_from_jax(X: Any) -> Any:
     """Convert an unbatched sparse matrix of JAX to SciPy; TypeError if it is traced or batched."""
-    leaves = jax.tree.leaves(X)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if is_traced(X):
         raise TypeError("X is a traced sparse matrix of JAX: build the problem outside of the trace")
     if getattr(X, "n_batch", 0) or getattr(X, "n_dense", 0) or len(X.shape) != 2:
         raise TypeError("X is a batched sparse array of JAX, wanted a matrix: give X.todense()")

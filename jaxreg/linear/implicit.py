@@ -7,13 +7,19 @@ equations gives
 
     ẇ = J v̇ + ṗ,    (J − J² + t·J H J) v̇ = J (ṗ − t(H ṗ + ∇ḟ)),
 
-a symmetric system, positive definite on the range of J if the solution is unique (Bolte, Le, Pauwels and
-Silveti-Falls 2021; Bertrand et al. 2022 for the lasso). J is 0 at the zeros of a lasso, so that its system is
+a symmetric system, positive definite on the range of J if the solution is unique (Bolte et al. 2021;
+Bertrand et al. 2022 for the lasso). J is 0 at the zeros of a lasso, so that its system is
 that of the active set. J comes from `jax.jvp` of the prox: a new penalty needs no code here. If the system is
 singular (duplicated columns, more active columns than rows), v̇ is its least-norm solution in the scale of its
 diagonal.
 
 Nothing is unrolled: memory does not depend on the number of solver steps.
+
+References:
+    J. Bolte, T. Le, E. Pauwels, A. Silveti-Falls: Nonsmooth implicit differentiation for machine-learning and
+    optimization. NeurIPS (2021).
+    Q. Bertrand, Q. Klopfenstein, M. Massias, M. Blondel, S. Vaiter, A. Gramfort, J. Salmon: Implicit
+    differentiation for fast hyperparameter selection in non-smooth convex learning. JMLR 23 (2022).
 """
 
 from typing import Any, NamedTuple
@@ -21,25 +27,27 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
+from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
+from jaxreg._validation import is_traced
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["constant", "is_traced", "with_derivatives", "with_derivatives_on_grid"]
+__all__ = ["constant", "with_derivatives", "with_derivatives_on_grid"]
 
-#: Unknowns up to which the system is solved by an eigendecomposition: 1,000 take as long as a solve.
-_DENSE = 512
-#: Relative residual of conjugate gradients in units of eps, and their iterations at most.
+#: Unknowns up to which the system is solved by an eigendecomposition, whose cost grows with their cube.
+_MAX_DENSE = 512
+#: Number of unknowns by which the room for the active set grows with the samples: compiled shapes stay few.
+_ROOM_STEP = 64
+#: Relative residual at which conjugate gradients stop, in units of eps.
 _CG_RTOL = 64
-_CG_STEPS = 1000
-
-
-def is_traced(*trees: Any) -> bool:
-    """Return whether a leaf is traced, so that a derivative may be asked for."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+#: Iterations of conjugate gradients at most; the derivative is then that of the last iterate.
+_MAX_CG_STEPS = 1000
 
 
 def constant(tree: Any) -> Any:
@@ -185,45 +193,57 @@ class _System:
         return _Unknowns(self.prox_derivative(x.coef) + prox_dot, x.intercept)
 
     def _solve(self, matvec: Any, right: _Unknowns) -> _Unknowns:
-        """Solve the system: densely where it is small, else by conjugate gradients."""
+        """Solve the system: densely where its active set has room, else by conjugate gradients.
+
+        Both are in the program, since the size of the active set is known only when it runs.
+        """
         size = self.at.coef.size
         if self.penalty.separable and self.at.coef.ndim == 1:
             slopes = self.prox_derivative(jnp.ones_like(self.v))
-            room = size if size <= _DENSE else min(size, _DENSE, -(-self.problem.shape[0] // 64) * 64)
+            room = self._room(size)
             fits = jnp.sum(slopes != 0) <= room
-            dense = self._solve_on_active_set(slopes, room, _scaled(right, fits))
+            dense = self._solve_on_active_set(slopes, room, _where(fits, right))
             if room == size:
                 return dense
-            diagonal = slopes - slopes**2 + self.t * slopes**2 * self._squares()
-            rest = _conjugate_gradients(matvec, _scaled(right, ~fits), diagonal)
+            diagonal = (
+                slopes
+                - slopes**2
+                + self.t * slopes**2 * self.problem.design.squares(self.problem.curvatures(self.z))
+            )
+            rest = _conjugate_gradients(matvec, _where(~fits, right), diagonal)
             return jax.tree.map(jnp.add, dense, rest)
-        if size <= _DENSE:
-            flat, back = jax.flatten_util.ravel_pytree(right)
-            product = lambda x: jax.flatten_util.ravel_pytree(matvec(back(x)))[0]  # noqa: E731
+        if size <= _MAX_DENSE:
+            flat, back = ravel_pytree(right)
+            product = lambda x: ravel_pytree(matvec(back(x)))[0]  # noqa: E731
             matrix = jax.vmap(product)(jnp.eye(flat.size, dtype=flat.dtype))
             return back(_least_norm(matrix, flat))
         return _conjugate_gradients(matvec, right, None)
 
-    def _squares(self) -> Array:
-        return self.problem.design.squares(self.problem.curvatures(self.z))
+    def _room(self, size: int) -> int:
+        """Return the room for the active set: all coordinates up to 512, else about as many as samples."""
+        if size <= _MAX_DENSE:
+            return size
+        samples = -(-self.problem.shape[0] // _ROOM_STEP) * _ROOM_STEP
+        return min(size, samples, _MAX_DENSE)
 
     def _solve_on_active_set(self, slopes: Array, room: int, right: _Unknowns) -> _Unknowns:
         """Solve on the coordinates where J is not 0, of which there are at most `room`."""
         p = slopes.size
         index = jnp.nonzero(slopes != 0, size=room, fill_value=p)[0]
-        some = lambda x: x.at[index].get(mode="fill", fill_value=0.0)  # noqa: E731
-        own, bend = some(slopes), self.problem.curvatures(self.z)
-        rows = own[:, None] * self.problem.design.columns(index).XT
-        rows = jnp.concatenate([rows, jnp.full((1, bend.size), float(self.problem.intercept), rows.dtype)])
-        matrix = self.t * (rows * bend) @ rows.T
+        active, curvature = take_filled(slopes, index), self.problem.curvatures(self.z)
+        rows = active[:, None] * self.problem.design.columns(index).XT
+        ones = jnp.full((1, curvature.size), float(self.problem.intercept), rows.dtype)
+        rows = jnp.concatenate([rows, ones])
+        matrix = self.t * (rows * curvature) @ rows.T
         every = jnp.arange(room)
-        matrix = matrix.at[every, every].add(own - own**2)
-        x = _least_norm(matrix, jnp.append(some(right.coef), right.intercept))
+        matrix = matrix.at[every, every].add(active - active**2)
+        x = _least_norm(matrix, jnp.append(take_filled(right.coef, index), right.intercept))
         return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
 
 
-def _scaled(x: _Unknowns, factor: Array) -> _Unknowns:
-    return jax.tree.map(lambda leaf: jnp.where(factor, leaf, 0.0), x)
+def _where(condition: Array, x: _Unknowns) -> _Unknowns:
+    """Return x where a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
+    return jax.tree.map(lambda leaf: jnp.where(condition, leaf, 0.0), x)
 
 
 def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
@@ -245,5 +265,5 @@ def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) 
         return _Unknowns(x.coef / jnp.where(diagonal > 0, diagonal, 1.0), x.intercept)
 
     rtol = _CG_RTOL * jnp.finfo(right.coef.dtype).eps
-    found, _ = jax.scipy.sparse.linalg.cg(matvec, right, tol=rtol, maxiter=_CG_STEPS, M=precondition)
+    found, _ = cg(matvec, right, tol=rtol, maxiter=_MAX_CG_STEPS, M=precondition)
     return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), found)

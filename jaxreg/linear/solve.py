@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
-from jaxreg._validation import holds, require
-from jaxreg.linear.implicit import constant, is_traced, with_derivatives
+from jaxreg._validation import holds, is_traced, require
+from jaxreg.linear.implicit import constant, with_derivatives
 from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
@@ -129,9 +129,10 @@ def solve(  # noqa: PLR0913, public options by keyword
     May be called inside jit and vmap. `coef`, `intercept` and `objective` of the solution can be
     differentiated, forward and reverse and to any order, with respect to every float of problem and penalty:
     λ, factors, bounds, sample weights, X, y, offset. The derivatives are those of the exact solution on its
-    present support (implicit function theorem), as exact as the solution: their error is about the square
-    root of `tol`, so that `tol` of 1e-10 is a good choice for tuning. Where the solution is not unique, the
-    derivative of least norm is returned.
+    present support (implicit function theorem). The error of a derivative is of the order of the error of the
+    coefficients, about the square root of `tol`; beyond 512 active coefficients the linear system behind it
+    is solved by conjugate gradients, in 1,000 iterations at most. If the solution is not unique, the
+    derivative has least norm.
 
     Args:
         problem: the problem.

@@ -16,6 +16,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
 from jaxreg._typing import Scalar
+from jaxreg._validation import is_traced
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
@@ -191,7 +192,7 @@ def _standardized_copy(X: Array, moments: _ColumnMoments) -> Array:
 
 def _centres_products(stored: DenseDesign, moments: _ColumnMoments) -> bool:
     """Return whether products may be centred afterwards: few digits of these concrete data cancel."""
-    if stored.dtype != jnp.float64 or any(isinstance(x, jax.core.Tracer) for x in (stored.X, *moments)):
+    if stored.dtype != jnp.float64 or is_traced(stored.X, moments):
         return False
     means = np.asarray(moments.anchor) + np.asarray(moments.rest)
     small = np.abs(means) <= _DENSE_MEAN * np.asarray(moments.deviation)
@@ -273,7 +274,7 @@ def _require_representable(
 ) -> None:
     """Raise ValueError where concrete columns have no finite or no positive size in the working dtype."""
     dtype = given.dtype
-    if any(isinstance(x, jax.core.Tracer) for x in (given.X, mean, size)):
+    if is_traced(given.X, mean, size):
         return
     mean, size, constant = map(np.asarray, (mean, size, constant))
     if not np.isfinite(mean).all():
@@ -344,7 +345,7 @@ def working_targets(
             f"scale_target=True needs targets with a unit, which those of {type(loss).__name__} have not:"
             " leave it out"
         )
-    xp = jnp if any(isinstance(x, jax.core.Tracer) for x in (y, offset, weight)) else np
+    xp = jnp if is_traced(y, offset, weight) else np
     mean, unit = np.zeros(offset.shape[1:], offset.dtype), np.ones((), offset.dtype)
     if not loss.has_unit:
         return WorkingTargets(y, offset, mean, unit)
@@ -366,7 +367,7 @@ def working_targets(
 def require_squares(loss: Loss, targets: WorkingTargets, dtype: Any) -> None:
     """Raise ValueError where the squares of concrete targets leave the range of the working dtype."""
     y, offset = targets.y, targets.offset
-    if not loss.has_unit or any(isinstance(x, jax.core.Tracer) for x in (y, offset)):
+    if not loss.has_unit or is_traced(y, offset):
         return
     limits, size = jnp.finfo(dtype), float(np.max(np.abs(y - offset)))
     # The smallest number needed is a duality gap of one rounding.

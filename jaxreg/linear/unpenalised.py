@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
+from jaxreg._validation import is_traced
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties.piecewise_quadratic import Elementary
@@ -121,7 +122,7 @@ def count_unpenalised(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capac
     if not one.has_conjugate:
         return Capacity(0, 0)
     others = 0 if one.separable else _OTHERS
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(grid)):
+    if is_traced(grid):
         return Capacity(min(p, _TRACED_COLUMNS), others)
     if isinstance(one, Elementary):
         columns, others = _count_elementary(grid), 0

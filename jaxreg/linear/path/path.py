@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
-from jaxreg.linear.implicit import constant, is_traced, with_derivatives_on_grid
+from jaxreg._validation import is_traced
+from jaxreg.linear.implicit import constant, with_derivatives_on_grid
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
 from jaxreg.linear.path.grid import check_lambdas, fit_at_lambda_one, lambda_grid, lambda_max_from

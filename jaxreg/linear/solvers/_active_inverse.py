@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import inverse_factor
-from jaxreg.linear.solvers._hessian import take_filled
 from jaxreg.linear.solvers._krylov import conjugate_gradients
 from jaxreg.linear.solvers._prox_jacobian import Prox
 from jaxreg.linear.solvers._shapes import Count, Flag, Flat, Index, Mask, Square

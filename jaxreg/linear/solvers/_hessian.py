@@ -12,13 +12,14 @@ coefficients makes good. (The damping of the coefficients, μ·diag(H), is added
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._shapes import Flat, Index, Square
 
-__all__ = ["MatrixFreeHessian", "ReducedHessian", "invert_intercept_block", "take_filled"]
+__all__ = ["MatrixFreeHessian", "ReducedHessian", "invert_intercept_block"]
 
 
 class ReducedHessian(NamedTuple):
@@ -137,8 +138,3 @@ def invert_intercept_block(hess_intercept: Float[Array, "K K"]) -> Float[Array, 
     if hess_intercept.size > 1:
         return jnp.linalg.pinv(hess_intercept)
     return 1 / jnp.where(hess_intercept > 0, hess_intercept, 1.0)
-
-
-def take_filled(x: Array, *index: Int[Array, "..."]) -> Array:
-    """Return x[index], with zeros for indices out of range."""
-    return x.at[index].get(mode="fill", fill_value=0.0)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from jaxreg.linear.solvers._hessian import take_filled
+from jaxreg._numerics import take_filled
 from jaxreg.linear.solvers._shapes import Flat, Mask, Square
 from jaxreg.penalties.base import Blocks
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.design import Columns
@@ -25,7 +26,6 @@ from jaxreg.linear.solvers._hessian import (
     MatrixFreeHessian,
     ReducedHessian,
     invert_intercept_block,
-    take_filled,
 )
 from jaxreg.linear.solvers._shapes import Coef, Count, Flat, Index, Intercept
 from jaxreg.losses import SquaredError

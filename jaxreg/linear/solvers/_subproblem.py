@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Int
 
+from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import padded
-from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian, take_filled
+from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._model import Model, blocks_of, minimise, prox_ravelled, step_sizes
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, SeparableLayout
 from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Intercept
