@@ -20,11 +20,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
@@ -83,7 +83,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     return _certify(problem, working, null_fit, *problem.as_working_arrays(coef, intercept))
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _certify(
     problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
 ) -> Certificate:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.design import Design
@@ -139,7 +140,7 @@ class _NullModel(NamedTuple):
     unit: Scalar
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _NullModel:
     with jax.default_matmul_precision("highest"):
         loss, weight, y = problem.loss, problem.weight, problem.y
@@ -166,7 +167,7 @@ def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _
         )
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _with_eigenvalue(
     design: Design, weight: Array, gram: Array | None, model: _NullModel, capacity: Capacity
 ) -> NullFit:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, is_traced, require
@@ -204,7 +205,7 @@ def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
     return accepts(penalty, coef) and (small or not problem.design.dense_like)
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def _solve(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
     null_fit = task.null_fit
     start = (null_fit.coef, null_fit.intercept) if init is None else task.problem.to_working(*init)
@@ -261,7 +262,7 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     return (coef, intercept) if bool(exists) else None
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Array, Array, Array]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
     coef, intercept = problem.zeros()[0], initial_intercept(problem)

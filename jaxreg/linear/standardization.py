@@ -5,7 +5,6 @@ and squares overflow where the unit is extreme. Such columns are shifted and sca
 dense features, and in the entries of those columns of a sparse matrix.
 """
 
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg._validation import is_traced
 from jaxreg.linear.conversion import require_finite
@@ -153,7 +153,7 @@ def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) 
     return WorkingColumns(working, moments.mean, moments.scale, moments.constant)
 
 
-@jax.jit
+@jit_at_level(1)
 @jax.default_matmul_precision("highest")
 def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
     """Return the means of x and of |x|, not finite where an entry is not, and which columns are 0."""
@@ -161,7 +161,7 @@ def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
     return stored.rmatmul(weight), size / weight.size, size == 0
 
 
-@partial(jax.jit, static_argnums=(4, 5))
+@jit_at_level(1)
 @jax.default_matmul_precision("highest")
 def _moments(
     stored: Design, weight: Array, shift: Array, unit: Array, intercept: bool, standardize: bool
@@ -184,7 +184,7 @@ def _moments(
     return _ColumnMoments(*stored_moments, mean, scale, constant, size)
 
 
-@jax.jit
+@jit_at_level(1)
 def _standardized_copy(X: Array, moments: _ColumnMoments) -> Array:
     """Centre and scale columns; the first subtraction is exact where the mean is large."""
     return jnp.where(moments.constant, 0.0, ((X - moments.anchor) - moments.rest) / moments.inner_scale)

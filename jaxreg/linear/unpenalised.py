@@ -23,6 +23,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
 from jaxreg._validation import is_traced
@@ -147,7 +148,7 @@ def _count_elementary(grid: PenaltyGrid) -> int:
     return largest
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
     """Return the largest number of unpenalised rows on the grid, and whether there are other directions."""
     probe = _probes(zeros, 1)[0]

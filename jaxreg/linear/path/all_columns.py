@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxreg._batching import lanes
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.working_set import PathRecord
 from jaxreg.linear.problem import Problem
@@ -21,7 +22,7 @@ __all__ = ["complete", "solve_batch", "solve_in_turn"]
 Point = tuple[Array, Array]
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution]:
     """Solve for the λ whose leaves of the penalty are `carried`, each from the solution before.
 
@@ -35,7 +36,7 @@ def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tupl
     return jax.lax.scan(body, start, carried)
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Array]:
     """Solve for all λ in one batch, each from the null fit; return the solutions and the steps run (L,)."""
     shared, static = eqx.partition(path, eqx.is_array)
@@ -88,6 +89,6 @@ def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Array, Array]
     return jnp.asarray(record.coef[origin]), jnp.asarray(record.intercept[origin])
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _to_original(problem: Problem, coef: Array, intercept: Array) -> tuple[Array, Array]:
     return jax.vmap(problem.to_original)(coef, intercept)

@@ -8,12 +8,12 @@ et al. 2012, in blocks as in BASIL, Qian et al. 2020).
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.certificate import certificate_at, curvature_bound, evaluate
 from jaxreg.linear.path.kernels import BlockResult
 from jaxreg.linear.path.path_problem import PathProblem
@@ -60,7 +60,7 @@ def check_block(
     return check._replace(missing=check.missing * result.solved[:, None])
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def _check(path: PathProblem, lam_index: Array, coef: Array, intercept: Array, outside: Array) -> BlockCheck:
     problem, grid, null_fit = path.problem, path.grid, path.null_fit
     missing_above = _MISSING * jnp.finfo(problem.dtype).eps * null_fit.max_grad

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
@@ -180,7 +180,7 @@ def _require_fitted(null: _NullPoint) -> None:
         )
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _evaluate_null(
     problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
 ) -> _NullPoint:
@@ -214,14 +214,14 @@ def _unfitted(
     return jnp.maximum(unfitted, relative(intercept_grad, intercept_noise, size))
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> Outcome:
     tol, limit = jnp.asarray(_CONSTRAINED_TOL, problem.dtype), jnp.asarray(_CONSTRAINED_STEPS)
     task = SolverTask(ProximalGradient(), problem, penalty, null_fit, tol, limit)
     return iterate(task, (null_fit.coef, null_fit.intercept))
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _holds_null_fit(
     problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, grad: Array
 ) -> Bool[Array, " L"]:

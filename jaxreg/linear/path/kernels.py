@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, continuation
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian, HessianSource
@@ -94,7 +95,7 @@ class _PathState(NamedTuple):
     last: PathPoint
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def newton_block(
     block: BlockProblem,
     lam_index: Int[Array, " B"],
@@ -171,7 +172,7 @@ class _PivotState(NamedTuple):
     solved: Flag
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def pivot_block(
     block: BlockProblem, lam_index: Int[Array, " B"], last: PathPoint, kept: ActiveInverse, inner_tol: Scalar
 ) -> tuple[BlockResult, ActiveInverse]:

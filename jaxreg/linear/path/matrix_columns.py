@@ -6,7 +6,6 @@ penalties whose prox has slopes 0 or 1 the inverse of its active block.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import evaluate
 from jaxreg.linear.design import Columns
@@ -180,24 +180,24 @@ def _penalty_blocks(problem: Problem, penalty: Penalty) -> Int[np.ndarray, " p"]
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
 
 
-@jax.jit
+@jit_at_level(1)
 def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
     return problem.design.weighted_gram(problem.weight)
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def _expand(problem: Problem, intercept: Array) -> _Expansion:
     at = evaluate(problem, problem.zeros()[0], intercept)
     return _Expansion(problem.value(at.z), at.gradient)
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
     """Return whether the prox has slopes 0 or 1 under the first and under the last λ of the grid."""
     return jnp.all(jnp.stack([prox_slopes_are_0_or_1(grid.at(k), (p,), scale) for k in (0, -1)]))
 
 
-@partial(jax.jit, donate_argnums=1)
+@jit_at_level(1, donate="all-except-first")
 def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer:
     """Write the columns `index` (p for none) into the buffer from row `at` on."""
     rows = problem.design.columns(index).XT
@@ -210,7 +210,7 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
     return _Buffer(XT, gram, buffer.inverse)
 
 
-@jax.jit
+@jit_at_level(1)
 def _reorder(buffer: _Buffer, order: Array) -> _Buffer:
     """Take rows in another order, zeros beyond. The inverse is reset where an active column leaves."""
     rows = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731

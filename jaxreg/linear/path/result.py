@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxreg import metrics
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.null_fit import NullFit, fit_null_model
@@ -142,7 +143,7 @@ class Path(LinearPredictor):
         )
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _degrees_of_freedom(
     problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, intercept: Array
 ) -> Float[Array, " L"]:

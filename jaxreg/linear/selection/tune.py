@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
@@ -255,7 +256,7 @@ class _Step(NamedTuple):
     converged: Array
 
 
-@eqx.filter_jit
+@jit_at_level(1)
 def _step(descent: _Descent, state: _State) -> tuple[_State, _Step]:
     def objective(free: PyTree[Array]) -> tuple[Scalar, Any]:
         return descent.evaluate(free, state.starts)
