@@ -1,4 +1,4 @@
-"""Compilation of the package's own programs with less optimisation than XLA's default, on CPU.
+"""Fewer and lighter programs: conversion without compiling, and compilation with less optimisation.
 
 XLA's CPU backend spends most of a first call on optimisations that small programs do not repay. Measured on
 two cores with jax 0.10.2, CPU seconds of a first call and of a later one:
@@ -16,15 +16,17 @@ Programs that run once per problem are compiled at level 0, those that iterate a
 import functools
 import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from jaxreg._validation import is_traced
+from jaxreg._typing import ArrayLike
 
-__all__ = ["jit_at_level"]
+__all__ = ["is_traced", "jit_at_level", "on_device"]
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
@@ -58,6 +60,22 @@ def jit_at_level(
         return call
 
     return decorate
+
+
+def is_traced(*trees: Any) -> bool:
+    """Return whether a leaf of the trees is traced, so that its value is not known."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def on_device(x: ArrayLike, dtype: Any = None) -> Array:
+    """Return x as a JAX array; a host value is converted by NumPy and copied, which compiles nothing.
+
+    `jnp.asarray` compiles a program for each shape and dtype of a host value.
+    """
+    if isinstance(x, jax.Array):
+        return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+    x = np.asarray(x, dtype)
+    return jnp.asarray(x) if _is_staged() else jax.device_put(x)
 
 
 def _levels_apply() -> bool:

@@ -14,14 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxreg._compilation import is_traced
 from jaxreg._typing import ArrayLike
 
-__all__ = ["holds", "hyperparameter", "is_traced", "number", "per_coordinate", "require", "require_scalar"]
-
-
-def is_traced(*trees: Any) -> bool:
-    """Return whether a leaf of the trees is traced, so that its value is not known."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
 
 
 def require(condition: ArrayLike, message: str) -> None:

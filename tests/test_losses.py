@@ -150,10 +150,14 @@ def test_a_closed_form_gradient_is_that_of_the_value(name, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_quadratic_loss_has_the_same_hessian_everywhere(name):
+def test_an_exact_null_predictor_minimises_the_loss_over_constants(name):
     loss, z, y = make(name, jnp.float64)
-    curvature = jax.jvp(lambda z: loss.gradient(z, y), (z,), (jnp.ones_like(z),))[1]
-    assert not loss.is_quadratic or jnp.all(curvature == curvature[0])
+    weight = jnp.asarray(rng.random(z.shape[0]))
+    weight = weight / jnp.sum(weight)
+    null = loss.null_predictor(y, weight, z.shape[1:])
+    slope = weight @ loss.gradient(jnp.broadcast_to(null, z.shape), y)
+    assert not loss.null_predictor_is_exact or np.max(np.abs(slope)) < 1e-14
+    assert losses.Logistic.null_predictor_is_exact and losses.Multinomial.null_predictor_is_exact
 
 
 def test_null_predictor_and_prediction_error():

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxreg._compilation import jit_at_level
@@ -32,6 +33,11 @@ from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
+
+#: Dual scales of one round of the search for the best of them.
+_SCALES = 5
+#: Rounds of the search, each on a bracket half as long as the one before: the best scale up to 1/256.
+_SEARCH_ROUNDS = 6
 
 __all__ = [
     "Certificate",
@@ -193,45 +199,32 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
     s_max = penalty.dual_scale(theta)
     # One rounding inside the domain of the conjugate, where its value is finite.
     s_max = jnp.where(s_max < 1, s_max * (1 - 4 * jnp.finfo(problem.dtype).eps), s_max)
-    if problem.loss.is_quadratic and penalty.conjugate_is_indicator:
-        # The gap is a quadratic in s, so that one Newton step is exact.
-        _, first, second = _taylor(lambda s: loss_part(s) - inner(s), s_max)
-        return gap(_newton_scale(s_max, first, second, s_max))
     return _minimise_over_scale(gap, s_max, target)
 
 
-def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: Scalar) -> Scalar:
-    """Minimise a convex f by Newton's method on [0, s_max] from s_max; return the smallest value seen.
+def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: ArrayLike) -> Scalar:
+    """Return the smallest value of a convex f seen in a search of [0, s_max].
 
-    The search ends at the first value ≤ `target`. Near the optimum the first value already meets the target.
-    After 3 steps, or when a step is not finite or f″ ≤ 0, s = 0 is tried.
+    Each round evaluates f at the ends and three inner points of a bracket, at first [0, s_max], and halves
+    the bracket around the best of them. The search ends at the first value ≤ `target`, which near the optimum
+    is that at s_max, and after 6 rounds.
     """
+    fractions = np.linspace(0.0, 1.0, _SCALES, dtype=s_max.dtype)
 
-    def evaluate_at(carry: tuple[Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Array]:
-        s, best, k = carry
-        value, first, second = _taylor(f, s)
-        s = _newton_scale(s, first, second, s_max)
-        defined = jnp.isfinite(s) & (second > 0) & (k < 3)
-        return jnp.where(defined, s, 0.0), jnp.minimum(best, value), k + 1
+    def search(carry: tuple[Scalar, Scalar, Scalar, Array]) -> tuple[Scalar, Scalar, Scalar, Array]:
+        low, high, best, k = carry
+        scales = high - (high - low) * fractions
+        values = jax.vmap(f)(scales)
+        values = jnp.where(jnp.isnan(values), jnp.inf, values)
+        at, quarter = scales[jnp.argmin(values)], 0.25 * (high - low)
+        low, high = jnp.maximum(at - quarter, low), jnp.minimum(at + quarter, high)
+        return low, high, jnp.minimum(best, jnp.min(values)), k + 1
 
-    def unfinished(carry: tuple[Scalar, Scalar, Array]) -> Array:
-        _, best, k = carry
-        return (k == 0) | (best > target) & (k < 5)
+    def unfinished(carry: tuple[Scalar, Scalar, Scalar, Array]) -> Array:
+        return (carry[2] > target) & (carry[3] < _SEARCH_ROUNDS)
 
-    start = (s_max, jnp.full_like(s_max, jnp.inf), jnp.array(0))
-    return jax.lax.while_loop(unfinished, evaluate_at, start)[1]
-
-
-def _taylor(f: Callable[[Scalar], Scalar], s: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """Return f, f′ and f″ at s, in forward mode."""
-    one = jnp.ones_like(s)
-    (value, first), (_, second) = jax.jvp(lambda s: jax.jvp(f, (s,), (one,)), (s,), (one,))
-    return value, first, second
-
-
-def _newton_scale(s: Scalar, first: Scalar, second: Scalar, s_max: Scalar) -> Scalar:
-    """Take a Newton step from s, clipped to [0, s_max]."""
-    return jnp.clip(s - first / jnp.where(second > 0, second, 1.0), 0.0, s_max)
+    start = jnp.zeros_like(s_max), s_max, jnp.full_like(s_max, jnp.inf), jnp.array(0)
+    return jax.lax.while_loop(unfinished, search, start)[2]
 
 
 def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:

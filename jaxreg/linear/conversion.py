@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from jaxreg._compilation import is_traced
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import is_traced, require
+from jaxreg._validation import require
 from jaxreg.losses import Loss
 
 __all__ = [

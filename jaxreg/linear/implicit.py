@@ -31,9 +31,9 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import is_traced
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
-from jaxreg._validation import is_traced
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid

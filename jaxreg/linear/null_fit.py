@@ -96,6 +96,14 @@ def initial_intercept(problem: Problem) -> Array:
     return null - problem.weight @ problem.offset
 
 
+def _initial_intercept_is_exact(problem: Problem) -> bool:
+    """Return whether `initial_intercept` minimises the loss, which is known while tracing."""
+    loss = problem.loss
+    if not problem.intercept or (loss.null_predictor_is_exact and not problem.with_offset):
+        return True
+    return loss.optimal_shift(problem.offset, problem.y, problem.weight) is not None
+
+
 def fit_null_model(
     problem: Problem, penalty: Penalty, gram: Array | None = None, capacity: Capacity | None = None
 ) -> NullFit:
@@ -147,8 +155,7 @@ def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _
         start = problem.zeros()[0], initial_intercept(problem)
         z_start = z = problem.predictor(*start)
         fit = UnpenalisedFit(*start, jnp.zeros((), problem.dtype))
-        exact = loss.optimal_shift(problem.offset, y, weight) is not None
-        if any(capacity) or not exact:
+        if any(capacity) or not _initial_intercept_is_exact(problem):
             fit = fit_unpenalised(problem, penalty, capacity, start)
             z = problem.predictor(fit.coef, fit.intercept)
         saturated = jnp.sum(weight * loss.saturated(y))

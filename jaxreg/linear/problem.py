@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
+from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
 from jaxreg._typing import ArrayLike, Scalar
@@ -30,7 +31,7 @@ from jaxreg.linear.standardization import (
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
 from jaxreg.penalties.family import checked
-from jaxreg.penalties.piecewise_quadratic import Coefficients, Elementary, ElementaryPenalty
+from jaxreg.penalties.piecewise_quadratic import Elementary, ElementaryPenalty
 
 __all__ = ["Problem", "require_problem"]
 
@@ -139,7 +140,10 @@ class Problem(Module):
 
     def zeros(self) -> tuple[Array, Array]:
         """Return coefficients (p,) or (p, K) and intercept () or (K,) that are all 0."""
-        return jnp.zeros((self.shape[1], *self.outputs), self.dtype), jnp.zeros(self.outputs, self.dtype)
+        shapes = (self.shape[1], *self.outputs), self.outputs
+        if is_traced(self):
+            return tuple(jnp.zeros(shape, self.dtype) for shape in shapes)
+        return tuple(on_device(np.zeros(shape, self.dtype)) for shape in shapes)
 
     def as_working_arrays(self, coef: ArrayLike, intercept: ArrayLike) -> tuple[Array, Array]:
         """Return coefficients and intercept in the shapes and the dtype of `zeros`.
@@ -152,7 +156,7 @@ class Problem(Module):
             "the problem was made with intercept=False, so the intercept must be 0",
         )
         pairs = zip((coef, intercept), self.zeros(), strict=True)
-        return tuple(jnp.broadcast_to(jnp.asarray(x, self.dtype), zero.shape) for x, zero in pairs)
+        return tuple(jnp.broadcast_to(on_device(x, self.dtype), zero.shape) for x, zero in pairs)
 
     def predictor(self, coef: Float[Array, "p *K"], intercept: Float[Array, "*K"]) -> Float[Array, "n *K"]:
         """Return z = Xw + b + offset, (n,) or (n, K), of working coefficients w and intercept b."""
@@ -196,22 +200,13 @@ class Problem(Module):
         working = penalty.for_scaled_params(self.scale)
         rows = working.per_leaf(self.zeros()[0])
         if rows is not None and isinstance(rows[0], ElementaryPenalty):
-            *numbers, excluded = rows[0].coefficients()
-            numbers = [jnp.asarray(x, self.dtype) for x in numbers]
-            working = Elementary(Coefficients(*numbers, jnp.asarray(excluded)))
-        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype) if _is_real(x) else x, working)
+            working = Elementary(rows[0].coefficients().in_common_form(self.dtype))
+        return jax.tree.map(lambda x: on_device(x, self.dtype) if _is_real(x) else x, working)
 
     def working_grid(self, family: Family, lambdas: Float[Array, " m"]) -> PenaltyGrid:
         """Return the family's working penalties on a grid of λ; every scalar of them carries the grid."""
-
-        def working_penalty(lam: Array) -> Penalty:
-            def carry(x: Any) -> Any:
-                return x + (0 * lam).astype(x.dtype) if x.ndim == 0 and x.dtype == lam.dtype else x
-
-            return jax.tree.map(carry, self.working_penalty(family(lam)))
-
         checked(family)
-        return over(working_penalty, lambdas)
+        return over(lambda lam: self.working_penalty(family(lam)), lambdas).with_scalars_carried(lambdas.size)
 
     def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
         """Convert working coefficients and intercept to the scale of the data."""
@@ -268,16 +263,16 @@ def _working_data(  # noqa: PLR0913, the options of `Problem`
     offset = conversion.offsets(offset, (n, *outputs))
     targets = working_targets(loss, y, offset, weight, centre=intercept, scale=scale_target)
     require_squares(loss, targets, dtype)
-    target_mean, target_scale = (jnp.asarray(x, dtype) for x in (targets.mean, targets.scale))
+    target_mean, target_scale = (on_device(x, dtype) for x in (targets.mean, targets.scale))
     loss = loss.in_units(targets.scale) if scale_target else loss
     columns = working_columns(X, weight, intercept=intercept, standardize=standardize)
     scale = columns.scale / target_scale if scale_target else columns.scale
     return {
-        "loss": jax.tree.map(lambda x: jnp.asarray(x, dtype), loss),
+        "loss": jax.tree.map(lambda x: on_device(x, dtype), loss),
         "design": columns.design,
         "y": spread_like_rows(loss.encode(targets.y, dtype), X),
-        "weight": spread_like_rows(jnp.asarray(weight, dtype), X),
-        "offset": spread_like_rows(jnp.asarray(targets.offset, dtype), X),
+        "weight": spread_like_rows(on_device(weight, dtype), X),
+        "offset": spread_like_rows(on_device(targets.offset, dtype), X),
         "standardization": Standardization(columns.mean, scale, columns.constant, target_mean, target_scale),
         "outputs": outputs,
     }

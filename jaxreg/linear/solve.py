@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
-from jaxreg._validation import holds, is_traced, require
+from jaxreg._validation import holds, require
 from jaxreg.linear.implicit import constant, with_derivatives
 from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
@@ -163,7 +163,7 @@ def solve(  # noqa: PLR0913, public options by keyword
     tol_array = tolerance(problem, tol)
     working = problem.working_penalty(penalty)
     init = None if init is None else _checked_init(problem, init)
-    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     # Solvers are not differentiated: the derivatives come from the solution.
     constants, init = constant((problem, working)), constant(init)
     null_fit = fit_null_model(*constants)
@@ -183,7 +183,7 @@ def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
     if tol is None:
         tol = 1e-6 if problem.dtype == jnp.float64 else 1e-4
     require(holds(lambda tol: tol > 0, tol), f"tol must be > 0, got {tol}")
-    return jnp.asarray(tol, problem.dtype)
+    return on_device(tol, problem.dtype)
 
 
 def _checked_init(problem: Problem, init: Any) -> tuple[Array, Array]:
@@ -240,7 +240,7 @@ def _solve_by_both(task: SolverTask, init: tuple[Array, Array] | None) -> Soluti
 
 def _with_steps(solution: Solution, steps: int) -> Solution:
     """Return the solution with the number of steps of all solvers together."""
-    return eqx.tree_at(lambda x: x.steps, solution, jnp.asarray(steps, solution.steps.dtype))
+    return eqx.tree_at(lambda x: x.steps, solution, on_device(steps, solution.steps.dtype))
 
 
 @on_auto_axes(replicated)

@@ -14,9 +14,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float
 
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._typing import Scalar
-from jaxreg._validation import is_traced
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.losses import Loss
@@ -137,14 +136,14 @@ def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) 
             known = np.full(X.shape[0], 1 / X.shape[0]) if isinstance(weight, jax.core.Tracer) else weight
             X, shift, unit = _shifted(X, known, dtype, intercept)
     stored = design(X, dtype if scipy.sparse.issparse(X) else None)
-    shift, unit, weight = shift.astype(dtype), unit.astype(dtype), jnp.asarray(weight, dtype)
+    shift, unit, weight = shift.astype(dtype), unit.astype(dtype), on_device(weight, dtype)
     if not intercept and not standardize:
         mean, size, empty = _extent(stored, weight)
-        _require_representable(given, mean, size, empty, standardize)
-        return WorkingColumns(stored, jnp.asarray(shift), jnp.asarray(unit), empty)
+        _require_representable(given, (mean,), size, empty, standardize)
+        return WorkingColumns(stored, on_device(shift), on_device(unit), empty)
     moments = _moments(stored, weight, shift, unit, intercept, standardize)
     size = moments.scale if standardize else moments.size
-    _require_representable(given, moments.mean + moments.rest, size, moments.constant, standardize)
+    _require_representable(given, (moments.mean, moments.rest), size, moments.constant, standardize)
     if isinstance(stored, DenseDesign) and not _centres_products(stored, moments):
         working = DenseDesign(_standardized_copy(stored.X, moments))
     else:
@@ -270,14 +269,14 @@ class _Given(NamedTuple):
 
 
 def _require_representable(
-    given: _Given, mean: Array, size: Array, constant: Array, standardize: bool
+    given: _Given, means: tuple[Array, ...], size: Array, constant: Array, standardize: bool
 ) -> None:
     """Raise ValueError where concrete columns have no finite or no positive size in the working dtype."""
     dtype = given.dtype
-    if is_traced(given.X, mean, size):
+    if is_traced(given.X, means, size):
         return
-    mean, size, constant = map(np.asarray, (mean, size, constant))
-    if not np.isfinite(mean).all():
+    size, constant = np.asarray(size), np.asarray(constant)
+    if not all(np.isfinite(np.asarray(mean)).all() for mean in means):
         require_finite(given.X, dtype)
     _require_constant(given, np.flatnonzero(constant))
     limits = jnp.finfo(dtype)

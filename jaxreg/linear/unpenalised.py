@@ -23,10 +23,9 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import is_traced, jit_at_level
 from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
-from jaxreg._validation import is_traced
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties.piecewise_quadratic import Elementary

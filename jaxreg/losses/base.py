@@ -30,7 +30,8 @@ class Loss(Module):
     - `check`, which refuses targets outside of the domain;
     - `mean`, the inverse link, and `link`, where the mean is not z itself;
     - `prediction_error`, where the error is not the squared one;
-    - `fenchel_gap`, `optimal_shift` and `is_quadratic`, where a closed form is more accurate or cheaper.
+    - `fenchel_gap`, `optimal_shift` and `null_predictor_is_exact`, where a closed form is more accurate or
+      cheaper.
 
     Numbers such as `delta` are fields declared with `hyperparameter()`. In this package, name the loss in
     `__all__`: the laws in tests/test_losses.py and tests/linear find it there.
@@ -41,8 +42,8 @@ class Loss(Module):
     #: Whether y has a unit and no zero: in_units(1/c).value(c·z + d, c·y + d) = c²·value(z, y).
     has_unit: ClassVar[bool] = False
 
-    #: Whether the value is a quadratic in z with the same Hessian everywhere: one Newton step is then exact.
-    is_quadratic: ClassVar[bool] = False
+    #: Whether `null_predictor` minimises the loss over constant predictors, as for a canonical link.
+    null_predictor_is_exact: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"]) -> Float[Array, " n"]:

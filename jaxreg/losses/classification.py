@@ -1,6 +1,6 @@
 """Losses of classes: two classes or proportions, and K classes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,8 @@ class Logistic(Loss):
     >>> round(float(Logistic().value(jnp.array([2.0]), jnp.array([0.25]))[0]), 4)
     1.6269
     """
+
+    null_predictor_is_exact: ClassVar[bool] = True
 
     def value(self, z: Array, y: Array) -> Array:
         """Return the loss of the nearer class, softplus(±z), plus z times the distance to that class.
@@ -86,6 +88,8 @@ class Multinomial(Loss):
     >>> round(float(Multinomial(2).value(jnp.zeros((1, 2)), jnp.array([1]))[0]), 4)
     0.6931
     """
+
+    null_predictor_is_exact: ClassVar[bool] = True
 
     num_classes: int | None = eqx.field(default=None, static=True)
 

@@ -34,8 +34,6 @@ class SquaredError(_ResidualLoss):
     [2.0]
     """
 
-    is_quadratic: ClassVar[bool] = True
-
     def value(self, z: Array, y: Array) -> Array:
         """Return ½(z − y)²."""
         return sum_outputs(0.5 * (z - y) ** 2)

@@ -82,9 +82,6 @@ class Capabilities(NamedTuple):
     keeps_order: bool = False
     #: `conjugate` and `dual_scale` are available, and with them a duality gap.
     has_conjugate: bool = False
-    #: The conjugate is 0 on its domain, as for a norm: the best multiple of a dual point then has a closed
-    #: form for squared error.
-    conjugate_is_indicator: bool = False
 
 
 class Blocks(NamedTuple):
@@ -164,7 +161,6 @@ class Penalty(Module):
     keeps_signs = _capability("keeps_signs")
     keeps_order = _capability("keeps_order")
     has_conjugate = _capability("has_conjugate")
-    conjugate_is_indicator = _capability("conjugate_is_indicator")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""

@@ -9,8 +9,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import is_traced, on_device
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["Family", "PenaltyGrid", "checked", "over"]
@@ -40,6 +43,22 @@ class PenaltyGrid(eqx.Module):
     def part(self, k: Any) -> list[Array]:
         """Return the leaves that depend on λ at the k-th λ, or at the λ of an array of indices."""
         return [leaf[k] for leaf in self.carried]
+
+    def with_scalars_carried(self, length: int) -> "PenaltyGrid":
+        """Return the grid of `length` values of λ with every scalar stacked, as if it depended on λ.
+
+        Families that differ only in which scalars depend on λ then share compiled programs.
+        """
+        own, carried, shared = iter(self.carried), [], []
+        for leaf in self.shared:
+            is_scalar = leaf is not None and leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.inexact)
+            if leaf is None:
+                carried.append(next(own))
+            elif is_scalar:
+                traced = is_traced(leaf)
+                carried.append(jnp.full(length, leaf) if traced else on_device(np.full(length, leaf)))
+            shared.append(None if is_scalar else leaf)
+        return PenaltyGrid(carried, shared, self.structure)
 
     def at(self, k: int) -> Penalty:
         """Return the penalty of the k-th λ."""

@@ -44,9 +44,7 @@ class TotalVariation(Penalty):
     [1.0, 1.0, 5.0, 5.0]
     """
 
-    capabilities = Capabilities(
-        convex=True, keeps_order=True, has_conjugate=True, conjugate_is_indicator=True
-    )
+    capabilities = Capabilities(convex=True, keeps_order=True, has_conjugate=True)
 
     lam: Array = hyperparameter(1.0)
     weights: Float[Array, " n-1"] | None = None

@@ -145,9 +145,7 @@ class GroupL2(_GroupNorm):
     [1.5, 2.0, 0.0]
     """
 
-    capabilities = Capabilities(
-        convex=True, metric=True, keeps_signs=True, has_conjugate=True, conjugate_is_indicator=True
-    )
+    capabilities = Capabilities(convex=True, metric=True, keeps_signs=True, has_conjugate=True)
 
     def blocks(self, params: Params) -> Blocks:
         return self._blocks(params)
@@ -180,9 +178,7 @@ class GroupLInf(_GroupNorm):
     [2.25, 2.25, 0.0]
     """
 
-    capabilities = Capabilities(
-        convex=True, keeps_signs=True, has_conjugate=True, conjugate_is_indicator=True
-    )
+    capabilities = Capabilities(convex=True, keeps_signs=True, has_conjugate=True)
 
     @staticmethod
     def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:

@@ -29,7 +29,7 @@ __all__ = ["LInf", "Norm", "NuclearNorm", "RowL2", "SortedL1"]
 class Norm(Penalty):
     """Base of norms, and of sums of norms, that are all multiplied by λ."""
 
-    capabilities = Capabilities(convex=True, has_conjugate=True, conjugate_is_indicator=True)
+    capabilities = Capabilities(convex=True, has_conjugate=True)
 
     @abstractmethod
     def dual_norms(self, dual: Params) -> list[Array]:

@@ -15,14 +15,16 @@ An elementary penalty may also be added to one other separable penalty (`add_on_
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from jaxreg import prox
+from jaxreg._compilation import on_device
 from jaxreg._numerics import magnitude
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import holds, require
@@ -86,6 +88,23 @@ class Coefficients(NamedTuple):
         """True where the interval is known to be the line or one half of it."""
         left = known_to_be(self.lower, -jnp.inf) or known_to_be(self.lower, 0.0)
         return left and (known_to_be(self.upper, jnp.inf) or known_to_be(self.upper, 0.0))
+
+    def in_common_form(self, dtype: Any) -> "Coefficients":
+        """Return the coefficients with slopes and curvature as arrays, also where they are known to be 0.
+
+        L1, ridge and elastic net then share compiled programs. Bounds and exclusion stay known to be absent.
+        """
+        positive, curvature = on_device(self.positive, dtype), on_device(self.curvature, dtype)
+        negative = positive if self.equal_slopes else on_device(self.negative, dtype)
+        return self._replace(positive=positive, negative=negative, curvature=curvature)
+
+    def soft_threshold(self, w: Array, step: ArrayLike) -> Array:
+        """Return the prox of step times the slopes."""
+        if not self.sloped:
+            return w
+        if self.equal_slopes:
+            return prox.soft(w, step * self.positive)
+        return prox.asymmetric_soft(w, step * self.negative, step * self.positive)
 
     def project(self, w: Array) -> Array:
         """Return the nearest point of the domain."""
@@ -175,15 +194,16 @@ class ElementaryPenalty(ConvexSeparablePenalty):
 
     def prox_1d(self, w: Array, step: ArrayLike) -> Array:
         c = self.coefficients()
-        if c.sloped:
-            w = prox.asymmetric_soft(w, step * c.negative, step * c.positive)
+        w = c.soft_threshold(w, step)
         return c.project(w / (1.0 + step * c.curvature) if c.curved else w)
 
     def conjugate_1d(self, u: Array) -> Array:
         """Return u·w − g₁(w) at its maximiser w: the soft threshold of u over the curvature, clipped."""
         c = self.coefficients()
         curved = jnp.asarray(c.curvature) > 0
-        pull = prox.asymmetric_soft(u, c.negative, c.positive)
+        pull = c.soft_threshold(u, 1.0)
+        if not c.bounded:
+            return 0.5 * pull * c.project(jnp.where(curved, pull / jnp.where(curved, c.curvature, 1.0), 0.0))
         end = jnp.where(pull > 0, c.upper, jnp.where(pull < 0, c.lower, 0.0))
         end = jnp.where(jnp.isfinite(end), end, 0.0)
         w = c.project(jnp.where(curved, pull / jnp.where(curved, c.curvature, 1.0), end))
@@ -193,10 +213,14 @@ class ElementaryPenalty(ConvexSeparablePenalty):
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
         """Return the slope of each side on which neither curvature nor a bound limits w, else inf."""
         c = self.coefficients()
-        limited = (jnp.asarray(c.curvature) > 0) | c.excluded
-        lower = jnp.where(limited | jnp.isfinite(c.lower), -jnp.inf, -jnp.asarray(c.negative))
-        upper = jnp.where(limited | jnp.isfinite(c.upper), jnp.inf, jnp.asarray(c.positive))
-        return lower, upper
+        limited = _either(jnp.asarray(c.curvature) > 0 if c.curved else False, c.excluded)
+        lower, upper = -jnp.asarray(c.negative), jnp.asarray(c.positive)
+        if c.bounded:
+            lower = jnp.where(jnp.isfinite(c.lower), -jnp.inf, lower)
+            upper = jnp.where(jnp.isfinite(c.upper), jnp.inf, upper)
+        if limited is False:
+            return lower, upper
+        return jnp.where(limited, -jnp.inf, lower), jnp.where(limited, jnp.inf, upper)
 
     def scaled(self, factor: Array) -> SeparablePenalty:
         return Elementary(self.coefficients().scaled(factor))
@@ -224,16 +248,31 @@ class ElementaryPenalty(ConvexSeparablePenalty):
 ELEMENTARY = ConvexSeparablePenalty.capabilities._replace(elementary=True)
 
 
+def _compressed(c: Coefficients) -> Coefficients:
+    """Replace by None what is known while tracing, so that it stays known in a pytree."""
+
+    def compressed(x: ArrayLike | None, absent: ArrayLike) -> ArrayLike | None:
+        return None if isinstance(x, bool | float | int) and x == absent else x
+
+    out = Coefficients(*map(compressed, c, Coefficients()))
+    return out._replace(negative=None) if c.equal_slopes else out
+
+
 class Elementary(ElementaryPenalty):
     """The elementary penalty with given coefficients: the result of combining elementary penalties."""
 
-    given: Coefficients = Coefficients()
+    #: Coefficients; None for a term that is known to be absent, and for a left slope equal to the right one.
+    given: Coefficients = eqx.field(converter=_compressed, default=Coefficients())
 
     def coefficients(self) -> Coefficients:
-        return self.given
+        pairs = zip(self.given, Coefficients(), strict=True)
+        full = Coefficients(*(absent if x is None else x for x, absent in pairs))
+        return full._replace(negative=full.positive) if self.given.negative is None else full
 
     def take(self, index: Array) -> Self:
-        return type(self)(Coefficients(*(x[index] if jnp.ndim(x) else x for x in self.given)))
+        full = self.coefficients()
+        part = Coefficients(*(x[index] if jnp.ndim(x) else x for x in full))
+        return type(self)(part._replace(negative=part.positive) if full.equal_slopes else part)
 
 
 def add_on_leaf(

@@ -48,7 +48,7 @@ class Toward(Penalty):
     @property
     def capabilities(self) -> Capabilities:
         inner = self.penalty.capabilities
-        inner = inner._replace(elementary=False, piecewise_linear=False, conjugate_is_indicator=False)
+        inner = inner._replace(elementary=False, piecewise_linear=False)
         return inner._replace(keeps_signs=False, keeps_order=False)
 
     @classmethod

@@ -9,7 +9,7 @@ import pytest
 
 from tests.members import MEMBERS
 from tests.penalties import formulas
-from tests.penalties.harness import BROAD, DUAL, STEPS, SUBJECTS, Subject, slow_unless_broad
+from tests.penalties.harness import DUAL, STEPS, SUBJECTS, Subject, slow_unless_broad
 from tests.penalties.test_laws import without
 
 dual_ones = pytest.mark.parametrize("name", slow_unless_broad(DUAL))
@@ -63,7 +63,6 @@ def test_fenchel_young_inequality_and_the_edge(name):
     inner = D * (scale * np.where(scale < 1, 1 - 1e-14, 1.0))[:, None]
     conjugate = s.dual(inner)[0]
     assert np.all(np.isfinite(conjugate)), f"inf inside the domain: {inner[~np.isfinite(conjugate)][:1]}"
-    assert not (s.penalty.conjugate_is_indicator and np.any(conjugate))
     beyond = s.dual(D * (scale * (1 + 1e-6) + 1e-9)[:, None])[0]
     held = (scale == 1) | np.isinf(beyond)
     assert np.all(held), (D[~held][:1], scale[~held][:1])
@@ -128,10 +127,6 @@ def test_multiples(name):
     own, own_scale, _ = s.dual(D / a)
     np.testing.assert_allclose(scale, own_scale, rtol=1e-12)
     np.testing.assert_allclose(conjugate, a * own, rtol=1e-10, atol=1e-12)
-
-
-def test_some_conjugates_are_indicators():
-    assert sum(SUBJECTS[name].penalty.conjugate_is_indicator for name in DUAL if name in BROAD) >= 5
 
 
 def test_what_is_not_convex_has_no_conjugate():

@@ -2,13 +2,12 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxreg._batching import lanes
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import jit_at_level, on_device
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.working_set import PathRecord
 from jaxreg.linear.problem import Problem
@@ -65,7 +64,7 @@ def complete(path: PathProblem, record: PathRecord) -> Solution:
     status = np.zeros(record.converged.size, int)
     for k in np.flatnonzero(~record.converged):
         remaining = max(int(path.max_steps) - int(record.steps[k]), 0)
-        rest = path._replace(solver=ProximalGradient(), max_steps=jnp.asarray(remaining))
+        rest = path._replace(solver=ProximalGradient(), max_steps=on_device(remaining))
         carried = path.grid.part(slice(k, k + 1))
         (record.coef[k], record.intercept[k]), solution = solve_in_turn(
             rest, carried, _start(path, record, k)
@@ -75,8 +74,8 @@ def complete(path: PathProblem, record: PathRecord) -> Solution:
         record.steps[k] += int(solution.steps[0])
         status[k] = int(status_codes(solution.status)[0])
     coef, intercept = _to_original(problem, record.coef, record.intercept)
-    objective, gap, kkt, steps = map(jnp.asarray, (record.objective, record.gap, record.kkt, record.steps))
-    status = status_from_codes(jnp.asarray(status))
+    objective, gap, kkt, steps = map(on_device, (record.objective, record.gap, record.kkt, record.steps))
+    status = status_from_codes(on_device(status))
     loss, with_offset = problem.original_loss, problem.with_offset
     return Solution(coef, intercept, objective, gap, kkt, steps, status, loss, with_offset)
 
@@ -86,7 +85,7 @@ def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Array, Array]
     origin = k if k < record.n_done else k - 1
     if origin < 0:
         return path.null_fit.coef, path.null_fit.intercept
-    return jnp.asarray(record.coef[origin]), jnp.asarray(record.intercept[origin])
+    return on_device(record.coef[origin]), on_device(record.intercept[origin])
 
 
 @jit_at_level(0)

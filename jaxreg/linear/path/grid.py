@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
@@ -60,14 +60,19 @@ def lambda_grid(lambda_max: ArrayLike, num: int = 100, ratio: float = 1e-3) -> F
         raise ValueError(f"num must be at least 1, got {num}")
     if not 0 < ratio < 1:
         raise ValueError(f"ratio must lie between 0 and 1, got {ratio}")
-    top = jnp.asarray(lambda_max)
-    require(holds(lambda top: top > 0, top), f"lambda_max must be > 0, got {lambda_max}")
-    return top * ratio ** (jnp.arange(num) / max(num - 1, 1)).astype(top.dtype)
+    require(holds(lambda top: top > 0, lambda_max), f"lambda_max must be > 0, got {lambda_max}")
+    top = on_device(lambda_max)
+    fractions = ratio ** (np.arange(num) / max(num - 1, 1))
+    return (
+        top * fractions.astype(top.dtype)
+        if is_traced(top)
+        else on_device(np.asarray(top) * fractions, top.dtype)
+    )
 
 
 def check_lambdas(lambdas: ArrayLike) -> Float[Array, " L"]:
     """Return a grid as an array; ValueError where it is empty, negative, NaN or not falling."""
-    grid = jnp.asarray(lambdas)
+    grid = on_device(lambdas)
     if grid.ndim != 1 or grid.size == 0:
         raise ValueError(f"lambdas must be a non-empty 1-D grid, got shape {grid.shape}")
     if not isinstance(grid, jax.core.Tracer):
@@ -110,7 +115,7 @@ def fit_at_lambda_one(problem: Problem, family: Family) -> NullFit:
     """Return the null fit under the penalty of λ = 1; ValueError under a trace."""
     if isinstance(problem.y, jax.core.Tracer):
         raise ValueError("λ_max cannot be found under a trace: give lambdas")
-    return fit_null_model(problem, problem.working_penalty(checked(family)(jnp.ones((), problem.dtype))))
+    return fit_null_model(problem, problem.working_penalty(checked(family)(on_device(1.0, problem.dtype))))
 
 
 def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scalar:
@@ -120,18 +125,18 @@ def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scal
     top = float(np.max(np.abs(null.grad)))
     lower, upper = top * (1 / _HUGE), top * _HUGE
     for _ in range(_MAX_SUBDIVISIONS):
-        lambdas = jnp.asarray(np.geomspace(lower, upper, _SUBDIVISION), problem.dtype)
-        grid = problem.working_grid(family, lambdas)
+        lambdas = np.geomspace(lower, upper, _SUBDIVISION).astype(problem.dtype)
+        grid = problem.working_grid(family, on_device(lambdas))
         held = np.asarray(_holds_null_fit(problem, grid, null_fit, null.coef, null.grad))
         if not held.any():
             scale = float(problem.loss.target_scale(problem.y, problem.weight))
-            return jnp.asarray(_WITHOUT_THRESHOLD * float(null_fit.max_grad) / scale, problem.dtype)
+            return on_device(_WITHOUT_THRESHOLD * float(null_fit.max_grad) / scale, problem.dtype)
         first = int(np.argmax(held))
         upper = float(lambdas[first])
         lower = float(lambdas[first - 1]) if first else lower
         if upper <= lower * (1 + 2 * float(np.finfo(problem.dtype).eps)) or first == 0:
             break
-    return jnp.asarray(upper, problem.dtype)
+    return on_device(upper, problem.dtype)
 
 
 class _NullPoint(NamedTuple):
@@ -156,9 +161,9 @@ class _NullPoint(NamedTuple):
 def _null_point(problem: Problem, family: Family, null_fit: NullFit) -> _NullPoint:
     """Return the null fit, or the solution under a huge λ where the penalty does not hold the null fit."""
     huge = _HUGE * max(float(null_fit.max_grad), float(null_fit.max_eigenvalue))
-    penalty = problem.working_penalty(family(jnp.asarray(huge, problem.dtype)))
+    penalty = problem.working_penalty(family(on_device(huge, problem.dtype)))
     null = _evaluate_null(problem, penalty, null_fit, null_fit.coef, null_fit.intercept)
-    if not null.kkt > _HELD_KKT:
+    if not float(null.kkt) > _HELD_KKT:
         return null
     # Bounds or a reference point hold the coefficients elsewhere: it takes a solver to find them.
     outcome = _constrained_fit(problem, penalty, null_fit)
@@ -216,7 +221,7 @@ def _unfitted(
 
 @jit_at_level(0)
 def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> Outcome:
-    tol, limit = jnp.asarray(_CONSTRAINED_TOL, problem.dtype), jnp.asarray(_CONSTRAINED_STEPS)
+    tol, limit = on_device(_CONSTRAINED_TOL, problem.dtype), on_device(_CONSTRAINED_STEPS)
     task = SolverTask(ProximalGradient(), problem, penalty, null_fit, tol, limit)
     return iterate(task, (null_fit.coef, null_fit.intercept))
 

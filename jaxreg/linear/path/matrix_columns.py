@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxreg._compilation import jit_at_level
+from jaxreg._compilation import jit_at_level, on_device
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import evaluate
 from jaxreg.linear.design import Columns
@@ -128,7 +128,7 @@ class MatrixColumns(ColumnStore):
             chunk = columns[k : k + CHUNK]
             filled = np.full(CHUNK, self.blocks.size)
             filled[: chunk.size] = chunk
-            buffer = _join(self.path.problem, buffer, jnp.asarray(filled), jnp.asarray(index.size))
+            buffer = _join(self.path.problem, buffer, filled, np.asarray(index.size))
             index = np.concatenate([index, chunk])
         return replace(self, buffer=buffer, index=index)
 
@@ -146,14 +146,14 @@ def init_columns(path: PathProblem) -> MatrixColumns:
     reduced, use_all = _reduces_to_gram(problem, path.solver), uses_all_columns(problem)
     # An inverse that is updated again and again needs the digits of double precision.
     suits = problem.dtype == jnp.float64 and not problem.outputs and penalty.separable
-    slopes_are_0_or_1 = suits and bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, n_features))
+    slopes_are_0_or_1 = suits and _has_slopes_0_or_1(path, penalty)
     sizes = MatrixSizes.of(problem, with_inverse=slopes_are_0_or_1)
     capacity = round_up(n_features) if use_all else sizes.first
     # Squared error on all columns needs nothing but their Gram matrix, which is given.
     n_rows = 0 if path.gram is not None else problem.shape[0]
-    gram = jnp.zeros((capacity, capacity), problem.dtype) if reduced else None
+    gram = on_device(np.zeros((capacity, capacity), problem.dtype)) if reduced else None
     if path.gram is not None:
-        gram = jnp.pad(path.gram, (0, capacity - n_features))
+        gram = on_device(np.pad(np.asarray(path.gram), (0, capacity - n_features)))
     inverse = ActiveInverse.empty(gram) if reduced and slopes_are_0_or_1 else None
     store = MatrixColumns(
         path,
@@ -162,10 +162,17 @@ def init_columns(path: PathProblem) -> MatrixColumns:
         capacity,
         np.arange(0 if path.gram is None else n_features),
         sizes,
-        _Buffer(jnp.zeros((capacity, n_rows), problem.dtype), gram, inverse),
+        _Buffer(on_device(np.zeros((capacity, n_rows), problem.dtype)), gram, inverse),
         _expand(problem, path.null_fit.intercept) if reduced else None,
     )
     return store.join(np.arange(n_features)) if use_all and not store.holds_all else store
+
+
+def _has_slopes_0_or_1(path: PathProblem, penalty: Penalty) -> bool:
+    """Return whether the prox has slopes 0 or 1; that of an elementary penalty is known to have them."""
+    if penalty.elementary:
+        return True
+    return bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, path.problem.shape[1]))
 
 
 def _reduces_to_gram(problem: Problem, solver: Newton) -> bool:

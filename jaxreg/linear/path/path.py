@@ -3,13 +3,12 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import is_traced
 from jaxreg.linear.implicit import constant, with_derivatives_on_grid
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
@@ -101,7 +100,7 @@ def path(  # noqa: PLR0913, public options by keyword
     constants = constant((problem, grid))
     gram = gram_matrix(problem, method.solver) if method.on_working_sets else None
     null_fit = _shared_null_fit(*constants, gram, null_fit)
-    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     fixed = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
 
     if method.on_working_sets:

@@ -22,8 +22,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import on_device
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import inverse_factor
@@ -87,7 +89,10 @@ class ActiveInverse(eqx.Module):
     def empty(cls, gram: Square) -> "ActiveInverse":
         """Return the inverse of an empty block of `gram`."""
         m = gram.shape[0]
-        return cls(jnp.zeros_like(gram), jnp.zeros(m, bool), jnp.zeros(m, gram.dtype))
+        zeros = (
+            np.zeros(shape, dtype) for shape, dtype in ((gram.shape, gram.dtype), (m, bool), (m, gram.dtype))
+        )
+        return cls(*map(on_device, zeros))
 
 
 class ActiveSetResult(NamedTuple):
