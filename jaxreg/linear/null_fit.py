@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxreg._compilation import jit_at_level
+from jaxreg._numerics import diagonal
 from jaxreg._typing import Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.design import Design
@@ -196,24 +198,16 @@ def _with_eigenvalue(
 
 def _largest_eigenvalue(design: Design, weight: Array, gram: Float[Array, "p p"] | None) -> Scalar:
     """Estimate the largest eigenvalue of XᵀWX from above; solvers guard against the rare underestimate."""
-    tiny = jnp.finfo(design.dtype).tiny
-    tridiagonal = _lanczos(design, weight, gram)
-
-    def square(_: int, power: Array) -> Array:
-        return power @ power / jnp.maximum(jnp.linalg.norm(power @ power), tiny)
-
-    # The power 2¹⁰ of the matrix is nearly a multiple of the projection onto its first eigenvector.
-    start = tridiagonal / jnp.maximum(jnp.linalg.norm(tridiagonal), tiny)
-    power = jax.lax.fori_loop(0, 10, square, start)
-    largest = jnp.sum(power * tridiagonal) / jnp.maximum(jnp.trace(power), tiny)
-    diagonal = design.squares(weight) if gram is None else jnp.diagonal(gram)
-    largest = _EIGENVALUE_MARGIN * jnp.maximum(largest, jnp.max(diagonal))
+    largest = jnp.linalg.eigvalsh(_lanczos(design, weight, gram), symmetrize_input=False)[-1]
+    squares = design.squares(weight) if gram is None else diagonal(gram)
+    largest = _EIGENVALUE_MARGIN * jnp.maximum(largest, jnp.max(squares))
     return jnp.where(largest > 0, largest, 1.0)
 
 
 def _lanczos(design: Design, weight: Array, gram: Float[Array, "p p"] | None) -> Float[Array, "k k"]:
-    """Return the tridiagonal matrix of Lanczos' method for XᵀWX, from a start in general position."""
+    """Return the tridiagonal matrix of Lanczos' method for XᵀWX, 0 above the diagonal."""
     tiny, eps = jnp.finfo(design.dtype).tiny, jnp.finfo(design.dtype).eps
+    # A start in general position.
     v = jnp.cos(jnp.arange(design.shape[1]) * 1.7 + 0.3).astype(design.dtype)
 
     def step(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, tuple[Array, Array]]:
@@ -228,4 +222,6 @@ def _lanczos(design: Design, weight: Array, gram: Float[Array, "p p"] | None) ->
 
     start = (jnp.zeros_like(v), v / jnp.linalg.norm(v), jnp.zeros((), v.dtype))
     alphas, betas = jax.lax.scan(step, start, None, _LANCZOS_STEPS)[1]
-    return jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+    # Row k of the lower triangle, the only part that is read, has alpha[k] and beta[k − 1].
+    row, column = np.indices((_LANCZOS_STEPS, _LANCZOS_STEPS))
+    return jnp.where(row == column, alphas, 0.0) + jnp.where(row == column + 1, betas, 0.0)

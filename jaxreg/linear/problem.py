@@ -180,6 +180,8 @@ class Problem(Module):
         def gradient(z: Array, y: Array) -> Array:
             return self.loss.gradient(z[None], y[None])[0]
 
+        if z.ndim == 1:
+            return jax.jvp(self.residual, (z,), (jnp.ones_like(z),))[1]
         hessians = jax.vmap(jax.jacfwd(gradient))(z, self.y)
         return hessians * self.weight.reshape((-1,) + (1,) * (hessians.ndim - 1))
 

@@ -36,6 +36,12 @@ class Logistic(Loss):
         near = jnp.where(y > 0.5, 1.0, 0.0).astype(z.dtype)
         return sum_outputs(jax.nn.softplus((1 - 2 * near) * z) - (y - near) * z)
 
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return the probability of class 1 less y, by the distance to the nearer class as in `value`."""
+        near = jnp.where(y > 0.5, 1.0, 0.0).astype(z.dtype)
+        sign = 1 - 2 * near
+        return sign * jax.nn.sigmoid(sign * z) - (y - near)
+
     def conjugate(self, v: Array, y: Array) -> Array:
         """Return the negative entropy of v + y in [0, 1]."""
         p = v + y

@@ -109,11 +109,17 @@ class ColumnStore(ABC):
     def solve_by_newton(
         self, block: BlockProblem, lam_index: Array, trail: Trail, inner_tol: float
     ) -> BlockResult:
-        """Solve a block by Newton's method; return the result on all columns."""
+        """Solve a block by Newton's method; return the result on all columns.
+
+        Where undamped steps on the inverse of the active block fail at the first λ, damped ones follow.
+        """
         trail = self.narrow(trail[0]), self.narrow(trail[1])
         max_steps = np.asarray(min(_MAX_NEWTON_STEPS, int(self.path.max_steps)))
         inner_tol = np.asarray(inner_tol, self.path.problem.dtype)
-        return self.widen(newton_block(block, lam_index, trail, inner_tol, max_steps))
+        result = newton_block(block, lam_index, trail, inner_tol, max_steps)
+        if block.keeps_inverse and not result.solved[0]:
+            result = newton_block(block.without_inverse(), lam_index, trail, inner_tol, max_steps)
+        return self.widen(result)
 
     def narrow(self, point: PathPoint) -> PathPoint:
         """Restrict coefficients (p, …) to the columns of the store, (capacity, …) with zeros at the end."""

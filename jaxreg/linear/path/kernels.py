@@ -4,6 +4,7 @@ What is compiled lives here; which λ and which columns are in a block is decide
 `columns`.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -17,18 +18,16 @@ from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, continuation
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian, HessianSource
 from jaxreg.linear.solvers._shapes import Count, Flag, Flat
-from jaxreg.linear.solvers._smooth_part import SmoothPart
+from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
 from jaxreg.linear.solvers._subproblem import Objective
 from jaxreg.linear.solvers.base import State
-from jaxreg.linear.solvers.newton import init_state, mark_moved, newton_step, where_state, with_penalty
+from jaxreg.linear.solvers.newton import lower_state, newton_step
 from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["BlockProblem", "BlockResult", "PathPoint", "newton_block", "pivot_block"]
 
 # Residual of a λ, in units of `inner_tol`, up to which it counts as solved: the certificate decides.
 _SOLVED_BELOW = 10
-# Damping above which a λ is given up: steps are then below rounding.
-_MAX_DAMPING = 1e12
 
 
 class PathPoint(NamedTuple):
@@ -71,6 +70,15 @@ class BlockProblem(eqx.Module):
     max_grad: Scalar
     prox_slopes_are_0_or_1: bool = eqx.field(static=True)
 
+    @property
+    def keeps_inverse(self) -> bool:
+        """Return whether Newton's method keeps the inverse of the active block, and takes no damped steps."""
+        return self.smooth.costly_hessian and self.prox_slopes_are_0_or_1
+
+    def without_inverse(self) -> "BlockProblem":
+        """Return the block for Newton's method with damped steps."""
+        return replace(self, prox_slopes_are_0_or_1=False)
+
     def penalty(self, numbers: list[Array]) -> Penalty:
         """Return the penalty with these numbers, on the columns of the buffer."""
         return self.grid.row(numbers).take(self.columns)
@@ -79,18 +87,22 @@ class BlockProblem(eqx.Module):
         """Return the objective of the k-th λ of the path."""
         return Objective(self.smooth, self.penalty(self.grid.part(k)), self.max_grad)
 
-    def hessian_source(self, coef: Array, intercept: Array) -> HessianSource:
+    def hessian_source(self, at: SmoothEvaluation) -> HessianSource:
         """Return the source of Hessians: a cache for a costly Hessian, computed at a first iterate."""
         if not self.smooth.costly_hessian:
             return FreshHessian()
-        cache = CachedInverse if self.prox_slopes_are_0_or_1 else CachedHessian
-        return cache.compute(self.smooth, self.smooth.evaluate(coef, intercept), self.count)
+        cache = CachedInverse if self.keeps_inverse else CachedHessian
+        return cache.compute(self.smooth, at, self.count)
 
 
-class _PathState(NamedTuple):
-    """State of the solver and the last two points of the path."""
+class _Carry(NamedTuple):
+    """What one λ leaves for the next: the source of Hessians, and the last two points of the path.
 
-    state: State
+    `at` is the smooth part at the last point.
+    """
+
+    source: HessianSource
+    at: SmoothEvaluation
     earlier: PathPoint
     last: PathPoint
 
@@ -113,7 +125,7 @@ def newton_block(
         max_steps: steps for each λ at most.
     """
 
-    def solve_one(carry: _PathState, lam: tuple[Array, Array]) -> tuple[_PathState, BlockResult]:
+    def solve_one(carry: _Carry, lam: tuple[Array, Array]) -> tuple[_Carry, BlockResult]:
         k, is_repeated = lam
         objective = block.objective(k)
         state = _warm_start(objective, carry, block.lambdas[k])
@@ -121,32 +133,30 @@ def newton_block(
         point = PathPoint(state.coef, state.intercept, block.lambdas[k], k)
         earlier = jax.tree.map(lambda a, b: jnp.where(is_repeated, a, b), carry.earlier, carry.last)
         result = BlockResult(state.coef, state.intercept, steps, state.residual <= _SOLVED_BELOW * inner_tol)
-        return _PathState(state, earlier, point), result
+        return _Carry(state.inner.source, state.inner.at, earlier, point), result
 
-    coef, intercept = start[1].coef, start[1].intercept
-    source = block.hessian_source(coef, intercept)
-    state = init_state(block.objective(lam_index[0]), coef, intercept, source)
+    at = block.smooth.evaluate(start[1].coef, start[1].intercept)
     is_repeated = jnp.concatenate([jnp.array([False]), lam_index[1:] == lam_index[:-1]])
-    return jax.lax.scan(solve_one, _PathState(state, *start), (lam_index, is_repeated))[1]
+    carry = _Carry(block.hessian_source(at), at, *start)
+    return jax.lax.scan(solve_one, carry, (lam_index, is_repeated))[1]
 
 
-def _warm_start(objective: Objective, carry: _PathState, lam: Scalar) -> State:
+def _warm_start(objective: Objective, carry: _Carry, lam: Scalar) -> State:
     """Return the state for the next λ, at the last point or on the secant through two, whichever is lower."""
     coef, intercept = _secant(carry.earlier, carry.last, lam)
     coef = objective.penalty.prox(coef, jnp.zeros((), coef.dtype))
-    same = with_penalty(objective, carry.state)
-    ahead = init_state(objective, coef, intercept, carry.state.inner.source)
-    is_lower = ahead.objective < same.objective
-    return mark_moved(where_state(is_lower, ahead, same), is_lower)
+    ahead = coef, intercept, objective.smooth.evaluate(coef, intercept)
+    return lower_state(objective, (carry.last.coef, carry.last.intercept, carry.at), ahead, carry.source)
 
 
 def _solve(objective: Objective, state: State, inner_tol: Scalar, max_steps: Count) -> tuple[State, Count]:
     """Take Newton steps until the residual is ≤ `inner_tol`; return the state and the number of steps."""
+    max_damping = state.inner.source.max_damping
 
     def not_done(carry: tuple[State, Array]) -> Flag:
         state, steps = carry
         unsolved = (state.residual > inner_tol) & (steps < max_steps)
-        return unsolved & (state.inner.damping < _MAX_DAMPING)
+        return unsolved & (state.inner.damping < max_damping)
 
     def step(carry: tuple[State, Array]) -> tuple[State, Array]:
         state, steps = carry

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxreg._compilation import on_device
-from jaxreg._numerics import take_filled
+from jaxreg._numerics import diagonal, first_true, put_inside, take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import inverse_factor
 from jaxreg.linear.solvers._krylov import conjugate_gradients
@@ -148,7 +148,7 @@ def solve_active_set(
         inner_tol: residual ‖(u − prox(u − t∇, t))/t‖∞ to reach.
     """
     gram, linear = form
-    diag = jnp.diagonal(gram)
+    diag = diagonal(gram)
     t = 1 / jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag) + jnp.finfo(gram.dtype).tiny)
 
     def evaluate(u: Array) -> _Iterate:
@@ -272,9 +272,7 @@ def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature:
 
     def pivot(carry: tuple[ActiveInverse, Array, Array]) -> tuple[ActiveInverse, Array, Array]:
         inverse, leave, enter = carry
-        out, into = (
-            jnp.nonzero(mask, size=_PIVOT_WIDTH, fill_value=leave.size)[0] for mask in (leave, enter)
-        )
+        out, into = (first_true(mask, _PIVOT_WIDTH) for mask in (leave, enter))
         inverse, gone, tried = _pivot(gram, inverse, curvature, out, into)
         return inverse, leave & ~gone, enter & ~tried
 
@@ -298,7 +296,7 @@ def _pivot(
     changes of P are one thin product.
     """
     m, k = old.active.size, out.size
-    gone, tried = (jnp.zeros(m, bool).at[index].set(True, mode="drop") for index in (out, into))
+    gone, tried = (put_inside(jnp.zeros(m, bool), index, True) for index in (out, into))
     rest = old.active & ~gone
 
     P_O = take_filled(old.inverse, out)
@@ -309,21 +307,25 @@ def _pivot(
     M = G_IR @ old.inverse
     M -= _columns(M, out) @ P_OO_inverse @ P_O
     schur = _columns(G_I, into) + jnp.diag(take_filled(curvature, into)) - G_IR @ M.T
-    min_pivot = _MIN_PIVOT * take_filled(jnp.diagonal(gram), into)
+    min_pivot = _MIN_PIVOT * take_filled(diagonal(gram), into)
     schur_inverse, independent = _invert_small(schur, into < m, min_pivot)
 
     into = jnp.where(independent, into, m)
-    M = jnp.where(gone | ~independent[:, None], 0.0, M).at[jnp.arange(k), into].add(-1.0, mode="drop")
+    M = (
+        jnp.where(gone | ~independent[:, None], 0.0, M)
+        .at[jnp.arange(k), into]
+        .add(-1.0, mode="drop", wrap_negative_indices=False)
+    )
     left = jnp.concatenate([M, P_O])
     right = jnp.concatenate([schur_inverse @ M, -(P_OO_inverse @ P_O)])
     inverse = jnp.where(gone[:, None] | gone, 0.0, old.inverse + left.T @ right)
-    entered = jnp.zeros(m, bool).at[into].set(True, mode="drop")
+    entered = put_inside(jnp.zeros(m, bool), into, True)
     new = ActiveInverse(inverse, rest | entered, jnp.where(entered, curvature, old.prox_curvature))
     return new, gone, tried
 
 
 def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k k"]:
-    return rows.at[:, index].get(mode="fill", fill_value=0.0)
+    return take_filled(rows.T, index).T
 
 
 def _invert_small(block: Array, in_use: Array, min_pivot: Array | float) -> tuple[Array, Array]:

@@ -169,8 +169,16 @@ def inverse_factor(
         root = jnp.where(good, jnp.sqrt(schur[k, k]), jnp.inf)
         below = jnp.where(index > k, schur[k] / root, 0.0)
         solved = inverse[k] / root
-        inverse = (inverse - below[:, None] * solved).at[k].set(solved)
-        return schur - below[:, None] * below, inverse, independent.at[k].set(good)
+        inverse = (
+            (inverse - below[:, None] * solved)
+            .at[k]
+            .set(solved, mode="promise_in_bounds", wrap_negative_indices=False)
+        )
+        return (
+            schur - below[:, None] * below,
+            inverse,
+            independent.at[k].set(good, mode="promise_in_bounds", wrap_negative_indices=False),
+        )
 
     start = (block, jnp.eye(block.shape[0], dtype=block.dtype), jnp.ones_like(index, bool))
     return jax.lax.fori_loop(0, block.shape[0], row, start)[1:]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreg._numerics import take_filled
+from jaxreg._numerics import diagonal, take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._shapes import Flat, Index, Square
@@ -52,7 +52,7 @@ class ReducedHessian(NamedTuple):
 
     @property
     def diag(self) -> Flat:
-        return jnp.diagonal(self.matrix)
+        return diagonal(self.matrix)
 
     def restricted(self, index: Index) -> "ReducedHessian":
         """Return the Hessian in the coordinates `index`; an index out of range gives zeros."""

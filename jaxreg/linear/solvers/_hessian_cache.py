@@ -6,8 +6,7 @@ present iterate when that contraction is poor (Shamanskii 1967).
 
 A source of Hessians has two operations: `minimise` uses its Hessian for a step, `after_step` refreshes a
 stale one. `FreshHessian` computes one per step. `CachedHessian` keeps one. `CachedInverse` keeps the inverse
-of the active block too, which makes undamped steps cheap; damped ones, which follow where those fail, do
-without.
+of the active block too, which makes undamped steps cheap, and takes no others.
 """
 
 from abc import abstractmethod
@@ -26,7 +25,6 @@ from jaxreg.linear.solvers._subproblem import (
     Objective,
     Proposal,
     Subproblem,
-    min_damping,
     minimise_damped,
 )
 from jaxreg.linear.solvers.base import State
@@ -56,7 +54,13 @@ class NewtonInner(NamedTuple):
 
 
 class HessianSource(eqx.Module):
-    """Base of the sources of Hessians."""
+    """Base of the sources of Hessians.
+
+    Attributes:
+        max_damping: damping from which an iteration is given up; by default steps are then below rounding.
+    """
+
+    max_damping: ClassVar[float] = 1e12
 
     @abstractmethod
     def diag_at(self, smooth: SmoothPart, at: SmoothEvaluation) -> Flat:
@@ -150,10 +154,6 @@ class _Cache(HessianSource):
         inner = inner._replace(source=source, hessian_diag=source.diag)
         return State(state.coef, state.intercept, state.objective, residual, inner)
 
-    def damped_proposal(self, sub: Subproblem) -> Proposal:
-        """Minimise the damped model with the cached Hessian."""
-        return minimise_damped(sub, lambda index, count: self.hessian.restricted(index))
-
 
 class CachedHessian(_Cache):
     """Hessian that serves while steps with it reduce the residual to a fifth.
@@ -172,14 +172,16 @@ class CachedHessian(_Cache):
         return cls(*_compute(smooth, at, count))
 
     def minimise(self, sub: Subproblem) -> tuple[Proposal, Self]:
-        return self.damped_proposal(sub), self
+        return minimise_damped(sub, lambda index, count: self.hessian.restricted(index)), self
 
 
 class CachedInverse(_Cache):
     """Hessian with the inverse of its active block, which serve while steps halve the residual.
 
     Steps are cheaper than those of `CachedHessian`, since they take no factorisation, so that more of them
-    may stand for a refresh.
+    may stand for a refresh. They are never damped: where a step with a fresh Hessian fails, the iteration is
+    given up, and `CachedHessian` goes on in a program of its own. Its code would make up half of this one's,
+    for steps that well-posed problems never take.
     """
 
     hessian: ReducedHessian
@@ -188,6 +190,7 @@ class CachedInverse(_Cache):
     stale: Flag
     active_inverse: ActiveInverse
     contraction: ClassVar[float] = 0.5
+    max_damping: ClassVar[float] = 1e-3
 
     @classmethod
     def compute(cls, smooth: SmoothPart, at: SmoothEvaluation, count: Count) -> Self:
@@ -195,16 +198,7 @@ class CachedInverse(_Cache):
         return cls(*fields, ActiveInverse.empty(fields[0].matrix))
 
     def minimise(self, sub: Subproblem) -> tuple[Proposal, Self]:
-        undamped = sub.damping <= min_damping(sub.coef.dtype)
-        proposal, inverse = jax.lax.cond(
-            undamped,
-            lambda: self._by_active_set(sub),
-            lambda: (self.damped_proposal(sub), self.active_inverse),
-        )
-        return proposal, eqx.tree_at(lambda source: source.active_inverse, self, inverse)
-
-    def _by_active_set(self, sub: Subproblem) -> tuple[Proposal, ActiveInverse]:
-        """Minimise the model by the active set method, in all coordinates."""
+        """Minimise the undamped model by the active set method, in all coordinates."""
         hessian, coef = self.hessian, sub.coef
         shift = hessian.hess_intercept_inverse @ jnp.ravel(sub.at.intercept_grad)
         linear = sub.at.grad - hessian.times_intercept(shift) - hessian.times(coef)
@@ -215,7 +209,8 @@ class CachedInverse(_Cache):
         inverse = jax.tree.map(lambda x: jnp.where(result.solved, x, jnp.zeros_like(x)), result.inverse)
         shift = shift + hessian.solve_intercept(result.coef - coef)
         intercept = sub.intercept - shift.reshape(sub.intercept.shape)
-        return Proposal(result.coef, intercept, result.solved), inverse
+        source = eqx.tree_at(lambda source: source.active_inverse, self, inverse)
+        return Proposal(result.coef, intercept, result.solved), source
 
 
 def _compute(smooth: SmoothPart, at: SmoothEvaluation, count: Count) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from jaxreg._numerics import take_filled
+from jaxreg._numerics import put_inside, take_filled
 from jaxreg.linear.solvers._shapes import Flat, Mask, Square
 from jaxreg.penalties.base import Blocks
 
@@ -45,7 +45,7 @@ class SeparableJacobian(NamedTuple):
     def add_curvature(self, matrix: Square) -> Square:
         """Return matrix + (J⁻¹ − I)/t."""
         index = jnp.arange(self.active.size)
-        return matrix.at[index, index].add(self.curvature)
+        return matrix.at[index, index].add(self.curvature, wrap_negative_indices=False)
 
 
 class SeparableLayout(NamedTuple):
@@ -82,8 +82,12 @@ class BlockLayout(NamedTuple):
         order = jnp.argsort(labels, stable=True)
         first = jnp.searchsorted(labels[order], labels[order], side="left")
         index = jnp.arange(m)
-        position = jnp.zeros_like(labels).at[order].set(index - first)
-        members = jnp.full((count, size), m).at[labels, position].set(index, mode="drop")
+        position = put_inside(jnp.zeros_like(labels), order, index - first)
+        members = (
+            jnp.full((count, size), m)
+            .at[labels, position]
+            .set(index, mode="drop", wrap_negative_indices=False)
+        )
         return cls((labels < count) & (position < size), position, members, jnp.eye(size, dtype=dtype))
 
     def jacobian(self, prox: Prox, v: Flat, t: Flat) -> "BlockJacobian":
@@ -97,7 +101,7 @@ class BlockLayout(NamedTuple):
         columns = jax.vmap(probe)(jnp.arange(size))
         own = jnp.minimum(self.position, size - 1), jnp.arange(m)
         active = (columns[own] > 0) & self.inside
-        used = active.at[self.members].get(mode="fill", fill_value=False)
+        used = take_filled(active, self.members)
         entries = take_filled(columns.T, self.members)
         inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], entries, self.eye))
         return BlockJacobian(active, inverse, self, t[0])
@@ -127,13 +131,15 @@ class BlockJacobian(NamedTuple):
         """Return J⁻¹ x."""
         members = self.layout.members
         product = jnp.einsum("bij,bj->bi", self.inverse, take_filled(x, members))
-        return jnp.zeros_like(x).at[members].set(product, mode="drop")
+        return put_inside(jnp.zeros_like(x), members, product)
 
     def add_curvature(self, matrix: Square) -> Square:
         """Return matrix + (J⁻¹ − I)/t."""
         members = self.layout.members
         added = (self.inverse - self.layout.eye) / self.t
-        return matrix.at[members[:, :, None], members[:, None]].add(added, mode="drop")
+        return matrix.at[members[:, :, None], members[:, None]].add(
+            added, mode="drop", wrap_negative_indices=False
+        )
 
 
 ProxJacobian = SeparableJacobian | BlockJacobian

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxreg._numerics import take_filled
+from jaxreg._numerics import diagonal, take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.design import Columns
@@ -262,7 +262,7 @@ class QuadraticSmoothPart(SmoothPart):
         )
 
     def hessian_diag(self, at: SmoothEvaluation) -> Float[Array, " p"]:
-        return jnp.diagonal(self.gram)
+        return diagonal(self.gram)
 
     def hessian(self, at: SmoothEvaluation, index: Index | None, count: Count) -> ReducedHessian:
         gram = self.gram if index is None else take_filled(self.gram, index[:, None], index)

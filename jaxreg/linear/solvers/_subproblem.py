@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Int
 
-from jaxreg._numerics import take_filled
+from jaxreg._numerics import put_inside, take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import padded
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
@@ -103,8 +103,8 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
 
     def prox(v: Array, t: Array) -> Array:
         """Return the prox of all coordinates at `index`; those not in `index` are as they are."""
-        full = w.at[index].set(v, mode="drop")
-        steps = jnp.full_like(w, t[0]).at[index].set(t, mode="drop")
+        full = put_inside(w, index, v)
+        steps = put_inside(jnp.full_like(w, t[0]), index, t)
         return take_filled(prox_ravelled(penalty, shape, full, steps), index)
 
     layout = SeparableLayout()
@@ -113,7 +113,7 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
     model = Model(hessian, grad, x, prox, count, layout, smooth.model_is_exact)
     u, solved = minimise(model, sub.damping, sub.inner_tol * sub.objective.grad_scale)
     shift = shift + hessian.solve_intercept(u - x)
-    coef = w.at[index].set(u, mode="drop").reshape(shape)
+    coef = put_inside(w, index, u).reshape(shape)
     return Proposal(coef, sub.intercept - shift.reshape(sub.intercept.shape), solved)
 
 

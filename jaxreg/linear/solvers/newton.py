@@ -22,6 +22,7 @@ from jaxreg.linear.solvers._hessian_cache import FreshHessian, HessianSource, Ne
 from jaxreg.linear.solvers._shapes import Coef, Flag, Intercept
 from jaxreg.linear.solvers._smooth_part import (
     QuadraticSmoothPart,
+    SmoothEvaluation,
     gram_suffices,
     gram_wanted,
     smooth_part,
@@ -30,7 +31,7 @@ from jaxreg.linear.solvers._subproblem import Objective, Subproblem, min_damping
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.penalties import Penalty
 
-__all__ = ["Newton", "accepts", "init_state", "mark_moved", "newton_step", "where_state", "with_penalty"]
+__all__ = ["Newton", "accepts", "init_state", "lower_state", "newton_step"]
 
 # Damping after the first step that fails, in units of diag(H).
 _FIRST_DAMPING = 1e-2
@@ -152,7 +153,7 @@ def newton_step(objective: Objective, state: State, inner_tol: Scalar | float = 
     # Accept the step or damp the next one.
     accepted = _descends(candidate, state)
     damping = _next_damping(inner, accepted & proposal.solved)
-    new = _with_inner(where_state(accepted, candidate, state), damping=damping)
+    new = _with_inner(_where_state(accepted, candidate, state), damping=damping)
 
     # Refresh the Hessian where it no longer serves.
     return source.after_step(objective, new, state.residual, accepted)
@@ -175,22 +176,34 @@ def _next_damping(inner: NewtonInner, success: Flag) -> Scalar:
     return jnp.where(success, lowered, inner.source.raised_damping(inner.damping, raised))
 
 
-def with_penalty(objective: Objective, state: State) -> State:
-    """Return the state of the same iterate under the penalty of `objective`, without damping."""
-    damping = jnp.asarray(min_damping(state.coef.dtype), state.coef.dtype)
-    return _state_at(objective, state.coef, state.intercept, state.inner._replace(damping=damping))
+def lower_state(
+    objective: Objective,
+    last: tuple[Coef, Intercept, SmoothEvaluation],
+    ahead: tuple[Coef, Intercept, SmoothEvaluation],
+    source: HessianSource,
+) -> State:
+    """Return the state of lower objective at one of two evaluated iterates, without damping.
+
+    A cached Hessian belongs to `last`: it is stale at the other iterate.
+    """
+
+    def state_at(coef: Coef, intercept: Intercept, at: SmoothEvaluation) -> State:
+        damping = jnp.asarray(min_damping(coef.dtype), coef.dtype)
+        inner = NewtonInner(at, source.diag_at(objective.smooth, at), damping, None, None)
+        return _state_at(objective, coef, intercept, inner)
+
+    # Both at once, which compiles to half the instructions.
+    both = jax.vmap(state_at)(*jax.tree.map(lambda *x: jnp.stack(x), last, ahead))
+    is_ahead = both.objective[1] < both.objective[0]
+    state = jax.tree.map(lambda x: jnp.where(is_ahead, x[1], x[0]), both)
+    return _with_inner(state, source=source.after_move(is_ahead))
 
 
-def where_state(condition: Flag, one: State, other: State) -> State:
+def _where_state(condition: Flag, one: State, other: State) -> State:
     """Return one state or the other, with the source of Hessians of `one` in either case."""
     without_source = (_with_inner(state, source=None) for state in (one, other))
     chosen = jax.tree.map(lambda a, b: jnp.where(condition, a, b), *without_source)
     return _with_inner(chosen, source=one.inner.source)
-
-
-def mark_moved(state: State, moved: Flag) -> State:
-    """Return the state with a cached Hessian marked as stale if the iterate has `moved` away from it."""
-    return _with_inner(state, source=state.inner.source.after_move(moved))
 
 
 def _with_inner(state: State, **fields: Array | HessianSource | None) -> State:
