@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jax.ops import segment_sum
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg._typing import ArrayLike
 
@@ -33,6 +32,8 @@ __all__ = [
     "safe_divisor",
     "scaled_norm",
     "split",
+    "spread",
+    "sum_groups",
     "take_filled",
     "two_sum",
 ]
@@ -101,8 +102,19 @@ def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
 
 def group_norms(v: Float[Array, " p"], groups: Int[Array, " p"], num_groups: int) -> ScaledNorm:
     """Return ‖v_g‖₂ of each group of coordinates with a common label."""
-    scale = safe_divisor(jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(lax.stop_gradient(v))))
-    return ScaledNorm(scale, _root(segment_sum(jnp.square(v / scale[groups]), groups, num_groups)))
+    largest = jnp.zeros(num_groups, v.dtype).at[groups]
+    scale = safe_divisor(largest.max(jnp.abs(lax.stop_gradient(v)), wrap_negative_indices=False))
+    return ScaledNorm(scale, _root(sum_groups(jnp.square(v / spread(scale, groups)), groups, num_groups)))
+
+
+def sum_groups(x: Float[Array, " p"], groups: Int[Array, " p"], num_groups: int) -> Float[Array, " G"]:
+    """Return the sum over each group of coordinates with a common label."""
+    return jnp.zeros(num_groups, x.dtype).at[groups].add(x, mode="drop", wrap_negative_indices=False)
+
+
+def spread(x: Shaped[Array, " G"], groups: Int[Array, " p"]) -> Shaped[Array, " p"]:
+    """Return the entry of each coordinate's group, x[groups]."""
+    return x.at[groups].get(mode="clip", wrap_negative_indices=False)
 
 
 def _root(squares: Array) -> Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._compilation import on_device
 from jaxreg._typing import Params, Scalar
 
 __all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "weights_of"]
@@ -45,18 +46,20 @@ def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Param
             out[k] = leaf
         return jax.tree.unflatten(structure, out)
 
-    return [jnp.asarray(leaves[k]) for k in positions], replace
+    return [on_device(leaves[k]) for k in positions], replace
 
 
 def ravel(params: Params) -> tuple[Array, Callable[[Array], Params]]:
     """Return all weights as one vector in the widest of their dtypes, and the function back to a tree."""
     leaves, replace = weights_of(params)
-    vector = jnp.concatenate([leaf.ravel() for leaf in leaves]) if len(leaves) > 1 else leaves[0].ravel()
+    flat = [leaf if leaf.ndim == 1 else leaf.ravel() for leaf in leaves]
+    vector = jnp.concatenate(flat) if len(flat) > 1 else flat[0]
 
     def unravel(vector: Array) -> Params:
         out, start = [], 0
         for leaf in leaves:
-            out.append(vector[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+            part = vector if leaf.size == vector.size else vector[start : start + leaf.size]
+            out.append(part.reshape(leaf.shape).astype(leaf.dtype))
             start += leaf.size
         return replace(out)
 

@@ -62,7 +62,9 @@ class PenaltyGrid(eqx.Module):
 
     def at(self, k: int) -> Penalty:
         """Return the penalty of the k-th λ."""
-        return self.row(self.part(k))
+        if is_traced(self.carried):
+            return self.row(self.part(k))
+        return self.row([on_device(np.asarray(leaf)[k]) for leaf in self.carried])
 
 
 def checked(family: Any) -> Family:

@@ -7,17 +7,18 @@ that value and prox are sums and scalings by segment.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ops import segment_max, segment_sum
+from jax.ops import segment_max
 from jaxtyping import Array, Float, Int
 
 from jaxreg import prox
-from jaxreg._numerics import at_least_float32, group_norms, magnitude
+from jaxreg._compilation import is_traced, on_device
+from jaxreg._numerics import at_least_float32, group_norms, magnitude, spread, sum_groups
 from jaxreg._pytree import along, ravel, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar
 from jaxreg._validation import holds, number, require, require_scalar
@@ -54,6 +55,8 @@ class GroupPenalty(Penalty):
     num_groups: int = eqx.field(static=True)
     #: Size of the largest group; None where the labels were traced.
     largest: int | None = eqx.field(static=True)
+    #: The default weight of a group is its size to this power.
+    _size_exponent: ClassVar[float] = 0.5
 
     def __init__(
         self,
@@ -67,15 +70,10 @@ class GroupPenalty(Penalty):
         require_scalar(f"{name}: λ", self.lam)
         self.groups, self.num_groups, self.largest = _check_labels(name, groups, num_groups)
         if weights is None:
-            ones = jnp.ones(self.groups.size, self.lam.dtype)
-            self.weights = self._default_weights(segment_sum(ones, self.groups.ravel(), self.num_groups))
+            sizes = _sizes(self.groups, self.num_groups, self.lam.dtype)
+            self.weights = on_device(sizes**self._size_exponent)
         else:
             self.weights = _check_weights(name, number(weights), self.num_groups)
-
-    @staticmethod
-    def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
-        """Return the default weights of groups of these sizes."""
-        return jnp.sqrt(sizes)
 
     def grouped(self, params: Params) -> Grouped:
         """Return the params as a vector, with the labels of its coordinates."""
@@ -83,7 +81,8 @@ class GroupPenalty(Penalty):
         leaves, _ = weights_of(params)
         labels, weights = self.groups, self.weights.astype(vector.dtype)
         if labels.size == vector.size:
-            return Grouped(vector, back, labels.ravel(), self.num_groups, weights)
+            labels = labels if labels.ndim == 1 else labels.ravel()
+            return Grouped(vector, back, labels, self.num_groups, weights)
         if len(leaves) == 1 and leaves[0].ndim == 2 and labels.shape == leaves[0].shape[:1]:
             columns = leaves[0].shape[1]
             labels = (labels[:, None] * columns + jnp.arange(columns)).ravel()
@@ -120,7 +119,7 @@ class _GroupNorm(GroupPenalty):
     def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         """Return the part of a direction in groups of weight 0."""
         g = self.grouped(direction)
-        return g.back(jnp.where((self.lam * g.weights == 0)[g.labels], g.vector, 0.0))
+        return g.back(jnp.where(spread(self.lam * g.weights == 0, g.labels), g.vector, 0.0))
 
 
 class GroupL2(_GroupNorm):
@@ -180,9 +179,7 @@ class GroupLInf(_GroupNorm):
 
     capabilities = Capabilities(convex=True, keeps_signs=True, has_conjugate=True)
 
-    @staticmethod
-    def _default_weights(sizes: Float[Array, " G"]) -> Float[Array, " G"]:
-        return jnp.ones_like(sizes)
+    _size_exponent: ClassVar[float] = 0.0
 
     def value(self, params: Params) -> Scalar:
         g = self.grouped(params)
@@ -195,7 +192,7 @@ class GroupLInf(_GroupNorm):
         return g.back(prox.linf_groups(g.vector, threshold, g.labels, g.count))
 
     def _dual_norms(self, g: Grouped) -> Float[Array, " G"]:
-        return segment_sum(jnp.abs(g.vector), g.labels, g.count)
+        return sum_groups(jnp.abs(g.vector), g.labels, g.count)
 
 
 class GroupMCP(GroupPenalty):
@@ -350,6 +347,13 @@ def _check_labels(name: str, groups: ArrayLike, num_groups: int | None) -> _Labe
     return _Labels(labels, num_groups, None if traced else int(np.bincount(own.ravel()).max()))
 
 
+def _sizes(labels: Array, num_groups: int, dtype: Any) -> Float[Array, " G"]:
+    """Return the number of coordinates of each group, on the host where the labels are concrete."""
+    if is_traced(labels):
+        return sum_groups(jnp.ones(labels.size, dtype), labels.ravel(), num_groups)
+    return np.bincount(np.asarray(labels).ravel(), minlength=num_groups).astype(dtype)
+
+
 def _check_weights(name: str, weights: Array, num_groups: int) -> Array:
     require(
         weights.shape == (num_groups,),
@@ -367,7 +371,7 @@ def _as_labels(groups: ArrayLike) -> Array:
             " overlapping groups have no closed form here"
         )
     try:
-        labels = jnp.asarray(groups)
+        labels = on_device(groups)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"groups must be integer labels, one per coordinate, got {type(groups).__name__}"

@@ -8,10 +8,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ops import segment_sum
 from jaxtyping import Array, Float, Int
 
-from jaxreg._numerics import at_least_float32, group_norms
+from jaxreg._numerics import at_least_float32, group_norms, spread, sum_groups
 from jaxreg._typing import ArrayLike
 from jaxreg.prox.elementwise import mcp
 
@@ -43,7 +42,7 @@ def block_soft(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int)
     dropped = norms.value <= t
     excess = jnp.where(dropped, 0.0, norms.value - jnp.where(dropped, 0.0, t)) / scale
     factor = excess / jnp.where(dropped, 1.0, ratio)
-    return (x * factor[groups]).astype(v.dtype)
+    return (x * spread(factor, groups)).astype(v.dtype)
 
 
 def block_mcp(
@@ -60,7 +59,7 @@ def block_mcp(
     x, t, lam, gamma = at_least_float32(v, step, lam, gamma)
     scale, ratio = norms = group_norms(x, groups, num_groups)
     factor = mcp(norms.value, t, lam, gamma) / scale / jnp.where(ratio == 0, 1.0, ratio)
-    return (x * factor[groups]).astype(v.dtype)
+    return (x * spread(factor, groups)).astype(v.dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -70,15 +69,15 @@ def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Arra
     Newton's method on 1/√sum, which is concave and increasing, so that iterates from the left never pass the
     root. It starts at a ρ where no term exceeds 1, so that nothing overflows.
     """
-    start = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(v) - pull)
+    start = jnp.zeros(num_groups, v.dtype).at[groups].max(jnp.abs(v) - pull, wrap_negative_indices=False)
 
     def body(state: tuple) -> tuple:
         count, rho, _ = state
-        reach = rho[groups] + pull
+        reach = spread(rho, groups) + pull
         reach = jnp.where(reach > 0, reach, 1.0)
         square = jnp.square(v / reach)
-        total = segment_sum(square, groups, num_groups)
-        slope = segment_sum(square / reach, groups, num_groups)
+        total = sum_groups(square, groups, num_groups)
+        slope = sum_groups(square / reach, groups, num_groups)
         move = (jnp.sqrt(total) - 1.0) * total / jnp.where(slope > 0, slope, 1.0)
         new = jnp.where(total > 1.0, rho + move, rho)
         return count + 1, new, jnp.any(new > rho)
@@ -91,11 +90,11 @@ def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Arra
 def _block_radius_jvp(num_groups: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     v, pull, groups = primals
     rho = _block_radius(num_groups, v, pull, groups)
-    reach = rho[groups] + pull
+    reach = spread(rho, groups) + pull
     reach = jnp.where(reach > 0, reach, 1.0)
     p = v / reach
-    weight = segment_sum(p * p / reach, groups, num_groups)
-    change = segment_sum(p * (tangents[0] - p * tangents[1]) / reach, groups, num_groups)
+    weight = sum_groups(p * p / reach, groups, num_groups)
+    change = sum_groups(p * (tangents[0] - p * tangents[1]) / reach, groups, num_groups)
     return rho, change / jnp.where(weight > 0, weight, 1.0)
 
 
@@ -117,8 +116,8 @@ def block_soft_metric(
     x, t, d = at_least_float32(v, threshold, metric)
     t = jnp.broadcast_to(t, (num_groups,))
     dropped = group_norms(lax.stop_gradient(x / d), groups, num_groups).value <= t
-    scale = group_norms(x, groups, num_groups).scale[groups]
-    pull = jnp.where(dropped, 0.0, t)[groups] * d / scale
-    rho = _block_radius(num_groups, x / scale, pull, groups)[groups]
-    factor = jnp.where(dropped[groups], 0.0, rho) / jnp.where(rho + pull > 0, rho + pull, 1.0)
+    scale = spread(group_norms(x, groups, num_groups).scale, groups)
+    pull = spread(jnp.where(dropped, 0.0, t), groups) * d / scale
+    rho = spread(_block_radius(num_groups, x / scale, pull, groups), groups)
+    factor = jnp.where(spread(dropped, groups), 0.0, rho) / jnp.where(rho + pull > 0, rho + pull, 1.0)
     return (x * factor).astype(v.dtype)

@@ -124,13 +124,22 @@ def test_a_penalty_that_couples_everything_is_refused(penalty):
         jr.solve(jr.Problem(jr.losses.SquaredError(), X, X[:, 0]), penalty, solver=jr.Newton())
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_a_cached_hessian_leads_to_the_same_point(name):
-    """A cache serves as long as it is good and is refreshed where it is not; no step raises the objective."""
+@pytest.mark.parametrize(
+    ("name", "cache"),
+    [(name, CachedHessian) for name in LOSSES] + [(name, CachedInverse) for name in LOSSES if name != "Multinomial"],
+)
+def test_a_cached_hessian_leads_to_the_same_point(name, cache):
+    """A cache serves as long as it is good and is refreshed where it is not; no step raises the objective.
+
+    Steps on an inverse are not damped: they start near the solution.
+    """
     here = problem(name, n=80, p=6)
-    objective = Objective(DataSmoothPart(here), here.working_penalty(jr.L1(0.01)), jnp.asarray(1.0))
+    penalty = here.working_penalty(jr.L1(0.01))
+    objective = Objective(DataSmoothPart(here), penalty, jnp.asarray(1.0))
     coef, intercept = jax.tree.map(lambda x: x + 1.0, here.zeros())
-    cache = CachedHessian if here.outputs else CachedInverse
+    if cache is CachedInverse:
+        near = jr.solve(here, jr.L1(0.01), tol=1e-4)
+        coef, intercept = here.to_working(near.coef, near.intercept)
 
     def compute():
         return cache.compute(

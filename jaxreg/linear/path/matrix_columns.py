@@ -201,7 +201,8 @@ def _expand(problem: Problem, intercept: Array) -> _Expansion:
 @jit_at_level(0)
 def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
     """Return whether the prox has slopes 0 or 1 under the first and under the last λ of the grid."""
-    return jnp.all(jnp.stack([prox_slopes_are_0_or_1(grid.at(k), (p,), scale) for k in (0, -1)]))
+    ends = grid.part(np.array([0, -1]))
+    return jnp.all(jax.vmap(lambda part: prox_slopes_are_0_or_1(grid.row(part), (p,), scale))(ends))
 
 
 @jit_at_level(1, donate="all-except-first")

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxreg as jr
 from jaxreg.linear.design import SparseDesign
+from jaxreg.linear.path import kernels
 from jaxreg.linear.path.matrix_columns import MatrixColumns
 from jaxreg.linear.solvers import _active_inverse
 from tests.members import compilations
@@ -227,3 +228,27 @@ def test_groups_are_in_use_as_a_whole():
     found = warm(here, lambda lam: jr.GroupL2(lam, np.arange(600) // 10), num=20, ratio=0.1)
     assert bool(found.converged.all()) and "ProximalGradient" not in found.reason
     assert int(found.steps.max()) <= 10
+
+
+@pytest.mark.parametrize("loss", [jr.losses.Logistic(), jr.losses.Huber(0.5), jr.losses.Poisson()])
+def test_damped_steps_follow_where_undamped_ones_fail(loss, monkeypatch):
+    """From the null fit straight to a small λ, undamped steps are lost on some of these problems."""
+    fallbacks = []
+    without_inverse = kernels.BlockProblem.without_inverse
+    monkeypatch.setattr(
+        kernels.BlockProblem, "without_inverse", lambda self: fallbacks.append(self) or without_inverse(self)
+    )
+    for seed in (0, 2):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(80, 12)) * np.exp(rng.normal(size=12))
+        z = 3 * X @ rng.normal(size=12)
+        targets = {
+            jr.losses.Logistic: (z > 0).astype(float),
+            jr.losses.Huber: z + rng.standard_t(1, 80),
+            jr.losses.Poisson: rng.poisson(np.exp(np.clip(z / 10, -5, 5))).astype(float),
+        }
+        problem = jr.Problem(loss, X, targets[type(loss)])
+        top = float(jr.lambda_max(problem, jr.L1))
+        fits = jr.path(problem, jr.L1, lambdas=[top, 1e-3 * top])
+        assert fits.converged.all() and "ProximalGradient" not in fits.reason
+    assert fallbacks
