@@ -74,7 +74,8 @@ def on_device(x: ArrayLike, dtype: Any = None) -> Array:
     """
     if isinstance(x, jax.Array):
         return x if dtype is None or x.dtype == dtype else x.astype(dtype)
-    x = np.asarray(x, dtype)
+    # A copy, since JAX may take the memory of a host array that its owner changes later.
+    x = np.array(x, dtype)
     return jnp.asarray(x) if _is_staged() else jax.device_put(x)
 
 

@@ -31,6 +31,7 @@ from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
@@ -84,6 +85,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
     (True, True)
     """
     require_problem(problem, "jaxreg.certify(jaxreg.Problem(loss, X, y), penalty, coef, intercept)")
+    problem = in_size_class(problem)
     working = problem.working_penalty(penalty)
     null_fit = fit_null_model(problem, working)
     return _certify(problem, working, null_fit, *problem.as_working_arrays(coef, intercept))

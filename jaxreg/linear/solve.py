@@ -16,6 +16,7 @@ from jaxreg.linear.implicit import constant, with_derivatives
 from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, SolverTask, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
@@ -160,6 +161,7 @@ def solve(  # noqa: PLR0913, public options by keyword
     [0.0, 0.0, 0.0, 0.5]
     """
     require_problem(problem, "jaxreg.solve(jaxreg.Problem(loss, X, y), penalty)")
+    problem = in_size_class(problem)
     tol_array = tolerance(problem, tol)
     working = problem.working_penalty(penalty)
     init = None if init is None else _checked_init(problem, init)

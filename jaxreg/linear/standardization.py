@@ -18,6 +18,7 @@ from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._typing import Scalar
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
+from jaxreg.linear.size_classes import is_small, pad_rows, size_class
 from jaxreg.losses import Loss
 
 __all__ = [
@@ -94,6 +95,7 @@ class _ColumnMoments(NamedTuple):
     Attributes:
         anchor: first part of the stored columns' means (see `Moments`), 0 without an intercept.
         rest: second part of the means.
+        stored_mean: anchor + rest.
         inner_scale: divisors of the stored columns.
         deviation: deviations of the stored columns.
         max_abs: largest absolute values of the stored columns.
@@ -105,6 +107,7 @@ class _ColumnMoments(NamedTuple):
 
     anchor: Array
     rest: Array
+    stored_mean: Array
     inner_scale: Array
     deviation: Array
     max_abs: Array
@@ -141,15 +144,27 @@ def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) 
         mean, size, empty = _extent(stored, weight)
         _require_representable(given, (mean,), size, empty, standardize)
         return WorkingColumns(stored, on_device(shift), on_device(unit), empty)
-    moments = _moments(stored, weight, shift, unit, intercept, standardize)
+    counted = _in_size_class(stored, weight)
+    moments = _moments(*counted, shift, unit, intercept, standardize)
     size = moments.scale if standardize else moments.size
     _require_representable(given, (moments.mean, moments.rest), size, moments.constant, standardize)
     if isinstance(stored, DenseDesign) and not _centres_products(stored, moments):
-        working = DenseDesign(_standardized_copy(stored.X, moments))
+        working = _standardized_copy(counted[0].X, moments)
+        n = stored.shape[0]
+        working = DenseDesign(working if working.shape[0] == n else on_device(np.asarray(working)[:n]))
     else:
-        mean = moments.anchor + moments.rest
-        working = Standardized(stored, mean, moments.inner_scale, moments.constant)
+        working = Standardized(stored, moments.stored_mean, moments.inner_scale, moments.constant)
     return WorkingColumns(working, moments.mean, moments.scale, moments.constant)
+
+
+def _in_size_class(stored: Design, weight: Array) -> tuple[Design, Array]:
+    """Return columns and weights with rows of weight 0 added, where these are few and concrete."""
+    if not isinstance(stored, DenseDesign) or is_traced(stored, weight) or not is_small(stored.X):
+        return stored, weight
+    n = size_class(stored.shape[0])
+    if n == stored.shape[0]:
+        return stored, weight
+    return DenseDesign(pad_rows(stored.X, n)), pad_rows(weight, n, fill=0.0)
 
 
 @jit_at_level(1)
@@ -179,7 +194,7 @@ def _moments(
         mean, size = shift + unit * (anchor + rest), unit * moments.half_range
     else:
         anchor, rest, mean, size, constant = zero, 0.0 * rest, zero, max_abs, max_abs == 0
-    stored_moments = (anchor, rest, inner_scale, moments.deviation, moments.max_abs)
+    stored_moments = (anchor, rest, anchor + rest, inner_scale, moments.deviation, moments.max_abs)
     return _ColumnMoments(*stored_moments, mean, scale, constant, size)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxreg._compilation import on_device
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
@@ -123,7 +124,7 @@ class Loss(Module):
 
     def encode(self, y: Any, dtype: Any) -> Array:
         """Return targets in the form that the other methods take."""
-        return jnp.asarray(y, dtype)
+        return on_device(y, dtype)
 
     def target_scale(self, y: Shaped[Array, "n *L"], weight: Float[Array, " n"]) -> Scalar:
         """Return the unit of the targets: their standard deviation, or 1 where they have none."""

@@ -9,6 +9,7 @@ import numpy as np
 from jax.scipy.special import entr
 from jaxtyping import Array
 
+from jaxreg._compilation import on_device
 from jaxreg._validation import require
 from jaxreg.losses.base import Loss, log_of_mean, require_finite_targets, sum_outputs, with_weight
 
@@ -142,7 +143,7 @@ class Multinomial(Loss):
         """Return integer labels (n,), also of one-hot rows (n, K)."""
         if isinstance(y, jax.core.Tracer):
             return jnp.argmax(y, axis=1) if y.ndim == 2 else y.astype(int)
-        return jnp.asarray(np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y).astype(np.int32))
+        return on_device(np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y).astype(np.int32))
 
     def saturated(self, y: Array) -> Array:
         """Return 0."""

@@ -25,7 +25,7 @@ def as_array(X: Any) -> Array:
     # The caller may change X afterwards: wait for the copy, and copy where JAX took the memory of X itself.
     placed.block_until_ready()
     shared = jax.default_backend() == "cpu" and np.may_share_memory(np.asarray(placed), X)
-    return jnp.array(X) if shared else placed
+    return jax.device_put(X.copy()) if shared else placed
 
 
 def design(X: Any, dtype: Any = None) -> Design:

@@ -14,6 +14,7 @@ from jaxreg._validation import holds, require
 from jaxreg.linear.certificate import Evaluation, curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solvers import Outcome, ProximalGradient, SolverTask, iterate
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
 from jaxreg.penalties.family import checked
@@ -108,6 +109,7 @@ def lambda_max(problem: Problem, family: Family) -> Scalar:
     1.5
     """
     require_problem(problem, "jaxreg.lambda_max(jaxreg.Problem(loss, X, y), jaxreg.L1)")
+    problem = in_size_class(problem)
     return lambda_max_from(problem, family, fit_at_lambda_one(problem, family))
 
 

@@ -18,6 +18,7 @@ from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.path.working_set import solve_on_working_sets
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver
 from jaxreg.linear.solvers.newton import accepts
@@ -85,12 +86,13 @@ def path(  # noqa: PLR0913, public options by keyword
     (3, 4)
     """
     require_problem(problem, "jaxreg.path(jaxreg.Problem(loss, X, y), jaxreg.L1)")
+    given, problem = problem, in_size_class(problem)
     mode = _resolve_mode(mode, mesh)
     tol = tolerance(problem, tol)
     null_fit = None
     if lambdas is None:
         null_fit = fit_at_lambda_one(problem, family)
-        ratio = _default_ratio(problem) if ratio is None else ratio
+        ratio = _default_ratio(given) if ratio is None else ratio
         lambdas = lambda_grid(lambda_max_from(problem, family, null_fit), num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     grid = problem.working_grid(family, lambdas)
@@ -105,14 +107,14 @@ def path(  # noqa: PLR0913, public options by keyword
 
     if method.on_working_sets:
         solutions, notes = _solve_and_describe(fixed)
-        return Path.of(problem, lambdas, solutions, solutions.steps, mode, method.reason + notes)
+        return Path.of(given, lambdas, solutions, solutions.steps, mode, method.reason + notes)
     if mode == "warm":
         _, solutions = solve_in_turn(fixed, fixed.grid.carried, (null_fit.coef, null_fit.intercept))
         rounds = solutions.steps
     else:
         solutions, rounds = solve_batch(fixed, mesh)
     solutions = with_derivatives_on_grid(solutions, problem, grid, null_fit.max_eigenvalue)
-    return Path.of(problem, lambdas, solutions, rounds, mode, method.reason)
+    return Path.of(given, lambdas, solutions, rounds, mode, method.reason)
 
 
 def _resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
