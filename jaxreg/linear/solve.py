@@ -97,8 +97,8 @@ class WorkingSolution(NamedTuple):
     rounds: Array
 
 
-def solve_working(task: SolverTask, start: tuple[Array, Array]) -> WorkingSolution:
-    """Solve in working coordinates, from `start`; pure."""
+def solve_working(task: SolverTask, start: tuple[Array, Array] | None) -> WorkingSolution:
+    """Solve in working coordinates, from `start` or from the null fit of this penalty; pure."""
     problem, penalty = task.problem, task.penalty
     found = iterate(task, start)
     objective = problem.value(problem.predictor(found.coef, found.intercept)) + penalty.value(found.coef)
@@ -209,8 +209,7 @@ def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
 
 @jit_at_level(1)
 def _solve(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
-    null_fit = task.null_fit
-    start = (null_fit.coef, null_fit.intercept) if init is None else task.problem.to_working(*init)
+    start = None if init is None else task.problem.to_working(*init)
     return solve_working(task, start).solution
 
 

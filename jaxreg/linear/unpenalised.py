@@ -20,10 +20,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
 from jaxreg._compilation import is_traced, jit_at_level
+from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
 from jaxreg.linear.problem import Problem
@@ -272,7 +272,8 @@ class _LossInBasis:
 
         if self.problem.outputs and self.problem.y.ndim == 1:
             grad = grad - jnp.mean(grad, axis=0)  # the loss is constant where all classes shift together
-        step, _ = cg(hessian, grad, tol=tol, maxiter=100)
+        target = tol * jnp.max(jnp.abs(grad), initial=0.0)
+        step = conjugate_gradients(hessian, lambda r: r, grad, target, max_steps=100)
         return jnp.where(jnp.isfinite(step), step, 0.0)
 
     def evaluate(self, z: Array, u: Float[Array, "outputs m"]) -> _Iterate:
@@ -312,14 +313,16 @@ def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
         new = loss.evaluate(now.z - t * direction, now.u - t * now.newton)
         # If the loss no longer falls, the squared gradient must fall by a factor of 4.
         smaller = jnp.sum(new.grad**2) < 0.25 * jnp.sum(now.grad**2)
-        accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack))
+        accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack)) | (k == 0)
         return jax.tree.map(lambda x, y: jnp.where(accepted, x, y), new, now), accepted, k + 1
 
     def unfinished(carry: tuple[_Iterate, Array, Array]) -> Array:
         now, accepted, k = carry
-        return (k < steps) & accepted & jnp.any(now.newton != 0)
+        return (k == 0) | (k <= steps) & accepted & jnp.any(now.newton != 0)
 
-    start = loss.evaluate(z, jnp.zeros(basis.error.shape, z.dtype))
+    # The first turn evaluates z itself: the loop body is the only place where the loss is evaluated.
+    none = jnp.zeros(basis.error.shape, z.dtype)
+    start = _Iterate(z, none, none, none, jnp.asarray(jnp.inf, z.dtype), jnp.zeros((), z.dtype))
     now = jax.lax.while_loop(unfinished, step, (start, jnp.array(True), jnp.array(0)))[0]
     newton = jnp.max(jnp.abs(loss.predictor(now.newton)))
     change = jnp.maximum(newton, now.noise * loss.sensitivity(now.z))

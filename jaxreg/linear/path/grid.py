@@ -225,7 +225,7 @@ def _unfitted(
 def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> Outcome:
     tol, limit = on_device(_CONSTRAINED_TOL, problem.dtype), on_device(_CONSTRAINED_STEPS)
     task = SolverTask(ProximalGradient(), problem, penalty, null_fit, tol, limit)
-    return iterate(task, (null_fit.coef, null_fit.intercept))
+    return iterate(task, None)
 
 
 @jit_at_level(0)

@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._krylov import conjugate_gradients
 from jaxreg._typing import Scalar
 from jaxreg.linear.solvers._factor import Factor, empty_factor, factor, substitute
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
-from jaxreg.linear.solvers._krylov import conjugate_gradients
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, Prox, ProxJacobian, SeparableLayout
 from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.penalties import Penalty

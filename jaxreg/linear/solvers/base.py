@@ -166,15 +166,19 @@ class SolverTask(NamedTuple):
 
 
 @jax.default_matmul_precision("highest")
-def iterate(task: SolverTask, start: tuple[Array, Array]) -> Outcome:
-    """Run a solver until the certificate is ≤ `tol` or no progress is possible. Pure.
+def iterate(task: SolverTask, start: tuple[Array, Array] | None) -> Outcome:
+    """Run a solver from `start`, or the null fit, until the certificate is ≤ `tol` or progress ends. Pure.
 
     The certificate is the gap, or the KKT residual where the penalty has no conjugate. A small KKT residual
     does not excuse an infinite gap: weights that run off to infinity have one too.
     """
     loop = _Loop(*task)
     solver, problem, penalty, null_fit, tol, _ = task
-    state = solver.init(problem, penalty, null_fit, _prepare_start(problem, penalty, null_fit, start))
+    if start is None:
+        start = null_fit.coef, null_fit.intercept
+    else:
+        start = _prepare_start(problem, penalty, null_fit, start)
+    state = solver.init(problem, penalty, null_fit, start)
     progress, rounds = _Progress.start(state), jnp.array(0)
     if solver.starts_in_low_precision and problem.dtype == jnp.float32:
         coarse, rounds = loop.run(progress, low_precision=True)

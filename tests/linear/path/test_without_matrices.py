@@ -11,7 +11,7 @@ import scipy.sparse
 import jaxreg as jr
 from jaxreg.linear.path import buffer_sizes
 from jaxreg.linear.path.matrix_free_columns import MatrixFreeColumns
-from jaxreg.linear.solvers._krylov import conjugate_gradients
+from jaxreg._krylov import conjugate_gradients
 from tests.members import compilations
 
 P = jr.penalties

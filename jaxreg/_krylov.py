@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._typing import Scalar
-from jaxreg.linear.solvers._shapes import Count, Flat
 
 __all__ = ["conjugate_gradients"]
 
@@ -21,20 +20,20 @@ __all__ = ["conjugate_gradients"]
 class _Iteration(NamedTuple):
     """State of preconditioned conjugate gradients: `rz` is ⟨residual, preconditioned residual⟩."""
 
-    x: Flat
-    residual: Flat
-    direction: Flat
+    x: Array
+    residual: Array
+    direction: Array
     rz: Scalar
-    steps: Count
+    steps: Array
 
 
 def conjugate_gradients(
     times: Callable[[Array], Array],
     precondition: Callable[[Array], Array],
-    right: Flat,
+    right: Array,
     target: Scalar,
     max_steps: int,
-) -> Flat:
+) -> Array:
     """Solve A x = right approximately, from x = 0 (Hestenes and Stiefel 1952).
 
     Args:
