@@ -1,6 +1,7 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
 from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps, training
+from jaxreg._compilation import cache_programs
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
@@ -55,6 +56,7 @@ __all__ = [
     "Toward",
     "Tuned",
     "adaptive_weights",
+    "cache_programs",
     "certify",
     "conventions",
     "cost",

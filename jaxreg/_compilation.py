@@ -16,17 +16,19 @@ Programs that run once per problem are compiled at level 0, those that iterate a
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import Array
 
 from jaxreg._typing import ArrayLike
 
-__all__ = ["is_traced", "jit_at_level", "on_device"]
+__all__ = ["cache_programs", "is_traced", "jit_at_level", "on_device"]
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
@@ -60,6 +62,33 @@ def jit_at_level(
         return call
 
     return decorate
+
+
+def cache_programs(folder: str | Path | None = None) -> Path:
+    """Keep compiled programs on disk, so that later processes load instead of compile them.
+
+    Turns on JAX's persistent compilation cache for all programs of the process, however small. Call it once,
+    at the start of a script.
+
+    Args:
+        folder: the folder of the cache; None is a folder `jaxreg` in the user's folder for caches
+            (`XDG_CACHE_HOME`, or `~/.cache`).
+
+    Returns:
+        The folder.
+
+    >>> import jaxreg as jr, tempfile
+    >>> folder = jr.cache_programs(tempfile.mkdtemp())  # doctest: +SKIP
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "jaxreg" if folder is None else Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # A cache that a first program has looked for in vain would stay off.
+    compilation_cache.reset_cache()
+    return folder
 
 
 def is_traced(*trees: Any) -> bool:

@@ -91,7 +91,7 @@ def initial_intercept(problem: Problem) -> Array:
     """Return the intercept of the model without features, exact where the loss has a closed form for it."""
     if not problem.intercept:
         return problem.zeros()[1]
-    exact = problem.loss.optimal_shift(problem.offset, problem.y, problem.weight)
+    exact = problem.loss.optimal_shift(problem.counted(problem.offset), problem.y, problem.weight)
     if exact is not None:
         return exact
     null = problem.loss.null_predictor(problem.y, problem.weight, problem.outputs)

@@ -159,8 +159,16 @@ class Problem(Module):
         return tuple(jnp.broadcast_to(on_device(x, self.dtype), zero.shape) for x, zero in pairs)
 
     def predictor(self, coef: Float[Array, "p *K"], intercept: Float[Array, "*K"]) -> Float[Array, "n *K"]:
-        """Return z = Xw + b + offset, (n,) or (n, K), of working coefficients w and intercept b."""
-        return self.design.matmul(coef) + intercept + self.offset
+        """Return z = Xw + b + offset, (n,) or (n, K), of working coefficients w and intercept b.
+
+        It is 0 at samples of weight 0, at which the loss of a fit to the other samples could overflow.
+        """
+        return self.counted(self.design.matmul(coef) + intercept + self.offset)
+
+    def counted(self, z: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
+        """Return z with 0 at samples of weight 0."""
+        counts = self.weight > 0
+        return jnp.where(counts if z.ndim == 1 else counts[:, None], z, 0.0)
 
     def value(self, z: Float[Array, "n *K"]) -> Scalar:
         """Return the empirical loss at the predictor z, the weighted mean over samples."""

@@ -30,7 +30,7 @@ def size_class(n: int) -> int:
     >>> [size_class(n) for n in (7, 100, 398, 442, 1000)]
     [7, 112, 448, 448, 1024]
     """
-    step = 1 << max((n - 1).bit_length() - 3, 0)
+    step = 1 << max(int(n - 1).bit_length() - 3, 0)
     return -(-n // step) * step
 
 

@@ -197,8 +197,9 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, capacity: Capacity, co
         rows.append(jnp.where(unpenalised.T[..., None], problem.design.columns(columns).XT, 0.0))
     if capacity.others:
         rows.append(jax.vmap(problem.design.matmul)(others).transpose(2, 0, 1))
+    directions = jnp.where(problem.weight > 0, jnp.concatenate(rows, axis=1), 0.0)
     orthonormal = jax.vmap(lambda rows: _orthonormalise(rows, problem.weight))
-    return Basis(*orthonormal(jnp.concatenate(rows, axis=1)), columns, others)
+    return Basis(*orthonormal(directions), columns, others)
 
 
 def _orthonormalise(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tuple[Array, Array, Array]:

@@ -126,7 +126,8 @@ def test_a_penalty_that_couples_everything_is_refused(penalty):
 
 @pytest.mark.parametrize(
     ("name", "cache"),
-    [(name, CachedHessian) for name in LOSSES] + [(name, CachedInverse) for name in LOSSES if name != "Multinomial"],
+    [(name, CachedHessian) for name in LOSSES]
+    + [(name, CachedInverse) for name in LOSSES if name != "Multinomial"],
 )
 def test_a_cached_hessian_leads_to_the_same_point(name, cache):
     """A cache serves as long as it is good and is refreshed where it is not; no step raises the objective.

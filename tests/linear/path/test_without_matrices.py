@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse
 
 import jaxreg as jr
+from jaxreg._krylov import conjugate_gradients
 from jaxreg.linear.path import buffer_sizes
 from jaxreg.linear.path.matrix_free_columns import MatrixFreeColumns
-from jaxreg._krylov import conjugate_gradients
 from tests.members import compilations
 
 P = jr.penalties
