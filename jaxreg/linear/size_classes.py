@@ -20,8 +20,8 @@ __all__ = ["in_size_class", "is_small", "pad_rows", "size_class"]
 #: `jaxreg.Problem`, which is defined on top of this module.
 _Problem = TypeVar("_Problem", bound=eqx.Module)
 
-#: Entries of X up to which rows are added: 8 MB in float64, copied within a few milliseconds.
-_MAX_ENTRIES = 1_000_000
+#: Entries of X up to which rows are added: 2 MB in float64, copied within a millisecond.
+_MAX_ENTRIES = 250_000
 
 
 def size_class(n: int) -> int:
