@@ -8,6 +8,8 @@ from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection import criteria
+from jaxreg.linear.selection.cross_validation import cross_validate
+from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -38,6 +40,8 @@ __all__ = [
     "MCP",
     "SCAD",
     "Box",
+    "CrossValidation",
+    "CrossValidations",
     "ElasticNet",
     "GroupL2",
     "Masked",
@@ -59,6 +63,7 @@ __all__ = [
     "conventions",
     "cost",
     "criteria",
+    "cross_validate",
     "lambda_grid",
     "lambda_max",
     "linear",

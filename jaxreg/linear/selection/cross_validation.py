@@ -1,0 +1,257 @@
+"""Cross-validation of a certified path: the public function."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxreg._typing import ArrayLike
+from jaxreg._validation import is_traced
+from jaxreg.linear.path.matrix_columns import gram_applies
+from jaxreg.linear.path.path import GridOptions, path, resolve_mode, solve_grid
+from jaxreg.linear.path.result import Path
+from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.selection._fold_problems import FoldProblems, in_form_of_folds, padded_rows
+from jaxreg.linear.selection._fold_scores import score_rows
+from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations, count_nonzeros, summarise
+from jaxreg.linear.selection.folds import Folds, make_folds
+from jaxreg.linear.selection.scores import Metric, Score, metric_of
+from jaxreg.linear.solve import MAX_STEPS, tolerance
+from jaxreg.linear.solvers import Newton, Solver
+from jaxreg.penalties import Family
+from jaxreg.penalties.family import checked
+
+__all__ = ["cross_validate"]
+
+
+def cross_validate(  # noqa: PLR0913, public options by keyword
+    problem: Problem,
+    family: Family | Mapping[Any, Family],
+    lambdas: ArrayLike | None = None,
+    *,
+    second: Mapping[str, Iterable[Any]] | None = None,
+    folds: Any = 10,
+    repeats: int = 1,
+    key: Array | int | None = None,
+    groups: ArrayLike | None = None,
+    stratify: ArrayLike | bool | None = None,
+    metric: str | Score | None = None,
+    higher_is_better: bool | None = None,
+    keep_predictions: bool = False,
+    train_scores: bool = False,
+    num: int = 100,
+    ratio: float | None = None,
+    mode: str = "auto",
+    solver: Solver | None = None,
+    tol: float | None = None,
+    max_steps: int | None = None,
+) -> CrossValidation | CrossValidations:
+    """Choose λ by cross-validation, with a certificate for every fit.
+
+    The grid comes from the path on all rows. Each fold is predicted by a path on the other rows: features and
+    targets are centred and scaled by these alone, so that nothing of a fold enters its prediction. Sample
+    weights count in the fits and in the scores.
+
+    Args:
+        problem: loss and data, concrete.
+        family: function of λ that returns a penalty, such as `jaxreg.L1`; or a mapping from names to
+            families, which are compared on the same folds.
+        lambdas: the grid (L,), falling, at least 2 values. None takes `num` values from λ_max of all rows.
+        second: one further argument of the family, by name, with its values: `second={"l1_ratio": [0.5, 1]}`
+            calls `family(lam, l1_ratio=0.5)`.
+        folds: a number of random folds, one label per row (n,), pairs (rows to train on, rows to test on), or
+            a splitter of scikit-learn, or any object with `split(X, y, groups)`.
+        repeats: number of random partitions into folds.
+        key: JAX key or integer that seeds random folds; None is 0.
+        groups: one label per row (n,); rows of a group stay in one fold.
+        stratify: one class per row (n,), of which each random fold gets its share; True takes the targets.
+        metric: "deviance" (None; the mean squared error for `SquaredError`), "squared_error",
+            "absolute_error", "misclassification", "auc", or a function `(y_true, prediction, weight)` of
+            arrays of NumPy. Predictions are means or probabilities of classes.
+        higher_is_better: for a function, whether a higher score is better; None is no.
+        keep_predictions: whether to keep the prediction of each row by fits without it.
+        train_scores: whether to score each fit on its own rows too.
+        num: number of λ of the default grid.
+        ratio: smallest over largest λ of the default grid, see `jaxreg.path`.
+        mode: as in `jaxreg.path`.
+        solver: as in `jaxreg.path`.
+        tol: as in `jaxreg.path`.
+        max_steps: as in `jaxreg.path`.
+
+    Returns:
+        A `CrossValidation`; with `second` or several families `CrossValidations`, which hold one for each.
+
+    Raises:
+        TypeError: where the arguments are not a problem and a family.
+        ValueError: for folds that cannot be made, fits that predict their own rows, groups in several folds, a
+            fold without which a class has no sample, a metric that does not fit the loss or returns NaN, a
+            grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
+
+    References:
+        Friedman, Hastie and Tibshirani (2010), Regularization paths for generalized linear models via
+        coordinate descent: `cv.glmnet`, whose mean, standard error and choices of λ these are.
+
+    >>> import jaxreg as jr
+    >>> X = jnp.sin(jnp.arange(120.0)).reshape(40, 3)
+    >>> y = X[:, 0] + 0.1 * jnp.cos(jnp.arange(40.0))
+    >>> cv = cross_validate(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=20, folds=5)
+    >>> bool(cv.converged.all()), cv.lambda_1se >= cv.lambda_min
+    (True, True)
+    """
+    require_problem(problem, "jaxreg.cross_validate(jaxreg.Problem(loss, X, y), jaxreg.L1)")
+    if is_traced(problem):
+        raise ValueError(
+            "cross_validate needs a concrete problem: under a trace take jaxreg.criteria.k_fold, or call it"
+            " outside of jit and vmap"
+        )
+    axis = _axis(family, second)
+    scored = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
+    targets = np.asarray(problem.y)
+    stratify = targets if stratify is True else None if stratify is False else stratify
+    options = {"y": targets, "repeats": repeats, "key": key, "groups": groups, "stratify": stratify}
+    made = make_folds(problem.shape[0], folds, **options)
+    _warn_of_empty_folds(problem, made)
+    whole = in_form_of_folds(problem)
+    options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps}
+    paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
+    if paths[0].lambdas.size < 2:
+        raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
+    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    fits = GridOptions(resolve_mode(mode, None), solver, tolerance(whole, tol), limit)
+    task = _Task(whole, made, scored, fits, keep_predictions, train_scores)
+    results = _run(task, axis.families, paths)
+    return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
+
+
+class _Axis(NamedTuple):
+    """Families, with their values of a second argument; the name is None for a single family."""
+
+    name: str | None
+    values: tuple[Any, ...]
+    families: tuple[Family, ...]
+
+
+def _axis(family: Any, second: Mapping[str, Iterable[Any]] | None) -> _Axis:
+    """Return the families; ValueError for a second axis of no or several names, or without values."""
+    if second is None:
+        if not isinstance(family, Mapping):
+            return _Axis(None, (), (checked(family),))
+        name, values, families = "family", tuple(family), tuple(map(checked, family.values()))
+    else:
+        if not isinstance(second, Mapping) or len(second) != 1 or isinstance(family, Mapping):
+            raise ValueError(
+                "second names one argument of one family and its values, such as"
+                f' second={{"l1_ratio": [0.5, 0.9]}}, got {second!r}'
+            )
+        ((name, values),) = ((key, tuple(values)) for key, values in second.items())
+        families = tuple(partial(checked(family), **{name: value}) for value in values)
+    if not families:
+        raise ValueError(f"there is no value of {name!r} to compare: give at least one")
+    return _Axis(name, values, families)
+
+
+def _warn_of_empty_folds(problem: Problem, folds: Folds) -> None:
+    """Warn of folds whose rows have weight 0; ValueError where all have."""
+    weights = folds.test @ np.asarray(problem.weight, float)
+    empty = np.flatnonzero(weights <= 0)
+    if empty.size == weights.size:
+        raise ValueError("all rows of all folds have weight 0: there is nothing to score")
+    if empty.size:
+        named = ", ".join(map(str, empty[:3])) + (", …" if empty.size > 3 else "")
+        warnings.warn(f"folds without weight are left out of the mean score: {named}", stacklevel=3)
+
+
+class _Task(NamedTuple):
+    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them."""
+
+    problem: Problem
+    folds: Folds
+    metric: Metric
+    options: GridOptions
+    keep_predictions: bool
+    train_scores: bool
+
+
+class _Fit(NamedTuple):
+    """Scores and certificates of the path of one fold."""
+
+    scores: Float[np.ndarray, " L"]
+    train_scores: Float[np.ndarray, " L"] | None
+    means: Float[np.ndarray, "L r *K"] | None
+    gap: Float[np.ndarray, " L"]
+    kkt: Float[np.ndarray, " L"]
+    converged: Bool[np.ndarray, " L"]
+    nonzeros: Int[np.ndarray, " L"]
+
+
+def _run(task: _Task, families: tuple[Family, ...], paths: list[Path]) -> list[CrossValidation]:
+    """Fit and score all families on each fold in turn."""
+    solver = task.options.solver or Newton()
+    with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver)
+    problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
+    test, train = padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None
+    fits: list[list[_Fit]] = [[] for _ in families]
+    for k in range(len(test)):
+        fold = problems.fold(k)
+        for family, whole, out in zip(families, paths, fits, strict=True):
+            fold_path = solve_grid(fold.problem, family, whole.lambdas, task.options, gram=fold.gram)
+            out.append(_fit(task, fold_path, k, test[k], None if train is None else train[k]))
+    return [_result(task, whole, out, test) for whole, out in zip(paths, fits, strict=True)]
+
+
+def _fit(
+    task: _Task, path: Path, k: int, test: Int[np.ndarray, " r"], train: Int[np.ndarray, " t"] | None
+) -> _Fit:
+    """Score the path of a fold; ValueError where the metric returns NaN."""
+    scores, means = score_rows(task.problem, path, test, task.metric, with_mean=task.keep_predictions)
+    weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
+    if weighs and np.isnan(scores).any():
+        raise ValueError(
+            f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: a fold"
+            " may lack a class (take fewer folds, or stratify=)"
+        )
+    on_train = None if train is None else score_rows(task.problem, path, train, task.metric).score
+    kept = means if task.keep_predictions else None
+    certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
+    return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
+
+
+def _result(task: _Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> CrossValidation:
+    """Return the scores of all folds with their mean and standard error."""
+    scores, weights = (
+        np.stack([fit.scores for fit in fits]),
+        task.folds.test @ np.asarray(task.problem.weight),
+    )
+    mean, se = summarise(scores, weights, task.folds.repeat)
+    return CrossValidation(
+        path=path,
+        fold_scores=scores,
+        fold_weights=weights,
+        repeat=task.folds.repeat,
+        mean=mean,
+        se=se,
+        fold_gap=np.stack([fit.gap for fit in fits]),
+        fold_kkt=np.stack([fit.kkt for fit in fits]),
+        converged=np.stack([fit.converged for fit in fits]),
+        fold_nonzeros=np.stack([fit.nonzeros for fit in fits]),
+        train_scores=np.stack([fit.train_scores for fit in fits]) if task.train_scores else None,
+        predictions=_predictions(task, fits, test) if task.keep_predictions else None,
+        metric=task.metric.name,
+        higher_is_better=task.metric.higher_is_better,
+    )
+
+
+def _predictions(task: _Task, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Float[np.ndarray, "n L *K"]:
+    """Return the mean prediction of each row over the folds that test it; NaN for rows in none."""
+    n = task.problem.shape[0]
+    means = fits[0].means
+    total = np.zeros((n, means.shape[0], *means.shape[2:]), means.dtype)
+    for rows, fit in zip(test, fits, strict=True):
+        used = rows < n
+        total[rows[used]] += np.moveaxis(fit.means, 0, 1)[used]
+    count = task.folds.test.sum(axis=0).reshape((n,) + (1,) * (total.ndim - 1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
