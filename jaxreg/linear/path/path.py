@@ -22,10 +22,10 @@ from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.unpenalised import count_unpenalised
+from jaxreg.linear.unpenalised import Capacity, count_unpenalised
 from jaxreg.penalties import Family, PenaltyGrid
 
-__all__ = ["GridOptions", "path", "resolve_mode", "solve_grid"]
+__all__ = ["GridOptions", "Known", "path", "resolve_mode", "solve_grid"]
 
 _MODES = ("auto", "warm", "batched")
 #: glmnet's ratio of the smallest to the largest λ where n > p.
@@ -96,7 +96,7 @@ def path(  # noqa: PLR0913, public options by keyword
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
     options = GridOptions(mode, solver, tol, limit, mesh)
-    return solve_grid(problem, family, lambdas, options, null_fit=null_fit)
+    return solve_grid(problem, family, lambdas, options, Known(null_fit))
 
 
 class GridOptions(NamedTuple):
@@ -109,36 +109,34 @@ class GridOptions(NamedTuple):
     mesh: jax.sharding.Mesh | None = None
 
 
-def solve_grid(
-    problem: Problem,
-    family: Family,
-    lambdas: Array,
-    options: GridOptions,
-    *,
-    null_fit: NullFit | None = None,
-    gram: Array | None = None,
-) -> Path:
-    """Return the path on a grid that was checked.
+class Known(NamedTuple):
+    """Parts of a path that need not be computed.
 
-    Args:
-        problem: loss and data.
-        family: function of λ that returns a penalty.
-        lambdas: the grid (L,), falling.
-        options: options of the path.
-        null_fit: null fit of the problem, if it is known.
-        gram: XᵀWX (p, p), if it is known; ignored where the path does not use it.
+    Attributes:
+        null_fit: null fit of the problem.
+        gram: XᵀWX (p, p); ignored where the path does not use it.
+        grid: working penalties.
+        capacity: number of unpenalised directions of these.
     """
+
+    null_fit: NullFit | None = None
+    gram: Array | None = None
+    grid: PenaltyGrid | None = None
+    capacity: Capacity | None = None
+
+
+def solve_grid(problem: Problem, family: Family, lambdas: Array, options: GridOptions, known: Known) -> Path:
+    """Return the path on a grid that was checked; see `path`."""
     mode, solver, tol, limit, mesh = options
-    grid = problem.working_grid(family, lambdas)
+    grid = problem.working_grid(family, lambdas) if known.grid is None else known.grid
     method = _choose_method(problem, grid, mode, solver)
 
     # Solvers are not differentiated: the derivatives come from the solutions.
     constants = constant((problem, grid))
-    if not (method.on_working_sets and gram_applies(problem, method.solver)):
-        gram = None
-    elif gram is None:
-        gram = gram_matrix(problem, method.solver)
-    null_fit = _shared_null_fit(*constants, gram, null_fit)
+    gram = None
+    if method.on_working_sets and gram_applies(problem, method.solver):
+        gram = gram_matrix(problem, method.solver) if known.gram is None else known.gram
+    null_fit = _shared_null_fit(*constants, known._replace(gram=gram))
     fixed = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
 
     if method.on_working_sets:
@@ -169,17 +167,16 @@ def _default_ratio(problem: Problem) -> float:
     return _TALL_RATIO if n > p else _WIDE_RATIO
 
 
-def _shared_null_fit(
-    problem: Problem, grid: PenaltyGrid, gram: Array | None, null_fit: NullFit | None
-) -> NullFit:
+def _shared_null_fit(problem: Problem, grid: PenaltyGrid, known: Known) -> NullFit:
     """Return the null fit of λ_max where the grid has no unpenalised directions, else fit another one.
 
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
-    capacity = count_unpenalised(problem, grid)
+    null_fit, capacity = known.null_fit, known.capacity
+    capacity = count_unpenalised(problem, grid) if capacity is None else capacity
     if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
         return null_fit
-    return fit_null_model(problem, grid.at(0), gram, capacity)
+    return fit_null_model(problem, grid.at(0), known.gram, capacity)
 
 
 class _Method(NamedTuple):

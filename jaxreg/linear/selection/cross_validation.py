@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -12,16 +14,18 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import is_traced
 from jaxreg.linear.path.matrix_columns import gram_applies
-from jaxreg.linear.path.path import GridOptions, path, resolve_mode, solve_grid
+from jaxreg.linear.path.path import GridOptions, Known, path, resolve_mode, solve_grid
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._fold_problems import FoldProblems, in_form_of_folds, padded_rows
 from jaxreg.linear.selection._fold_scores import score_rows
+from jaxreg.linear.selection._threads import map_in_threads
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations, count_nonzeros, summarise
 from jaxreg.linear.selection.folds import Folds, make_folds
 from jaxreg.linear.selection.scores import Metric, Score, metric_of
 from jaxreg.linear.solve import MAX_STEPS, tolerance
 from jaxreg.linear.solvers import Newton, Solver
+from jaxreg.linear.unpenalised import count_unpenalised
 from jaxreg.penalties import Family
 from jaxreg.penalties.family import checked
 
@@ -87,8 +91,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
 
     Raises:
         TypeError: where the arguments are not a problem and a family.
-        ValueError: for folds that cannot be made, fits that predict their own rows, groups in several folds, a
-            fold without which a class has no sample, a metric that does not fit the loss or returns NaN, a
+        ValueError: for folds that cannot be made, fits that predict their own rows, groups in several
+            folds, a fold without which a class has no sample, a metric that does not fit the loss or returns NaN, a
             grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
 
     References:
@@ -189,18 +193,34 @@ class _Fit(NamedTuple):
 
 
 def _run(task: _Task, families: tuple[Family, ...], paths: list[Path]) -> list[CrossValidation]:
-    """Fit and score all families on each fold in turn."""
+    """Fit and score all families on each fold."""
     solver = task.options.solver or Newton()
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver)
     problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
     test, train = padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None
-    fits: list[list[_Fit]] = [[] for _ in families]
-    for k in range(len(test)):
-        fold = problems.fold(k)
-        for family, whole, out in zip(families, paths, fits, strict=True):
-            fold_path = solve_grid(fold.problem, family, whole.lambdas, task.options, gram=fold.gram)
-            out.append(_fit(task, fold_path, k, test[k], None if train is None else train[k]))
-    return [_result(task, whole, out, test) for whole, out in zip(paths, fits, strict=True)]
+    shared = [_shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)]
+
+    def fit(k: int) -> list[_Fit]:
+        fold, fits = problems.fold(k), []
+        for family, whole, known in zip(families, paths, shared, strict=True):
+            known = known._replace(gram=fold.gram)
+            fold_path = solve_grid(fold.problem, family, whole.lambdas, task.options, known)
+            fits.append(_fit(task, fold_path, k, test[k], None if train is None else train[k]))
+        return fits
+
+    fits = map_in_threads(fit, len(test))
+    by_family = zip(*fits, strict=True)
+    return [_result(task, whole, list(own), test) for whole, own in zip(paths, by_family, strict=True)]
+
+
+def _shared_penalties(problem: Problem, family: Family, lambdas: Array) -> Known:
+    """Return the working penalties of all folds, where they do not depend on the scales of the features."""
+    double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
+    grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
+    leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
+    if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
+        return Known()
+    return Known(grid=grid, capacity=count_unpenalised(problem, grid))
 
 
 def _fit(
@@ -211,8 +231,8 @@ def _fit(
     weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
     if weighs and np.isnan(scores).any():
         raise ValueError(
-            f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: a fold"
-            " may lack a class (take fewer folds, or stratify=)"
+            f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: the"
+            " fold may lack a class (take fewer folds, or stratify=)"
         )
     on_train = None if train is None else score_rows(task.problem, path, train, task.metric).score
     kept = means if task.keep_predictions else None
