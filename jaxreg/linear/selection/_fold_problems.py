@@ -96,10 +96,32 @@ class FoldProblems(NamedTuple):
         remaining = np.sum(weight)
         weight = (weight / remaining).astype(self.arrays.weight.dtype)
         fold = _with_weight(self.whole, weight, self.columns[k], self.arrays)
+        if self.whole.loss.smoothness() == np.inf:
+            fold = eqx.tree_at(lambda p: p.design, fold, _without_rows(fold.design, weight > 0))
         if self.gram is None or not self.columns[k].by_difference:
             return FoldProblem(fold, None)
         gram = _gram_by_difference(self.whole, self.gram, self.left_out[k], remaining, fold.design)
         return FoldProblem(fold, gram)
+
+
+@eqx.filter_jit
+def _without_rows(design: Design, used: Bool[Array, " n"]) -> Design:
+    """Return a design with the means of the columns in dense rows that are not used, zeros in sparse ones.
+
+    A loss without a bound on its curvature may overflow on these rows, and 0·inf is NaN.
+    """
+    outer = design if isinstance(design, Standardized) else None
+    inner = design if outer is None else outer.inner
+    if isinstance(inner, DenseDesign):
+        fill = jnp.zeros((), inner.dtype) if outer is None else outer.mean
+        inner = DenseDesign(jnp.where(used[:, None], inner.X, fill))
+    else:
+        values = lambda d: (d.by_row.value, d.by_column.value)  # noqa: E731
+        by_row, by_column = values(inner)
+        by_row = jnp.where(used[inner.by_row.row], by_row, 0.0)
+        by_column = jnp.where(used[inner.by_column.column], by_column, 0.0)
+        inner = eqx.tree_at(values, inner, (by_row, by_column))
+    return inner if outer is None else eqx.tree_at(lambda d: d.inner, outer, inner)
 
 
 def in_form_of_folds(problem: Problem) -> Problem:

@@ -198,7 +198,9 @@ def _run(task: _Task, families: tuple[Family, ...], paths: list[Path]) -> list[C
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver)
     problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
     test, train = padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None
-    shared = [_shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)]
+    shared = [
+        _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
+    ]
 
     def fit(k: int) -> list[_Fit]:
         fold, fits = problems.fold(k), []
