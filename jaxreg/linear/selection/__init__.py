@@ -1,1 +1,1 @@
-"""Choice of hyperparameters by a criterion: `criteria`, and their minimisation by gradients, `tune`."""
+"""Choice of hyperparameters by cross-validation, or by a criterion (`criteria`) and its gradients (`tune`)."""

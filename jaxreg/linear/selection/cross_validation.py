@@ -92,8 +92,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     Raises:
         TypeError: where the arguments are not a problem and a family.
         ValueError: for folds that cannot be made, fits that predict their own rows, groups in several
-            folds, a fold without which a class has no sample, a metric that does not fit the loss or returns NaN, a
-            grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
+            folds, a fold without which a class has no sample, a metric that does not fit the loss or
+            returns NaN, a grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
 
     References:
         Friedman, Hastie and Tibshirani (2010), Regularization paths for generalized linear models via

@@ -83,9 +83,10 @@ def make_folds(  # noqa: PLR0913, the options of `cross_validate`
         rng = _generator(key)
         drawn = [random_folds(rng, n, int(folds), groups, stratify) for _ in range(repeats)]
         return Folds.of_labels(np.stack(drawn))
-    if repeats != 1 or (stratify is not None and not hasattr(folds, "split")):
+    is_splitter = hasattr(folds, "split") and not isinstance(folds, str)
+    if repeats != 1 or (stratify is not None and not is_splitter):
         raise ValueError("repeats and stratify are for a number of random folds: these folds are given")
-    if hasattr(folds, "split"):
+    if is_splitter:
         target = np.zeros(n) if y is None else y
         target = target if stratify is None else stratify
         made = _of_pairs(n, folds.split(np.zeros((n, 1)), target, groups))
@@ -185,11 +186,9 @@ def _is_pairs(folds: Any) -> bool:
 def _of_pairs(n: int, pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> Folds:
     """Return the folds of pairs of row indices; ValueError where a fit predicts its own rows."""
     train, test = [], []
-    for rows in pairs:
-        for masks, index in zip((train, test), rows, strict=True):
-            mask = np.zeros(n, bool)
-            mask[np.asarray(index)] = True
-            masks.append(mask)
+    for train_rows, test_rows in pairs:
+        train.append(_mask(np.asarray(train_rows), n))
+        test.append(_mask(np.asarray(test_rows), n))
     require(len(test) >= 2, f"cross-validation needs at least 2 folds, got {len(test)}")
     train, test = np.stack(train), np.stack(test)
     for k in range(len(test)):
@@ -202,6 +201,16 @@ def _of_pairs(n: int, pairs: Iterable[tuple[ArrayLike, ArrayLike]]) -> Folds:
         never = np.flatnonzero(n_tests == 0)
         warnings.warn(f"{never.size} of {n} rows are in no test fold: {_named(never)}", stacklevel=4)
     return Folds(train, test, _repeats(test))
+
+
+def _mask(index: np.ndarray, n: int) -> Bool[np.ndarray, " n"]:
+    """Return the mask of the rows with some indices."""
+    mask = np.zeros(n, bool)
+    if index.size:
+        integers = index.dtype.kind in "iu" and index.min() >= 0 and index.max() < n
+        require(integers, f"pairs of folds must hold row indices 0 … {n - 1}, got {index[:_NAMED].tolist()}")
+        mask[index] = True
+    return mask
 
 
 def _repeats(test: Bool[np.ndarray, "S n"]) -> Int[np.ndarray, " S"]:

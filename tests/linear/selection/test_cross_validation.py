@@ -38,7 +38,7 @@ with (pathlib.Path(__file__).parents[2] / "references" / "cv_glmnet.csv").open()
 CASES = {case: list(rows) for case, rows in groupby(_rows, key=lambda row: row["case"])}
 
 
-def problem(name="gaussian", rows=slice(None), **options):  # noqa: B008
+def problem(name="gaussian", rows=slice(None), **options):
     loss, y = TARGETS[name]
     return jr.Problem(loss, X[rows], y[rows], **options)
 
