@@ -1,1 +1,1 @@
-"""Choice of hyperparameters by cross-validation, or by a criterion (`criteria`) and its gradients (`tune`)."""
+"""Choice of hyperparameters: cross-validation, and criteria that are minimised by gradients (`tune`)."""

@@ -5,27 +5,22 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import is_traced
-from jaxreg.linear.path.matrix_columns import gram_applies
-from jaxreg.linear.path.path import GridOptions, Known, path, resolve_mode, solve_grid
-from jaxreg.linear.path.result import Path
+from jaxreg.linear.path.path import GridOptions, path, resolve_mode
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._fold_problems import FoldProblems, in_form_of_folds, padded_rows
-from jaxreg.linear.selection._fold_scores import score_rows
-from jaxreg.linear.selection._threads import map_in_threads
-from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations, count_nonzeros, summarise
+from jaxreg.linear.selection._fold_fits import Task, fit_folds
+from jaxreg.linear.selection._fold_problems import in_form_of_folds
+from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
 from jaxreg.linear.selection.folds import Folds, make_folds
-from jaxreg.linear.selection.scores import Metric, Score, metric_of
+from jaxreg.linear.selection.scores import Score, metric_of
 from jaxreg.linear.solve import MAX_STEPS, tolerance
-from jaxreg.linear.solvers import Newton, Solver
-from jaxreg.linear.unpenalised import count_unpenalised
+from jaxreg.linear.solvers import Solver
 from jaxreg.penalties import Family
 from jaxreg.penalties.family import checked
 
@@ -53,6 +48,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     solver: Solver | None = None,
     tol: float | None = None,
     max_steps: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> CrossValidation | CrossValidations:
     """Choose λ by cross-validation, with a certificate for every fit.
 
@@ -81,10 +77,11 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         train_scores: whether to score each fit on its own rows too.
         num: number of λ of the default grid.
         ratio: smallest over largest λ of the default grid, see `jaxreg.path`.
-        mode: as in `jaxreg.path`.
+        mode: as in `jaxreg.path`; "batched" solves all folds and λ in one batch.
         solver: as in `jaxreg.path`.
         tol: as in `jaxreg.path`.
         max_steps: as in `jaxreg.path`.
+        mesh: devices to spread a batch over.
 
     Returns:
         A `CrossValidation`; with `second` or several families `CrossValidations`, which hold one for each.
@@ -120,14 +117,14 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     made = make_folds(problem.shape[0], folds, **options)
     _warn_of_empty_folds(problem, made)
     whole = in_form_of_folds(problem)
-    options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps}
+    options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps, "mesh": mesh}
     paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
     if paths[0].lambdas.size < 2:
         raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
-    fits = GridOptions(resolve_mode(mode, None), solver, tolerance(whole, tol), limit)
-    task = _Task(whole, made, scored, fits, keep_predictions, train_scores)
-    results = _run(task, axis.families, paths)
+    fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
+    task = Task(whole, made, scored, fits, keep_predictions, train_scores)
+    results = fit_folds(task, axis.families, paths)
     return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
 
 
@@ -167,113 +164,3 @@ def _warn_of_empty_folds(problem: Problem, folds: Folds) -> None:
     if empty.size:
         named = ", ".join(map(str, empty[:3])) + (", …" if empty.size > 3 else "")
         warnings.warn(f"folds without weight are left out of the mean score: {named}", stacklevel=3)
-
-
-class _Task(NamedTuple):
-    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them."""
-
-    problem: Problem
-    folds: Folds
-    metric: Metric
-    options: GridOptions
-    keep_predictions: bool
-    train_scores: bool
-
-
-class _Fit(NamedTuple):
-    """Scores and certificates of the path of one fold."""
-
-    scores: Float[np.ndarray, " L"]
-    train_scores: Float[np.ndarray, " L"] | None
-    means: Float[np.ndarray, "L r *K"] | None
-    gap: Float[np.ndarray, " L"]
-    kkt: Float[np.ndarray, " L"]
-    converged: Bool[np.ndarray, " L"]
-    nonzeros: Int[np.ndarray, " L"]
-
-
-def _run(task: _Task, families: tuple[Family, ...], paths: list[Path]) -> list[CrossValidation]:
-    """Fit and score all families on each fold."""
-    solver = task.options.solver or Newton()
-    with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver)
-    problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
-    test, train = padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None
-    shared = [
-        _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
-    ]
-
-    def fit(k: int) -> list[_Fit]:
-        fold, fits = problems.fold(k), []
-        for family, whole, known in zip(families, paths, shared, strict=True):
-            known = known._replace(gram=fold.gram)
-            fold_path = solve_grid(fold.problem, family, whole.lambdas, task.options, known)
-            fits.append(_fit(task, fold_path, k, test[k], None if train is None else train[k]))
-        return fits
-
-    fits = map_in_threads(fit, len(test))
-    by_family = zip(*fits, strict=True)
-    return [_result(task, whole, list(own), test) for whole, own in zip(paths, by_family, strict=True)]
-
-
-def _shared_penalties(problem: Problem, family: Family, lambdas: Array) -> Known:
-    """Return the working penalties of all folds, where they do not depend on the scales of the features."""
-    double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
-    grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
-    leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
-    if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
-        return Known()
-    return Known(grid=grid, capacity=count_unpenalised(problem, grid))
-
-
-def _fit(
-    task: _Task, path: Path, k: int, test: Int[np.ndarray, " r"], train: Int[np.ndarray, " t"] | None
-) -> _Fit:
-    """Score the path of a fold; ValueError where the metric returns NaN."""
-    scores, means = score_rows(task.problem, path, test, task.metric, with_mean=task.keep_predictions)
-    weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
-    if weighs and np.isnan(scores).any():
-        raise ValueError(
-            f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: the"
-            " fold may lack a class (take fewer folds, or stratify=)"
-        )
-    on_train = None if train is None else score_rows(task.problem, path, train, task.metric).score
-    kept = means if task.keep_predictions else None
-    certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
-    return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
-
-
-def _result(task: _Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> CrossValidation:
-    """Return the scores of all folds with their mean and standard error."""
-    scores, weights = (
-        np.stack([fit.scores for fit in fits]),
-        task.folds.test @ np.asarray(task.problem.weight),
-    )
-    mean, se = summarise(scores, weights, task.folds.repeat)
-    return CrossValidation(
-        path=path,
-        fold_scores=scores,
-        fold_weights=weights,
-        repeat=task.folds.repeat,
-        mean=mean,
-        se=se,
-        fold_gap=np.stack([fit.gap for fit in fits]),
-        fold_kkt=np.stack([fit.kkt for fit in fits]),
-        converged=np.stack([fit.converged for fit in fits]),
-        fold_nonzeros=np.stack([fit.nonzeros for fit in fits]),
-        train_scores=np.stack([fit.train_scores for fit in fits]) if task.train_scores else None,
-        predictions=_predictions(task, fits, test) if task.keep_predictions else None,
-        metric=task.metric.name,
-        higher_is_better=task.metric.higher_is_better,
-    )
-
-
-def _predictions(task: _Task, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Float[np.ndarray, "n L *K"]:
-    """Return the mean prediction of each row over the folds that test it; NaN for rows in none."""
-    n = task.problem.shape[0]
-    means = fits[0].means
-    total = np.zeros((n, means.shape[0], *means.shape[2:]), means.dtype)
-    for rows, fit in zip(test, fits, strict=True):
-        used = rows < n
-        total[rows[used]] += np.moveaxis(fit.means, 0, 1)[used]
-    count = task.folds.test.sum(axis=0).reshape((n,) + (1,) * (total.ndim - 1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
@@ -148,7 +149,7 @@ def _generator(key: Array | int | None) -> np.random.Generator:
     """Return a generator of NumPy that is seeded by a key of JAX, an integer or, for None, 0."""
     if key is None or isinstance(key, int | np.integer):
         return np.random.default_rng(int(key or 0))
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel().tolist())
 
 

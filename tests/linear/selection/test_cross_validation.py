@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
+from jax.sharding import Mesh
 from sklearn.model_selection import TimeSeriesSplit
 
 import jaxreg as jr
@@ -259,10 +260,18 @@ def test_fits_without_a_certificate_are_named():
     assert f"{n_missed} of 60 fits of folds did not meet the tolerance" in str(cv)
 
 
-def test_batched_folds_agree():
+@pytest.mark.parametrize("devices", [1, 4])
+def test_folds_and_lambdas_as_one_batch_agree(devices):
     options = {"num": 6, "ratio": 0.1, "folds": FOLD_OF, "tol": 1e-9}
-    warm, batched = (jr.cross_validate(problem(), jr.L1, mode=m, **options) for m in ("warm", "batched"))
+    data = problem(standardize=True, sample_weight=WEIGHT)
+    family = lambda lam: jr.L1(lam) + jr.Box(-0.5, 3.0)  # noqa: E731, bounds depend on the scales of a fold
+    mesh = None if devices == 1 else Mesh(np.array(jax.devices()[:devices]), ("d",))
+    warm = jr.cross_validate(data, family, mode="warm", **options)
+    batched = jr.cross_validate(data, family, mode="batched", mesh=mesh, **options)
     np.testing.assert_allclose(batched.fold_scores, warm.fold_scores, rtol=1e-5)
+    assert batched.converged.all()
+    free = jr.cross_validate(data, jr.L1, warm.lambdas, **options)
+    assert not np.allclose(warm.fold_scores, free.fold_scores), "the bounds hold coefficients back"
 
 
 # ---------------------------------------------------------------- refusals and warnings
