@@ -72,6 +72,8 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     ]
     each = list(zip(families, (path.lambdas for path in paths), known, strict=True))
 
+    # A thread does not inherit the precision, which programs are compiled for.
+    @jax.default_matmul_precision("highest")
     def fit(k: int) -> list[_Fit]:
         fold = problems.fold(k)
         solved = (

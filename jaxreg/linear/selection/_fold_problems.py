@@ -98,6 +98,8 @@ class FoldProblems(NamedTuple):
         fold = _with_weight(self.whole, weight, self.columns[k], self.arrays)
         if self.whole.loss.smoothness() == np.inf:
             fold = eqx.tree_at(lambda p: p.design, fold, _without_rows(fold.design, weight > 0))
+        # Arrays of NumPy would be copied to the device by every program.
+        fold = jax.device_put(fold)
         if self.gram is None or not self.columns[k].by_difference:
             return FoldProblem(fold, None)
         gram = _gram_by_difference(self.whole, self.gram, self.left_out[k], remaining, fold.design)
@@ -130,7 +132,7 @@ def in_form_of_folds(problem: Problem) -> Problem:
         return problem
     p, dtype = problem.shape[1], problem.dtype
     columns = _Columns(np.zeros(p, dtype), np.ones(p, dtype), np.asarray(problem.constant), True)
-    return eqx.tree_at(lambda x: x.design, problem, _design(problem, columns))
+    return jax.device_put(eqx.tree_at(lambda x: x.design, problem, _design(problem, columns)))
 
 
 def padded_rows(masks: Bool[np.ndarray, "S n"]) -> Int[np.ndarray, "S m"]:

@@ -42,5 +42,5 @@ def _cores() -> int:
 
 def _settings() -> tuple:
     """Return the settings of JAX that a context manager may change in one thread."""
-    names = ("jax_enable_x64", "jax_default_device", "jax_default_matmul_precision", "jax_disable_jit")
+    names = ("jax_enable_x64", "jax_default_device", "jax_disable_jit")
     return *(getattr(jax.config, name) for name in names), jax.sharding.get_abstract_mesh()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import is_traced
 from jaxreg.linear.path.path import GridOptions, path, resolve_mode
@@ -27,6 +28,8 @@ from jaxreg.penalties.family import checked
 __all__ = ["cross_validate"]
 
 
+@on_auto_axes(replicated)
+@jax.default_matmul_precision("highest")
 def cross_validate(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     family: Family | Mapping[Any, Family],

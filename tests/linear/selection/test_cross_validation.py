@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.model_selection import TimeSeriesSplit
 
 import jaxreg as jr
@@ -163,12 +163,27 @@ def test_no_scale_leaks_across_folds():
     np.testing.assert_allclose(fits[1], fits[0], rtol=1e-7)
 
 
-def test_folds_share_their_programs():
-    options = {"num": 12, "ratio": 0.01}
-    jr.cross_validate(problem(standardize=True), jr.L1, folds=FOLD_OF, **options)
+def test_folds_run_the_programs_of_a_path():
+    options = {"num": 7, "ratio": 0.01}
+    jr.path(problem(standardize=True), jr.L1, **options)
+    own = compilations(
+        lambda: jr.cross_validate(problem(standardize=True), jr.L1, folds=FOLD_OF, **options).path.coef
+    )
+    assert own <= 8, "moments, Gram matrices and scores"
     loss, y = TARGETS["gaussian"]
     other = jr.Problem(loss, X[::-1].copy(), y + 1, standardize=True)
     assert compilations(lambda: jr.cross_validate(other, jr.L1, folds=FOLD_OF, **options).path.coef) == 0
+
+
+def test_features_spread_over_devices():
+    mesh = jax.make_mesh((4,), ("rows",))
+    spread = jax.device_put(X, NamedSharding(mesh, PartitionSpec("rows")))
+    loss, y = TARGETS["gaussian"]
+    options = {"folds": FOLD_OF, "mode": "warm", "tol": 1e-10}
+    lambdas = np.geomspace(1.0, 0.05, 6)
+    cv = jr.cross_validate(jr.Problem(loss, spread, y), jr.L1, lambdas, **options)
+    same = jr.cross_validate(problem(), jr.L1, lambdas, **options)
+    np.testing.assert_allclose(cv.mean, same.mean, rtol=1e-7)
 
 
 # ---------------------------------------------------------------- results
