@@ -300,6 +300,8 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
         ({"metric": "auc"}, "needs targets that are classes"),
         ({"metric": lambda y, z, w: np.nan}, "of fold 0 is NaN at 12 of 12 λ"),
         ({"lambdas": [0.1]}, "the grid has one"),
+        ({"num": 1}, "the grid has one"),
+        ({"folds": 5, "stratify": True}, "takes the targets as classes"),
         ({"second": {"a": [1], "b": [2]}}, "second names one argument"),
         ({"second": {"l1_ratio": []}}, "no value of 'l1_ratio'"),
         ({"groups": np.arange(N) // 4, "folds": FOLD_OF}, "straddle fold 0"),
