@@ -275,6 +275,11 @@ def test_fits_without_a_certificate_are_named():
     assert f"{n_missed} of 60 fits of folds did not meet the tolerance" in str(cv)
 
 
+def test_a_best_lambda_at_the_end_of_the_grid_is_named():
+    cv = jr.cross_validate(problem(), jr.L1, num=12, ratio=0.9, folds=FOLD_OF)
+    assert cv.index_min == 11 and "the best λ is the smallest one of the grid" in str(cv)
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_folds_and_lambdas_as_one_batch_agree(devices):
     options = {"num": 6, "ratio": 0.1, "folds": FOLD_OF, "tol": 1e-9}
