@@ -1,6 +1,6 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps, training
+from jaxreg import conventions, groups, linear, losses, metrics, models, penalties, prox, sweeps, training
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
@@ -11,6 +11,7 @@ from jaxreg.linear.selection import criteria
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
+from jaxreg.models import FittedModel, load, save
 from jaxreg.penalties import (
     L1,
     MCP,
@@ -39,6 +40,7 @@ __all__ = [
     "SCAD",
     "Box",
     "ElasticNet",
+    "FittedModel",
     "GroupL2",
     "Masked",
     "Newton",
@@ -59,15 +61,19 @@ __all__ = [
     "conventions",
     "cost",
     "criteria",
+    "groups",
     "lambda_grid",
     "lambda_max",
     "linear",
+    "load",
     "losses",
     "masks",
     "metrics",
+    "models",
     "path",
     "penalties",
     "prox",
+    "save",
     "solve",
     "sweep",
     "sweeps",
