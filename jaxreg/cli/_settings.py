@@ -1,17 +1,22 @@
-"""Numbers that determine a sweep, checked when they are set."""
+"""Options of the command as values, checked when they are set."""
 
 from dataclasses import dataclass
 
 from jaxreg.cli._messages import refusal, wanted_one_of
 
-__all__ = ["Settings"]
+__all__ = ["Reading", "Settings"]
 
 _DTYPES = ("float64", "float32")
+_MISSING = ("error", "drop", "mean")
+_CATEGORICAL = ("group", "dummy", "drop")
+#: Words for separators that a shell makes hard to type.
+_SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_DECIMALS = (".", ",")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of `jaxreg sweep`; each is the option of the same name.
+    """Numbers that determine a sweep; each is the option of the same name.
 
     Raises:
         ValueError: A number is out of range, or the dtype is unknown.
@@ -45,3 +50,40 @@ class Settings:
             raise refusal(f"--tol is {self.tol}", "a number above 0", "try 1e-6")
         if self.dtype not in _DTYPES:
             raise ValueError(f"no dtype {self.dtype!r}: {wanted_one_of(_DTYPES, self.dtype)}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read and its columns are coded; each is the option of the same name.
+
+    Raises:
+        ValueError: An option has a value that it does not know.
+    """
+
+    sep: str | None = None
+    """Separator of the columns; None recognises it."""
+    decimal: str | None = None
+    """Decimal mark; None recognises it."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    numbers: bool = False
+    """Read percent, currency and thousands marks as numbers."""
+    missing: str = "error"
+    """error refuses missing cells, drop leaves out their rows, mean fills them and marks them."""
+    categorical: str = "group"
+    """group penalises all columns of a factor together, dummy each on its own, drop leaves text out."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+
+    def __post_init__(self) -> None:
+        if self.sep is not None:
+            object.__setattr__(self, "sep", _SEPARATOR_NAMES.get(self.sep.lower(), self.sep))
+            if len(self.sep) != 1 or self.sep in "\n\r\"'" or self.sep.isalnum():
+                got = f"--sep is {self.sep!r}"
+                raise refusal(got, "one character, or comma, semicolon, tab, pipe, space", "try --sep tab")
+        if self.decimal not in (None, *_DECIMALS) or self.decimal == self.sep == ",":
+            raise refusal(f"--decimal is {self.decimal!r}", "'.' or ',', other than --sep", "try --decimal ,")
+        for option, options in (("missing", _MISSING), ("categorical", _CATEGORICAL)):
+            value = getattr(self, option)
+            if value not in options:
+                raise ValueError(f"--{option} is {value!r}: {wanted_one_of(options, value)}")

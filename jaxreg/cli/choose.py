@@ -1,0 +1,157 @@
+"""Choose one model of a sweep: the smallest mean deviance on the held-out rows, for classes too.
+
+The fraction of misclassified rows ignores probabilities: it may be smallest where they are useless. Another rule,
+such as cross-validation, replaces `best` and keeps the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg import losses
+from jaxreg.cli.load import Table
+from jaxreg.models.model import FittedModel
+from jaxreg.plots import best_step
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["Best", "Chosen", "best", "choose", "comparison", "scores", "warnings"]
+
+#: Held-out rows below which the choice is called uncertain.
+_FEW_ROWS = 30
+#: Held-out rows of the rarest class below which the choice is called uncertain.
+_FEW_OF_A_CLASS = 10
+_LOSSES = {
+    "squared": losses.SquaredError,
+    "huber": losses.Huber,
+    "logistic": losses.Logistic,
+    "poisson": losses.Poisson,
+}
+
+
+class Best(NamedTuple):
+    """Positions of a fit in a sweep."""
+
+    penalty: int
+    step: int
+
+
+class Chosen(NamedTuple):
+    """The chosen model.
+
+    Attributes:
+        at: Its position in the sweep.
+        model: The model, of the training rows.
+        standardized: Coefficients as the penalty sees them.
+        scores: Measures on the held-out rows by name: R², RMSE, AUC, misclassified, null deviance.
+    """
+
+    at: Best
+    model: FittedModel
+    standardized: Float[np.ndarray, p * K]
+    scores: dict[str, float]
+
+
+def best(dataset: Dataset) -> Best | None:
+    """Return the fit with the smallest error; among equals the one with most zeros. None without held-out rows."""
+    found = []
+    for k in range(dataset.sizes["penalty"]):
+        part = dataset.isel(penalty=k)
+        if (step := best_step(part)) is not None:
+            found.append((float(part["error"][step]), -int(part["zeros"][step]), k, step))
+    return Best(*min(found)[2:]) if found else None
+
+
+def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
+    """Return the chosen model with its scores on the held-out rows; None where none were held out."""
+    at = best(dataset)
+    if at is None or not np.isfinite(dataset["coef"].values[at.penalty, at.step]).all():
+        return None
+    part = dataset.isel(penalty=at.penalty, step=at.step)
+    error = {"error": float(part["error"]), "error_is": dataset.attrs["error"], "rows_held_out": len(held)}
+    facts = {name: dataset.attrs[name] for name in ("data", "rows_train", "loss", "standardize", "seed", "holdout")
+             if name in dataset.attrs}  # fmt: skip
+    model = FittedModel(
+        _loss(table),
+        part["coef"].values,
+        part["intercept"].values,
+        features=table.features,
+        target=table.target,
+        classes=table.classes,
+        columns=table.columns,
+        penalty=str(part["penalty"].item()),
+        lam=float(part["lam"]),
+        gap=float(part["gap"]),
+        kkt=float(part["kkt"]),
+        settings=facts | error | {"numbers": table.reading.numbers},
+    )
+    found = scores(model, table.X[held], table.y[held])
+    return Chosen(at, model, part["standardized_coef"].values, found)
+
+
+def scores(model: FittedModel, X: Float[np.ndarray, "n p"], y: np.ndarray) -> dict[str, float]:
+    """Return measures of a model on rows: R² and RMSE, or the misclassified fraction and AUC of two classes."""
+    z = model.linear(X)
+    if isinstance(model.loss, losses.Logistic | losses.Multinomial):
+        label = (z > 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)
+        found = {"misclassified": float(np.mean(label != y))}
+        return found | ({"AUC": _auc(z, y)} if z.ndim == 1 else {})
+    residual = y - model.mean(z)
+    spread = float(np.sum((y - y.mean()) ** 2))
+    found = {"R²": 1 - float(np.sum(residual**2)) / spread} if spread > 0 else {}
+    return found | {"RMSE": float(np.sqrt(np.mean(residual**2)))}
+
+
+def comparison(dataset: Dataset, at: Best) -> str:
+    """Compare the best fits of the penalties in a sentence: "Use L1 at λ = 0.1: error 2,871 ± 310; L2 2,874"."""
+    label, lam = str(dataset["penalty"].values[at.penalty]), float(dataset["lam"].values[at.penalty, at.step])
+    error = dataset["error"].values
+    text = f"Use {label} at λ = {lam:.3g}: {dataset.attrs['error']} {_grouped(error[at])}"
+    if "error_se" in dataset:
+        text += f" ± {_grouped(dataset['error_se'].values[at])}"
+    text += f" on {dataset.attrs['rows_held_out']} held-out rows"
+    others = []
+    for k in range(dataset.sizes["penalty"]):
+        step = best_step(dataset.isel(penalty=k))
+        if k != at.penalty and step is not None:
+            others.append(f"{dataset['penalty'].values[k]} {_grouped(error[k, step])}")
+    return f"{text}; {', '.join(others)}." if others else f"{text}."
+
+
+def warnings(table: Table, held: np.ndarray) -> list[str]:
+    """List reservations about a choice that rests on few held-out rows."""
+    if not len(held):
+        return []
+    advice = "another --seed may choose another λ"
+    if len(held) < _FEW_ROWS:
+        return [f"Warning: the choice rests on {len(held)} held-out rows; {advice}."]
+    if table.classes:
+        counts = np.bincount(table.y[held].astype(int), minlength=len(table.classes))
+        if counts.min() < _FEW_OF_A_CLASS:
+            name = table.classes[int(counts.argmin())]
+            return [f"Warning: class {name!r} has {counts.min()} held-out rows; {advice}."]
+    return []
+
+
+def _loss(table: Table) -> losses.Loss:
+    return losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
+
+
+def _grouped(value: float) -> str:
+    """Return four digits of a number, thousands separated."""
+    value = float(value)
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def _auc(z: np.ndarray, y: np.ndarray) -> float:
+    """Return the share of pairs of the two classes in which class 1 has the larger z; ties count a half."""
+    order, positive = np.unique(z, return_inverse=True)
+    ones = np.bincount(positive, weights=y, minlength=len(order))
+    noughts = np.bincount(positive, weights=1 - y, minlength=len(order))
+    pairs = ones.sum() * noughts.sum()
+    below = np.cumsum(noughts) - noughts
+    return float((ones @ (below + noughts / 2)) / pairs) if pairs else float("nan")
