@@ -61,7 +61,7 @@ def from_columns(
     # A column without a stem is keyed by its position: a stem of the same text is another group.
     keys = [(stem is not None, k if stem is None else stem) for k, stem in enumerate(stems)]
     first = {key: label for label, key in enumerate(dict.fromkeys(keys))}
-    return np.array([first[key] for key in keys], np.int32)
+    return np.array([first[key] for key in keys], int)
 
 
 def _by_pattern(names: list[str], pattern: str) -> list[str | None]:

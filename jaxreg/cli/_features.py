@@ -87,7 +87,7 @@ def code_features(frame: pd.DataFrame, kinds: dict[str, str], reading: Reading) 
         start = groups[-1] + 1 if groups else 0
         groups += [start + (0 if factor else k) for k in range(values.shape[1])]
     X = np.hstack(parts)
-    coded = CodedFeatures(X, tuple(columns), np.array(groups, np.int32), notes)
+    coded = CodedFeatures(X, tuple(columns), np.array(groups, int), notes)
     check_names(list(coded.names), "the table with its text as columns of 0 and 1")
     if factors := [column for column in columns if isinstance(column, LevelColumn)]:
         made = sum(len(column.features) for column in factors)
@@ -209,8 +209,8 @@ def _date_coding(column: pd.Series, notes: list[str]) -> DateColumn:
 def starts_with_day(texts: list[str]) -> bool | None:
     """Return whether dates such as 31/1/2020 start with the day; None where the dates do not tell.
 
-    >>> starts_with_day(["31/1/2020", "1/2/2020"]), starts_with_day(["1/31/2020"]), starts_with_day(["1/2/2020"])
-    (True, False, None)
+    >>> [starts_with_day([text]) for text in ("31/1/2020", "1/31/2020", "1/2/2020", "2020-01-02")]
+    [True, False, None, False]
     """
     pairs = [match for text in texts if (match := re.match(r"(\d{1,2})[-/.](\d{1,2})[-/.]\d", text.strip()))]
     if not pairs:

@@ -24,8 +24,8 @@ def decoration(column: pd.Series) -> str:
     """Return the marks of a text column whose cells are all numbers, "" where they are not.
 
     >>> import pandas as pd
-    >>> decoration(pd.Series(["$1,200", "$3"])), decoration(pd.Series(["5%", "7"])), decoration(pd.Series(["a"]))
-    ('currency and thousands marks', 'percent marks', '')
+    >>> [decoration(pd.Series(cells)) for cells in (["$1,200", "$3"], ["5%", "7"], ["a"])]
+    ['currency and thousands marks', 'percent marks', '']
     """
     texts = [str(value).strip() for value in column.dropna().unique()]
     if not texts or not all(_DECORATED.fullmatch(text) for text in texts):
@@ -65,7 +65,7 @@ def plain(column: pd.Series, decimal: str) -> pd.Series:
 
 
 def refuse_decorated(columns: dict[str, str], frame: pd.DataFrame, target: str | None) -> None:
-    """Raise `ValueError` for columns that are text only for their marks; `columns` are their marks by name."""
+    """Raise `ValueError` for columns that are text for their marks alone; `columns` has the marks by name."""
     if not columns:
         return
     name, marks = next(iter(columns.items())) if target not in columns else (target, columns[target])

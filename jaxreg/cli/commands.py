@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from jaxreg.cli import _options
 from jaxreg.cli._files import without_ending
 from jaxreg.cli._messages import import_extra
 from jaxreg.cli._settings import Reading, Settings
@@ -14,7 +15,6 @@ __all__ = ["app", "penalties", "predict", "sweep"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_PENALTIES = ("l1", "l2", "elastic-net:0.5")
 _DEFAULTS = Settings()
 _READING = Reading()
 #: Packages used after the solver: a missing one is reported before the work.
@@ -53,115 +53,49 @@ def _root(
         print(context.get_help())
 
 
-_Sep = Annotated[
-    str | None,
-    typer.Option(
-        help="Separator: one character, or comma, semicolon, tab, pipe, space. Default: recognised."
-    ),
-]
-_Decimal = Annotated[str | None, typer.Option(help="Decimal mark, '.' or ','. Default: recognised.")]
-_Numbers = Annotated[
-    bool, typer.Option("--numbers", help="Read 12.5 %, $1,200 and 1,200 as numbers instead of refusing them.")
-]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]
-
-
 @app.command()
 def sweep(  # noqa: PLR0913, the options of the command
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="A .csv, .tsv, .txt (also .gz) or .parquet file, or diabetes, breast_cancer, digits, wine, iris.",
-        ),
-    ] = "diabetes",
+    data: _options.Data = "diabetes",
     *,
-    target: Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(help="squared, huber, logistic, multinomial or poisson; by default by the target."),
-    ] = None,
-    penalty: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A family that jaxreg penalties lists, such as l1 or elastic-net:0.5; may be given several"
-            f" times. Default: {', '.join(_PENALTIES)}."
-        ),
-    ] = None,
-    lambdas: Annotated[int, typer.Option(help="Number of λ in each grid, from 2 up.")] = _DEFAULTS.lambdas,
-    ratio: Annotated[
-        float | None,
-        typer.Option(help="Smallest λ over largest. Default: 1e-4 (n > p) or 1e-2, for l2 1000 times less."),
-    ] = _DEFAULTS.ratio,
-    holdout: Annotated[
-        float, typer.Option(help="Fraction of rows kept aside, on which λ is chosen; 0 keeps none.")
-    ] = _DEFAULTS.holdout,
-    standardize: Annotated[
-        bool, typer.Option(help="Penalise features in units of their standard deviation.")
-    ] = _DEFAULTS.standardize,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of held-out rows.")] = _DEFAULTS.seed,
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = _DEFAULTS.dtype,
-    tol: Annotated[float, typer.Option(help="Relative duality gap to reach at every λ.")] = _DEFAULTS.tol,
-    missing: Annotated[
-        str,
-        typer.Option(
-            help="Missing cells (empty, NA, ?): error refuses them, drop leaves out their rows, mean fills them and"
-            " adds a column that marks them."
-        ),
-    ] = _READING.missing,
-    categorical: Annotated[
-        str,
-        typer.Option(
-            help="Text columns become columns of 0 and 1: group lets those of one factor enter together, dummy each"
-            " on its own; drop leaves text out."
-        ),
-    ] = _READING.categorical,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="A column to leave out; may be given several times.")
-    ] = None,
-    sep: _Sep = None,
-    decimal: _Decimal = None,
-    header: Annotated[
-        bool, typer.Option(help="The first line names the columns; otherwise they are column_1, column_2, ….")
-    ] = True,
-    numbers: _Numbers = False,
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            help="Folder for map.png, paths.png, error.png, sweep.nc, coefficients.csv and model.jaxreg."
-            " Default: jaxreg-DATA."
-        ),
-    ] = None,
-    overwrite: _Overwrite = False,
-    cache: Annotated[bool, typer.Option(help="Keep compiled programs in the user's cache folder.")] = True,
+    target: _options.Target = None,
+    loss: _options.Loss = None,
+    penalty: _options.Penalty = None,
+    lambdas: _options.Lambdas = _DEFAULTS.lambdas,
+    ratio: _options.Ratio = _DEFAULTS.ratio,
+    holdout: _options.Holdout = _DEFAULTS.holdout,
+    standardize: _options.Standardize = _DEFAULTS.standardize,
+    seed: _options.Seed = _DEFAULTS.seed,
+    dtype: _options.Dtype = _DEFAULTS.dtype,
+    tol: _options.Tol = _DEFAULTS.tol,
+    missing: _options.Missing = _READING.missing,
+    categorical: _options.Categorical = _READING.categorical,
+    drop: _options.Drop = None,
+    sep: _options.Sep = None,
+    decimal: _options.Decimal = None,
+    header: _options.Header = True,
+    numbers: _options.Numbers = False,
+    out: _options.Out = None,
+    overwrite: _options.Overwrite = False,
+    cache: _options.Cache = True,
 ) -> None:
-    """Solve a grid of λ for each penalty and choose a model; print what happened, write pictures and model."""
+    """Solve a grid of λ for each penalty and choose a model; print a report, write pictures and model."""
     settings = Settings(lambdas, ratio, holdout, standardize, seed, dtype, tol)
     reading = Reading(sep, decimal, header, numbers, missing, categorical, tuple(drop or ()))
-    penalties = penalty or list(_PENALTIES)
+    penalties = penalty or list(_options.PENALTIES)
     _sweep(_Request(data, target, loss, penalties, out, overwrite, cache), settings, reading)
 
 
 @app.command()
 def predict(  # noqa: PLR0913, the options of the command
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model.jaxreg that jaxreg sweep wrote.")],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A file of new rows, with the columns of the training data.")
-    ],
+    model: _options.PredictModel,
+    data: _options.PredictData,
     *,
-    missing: Annotated[
-        str,
-        typer.Option(
-            help="Missing cells where training had none: error, drop (no prediction), mean (of the training rows)."
-        ),
-    ] = _READING.missing,
-    sep: _Sep = None,
-    decimal: _Decimal = None,
-    numbers: _Numbers = False,
-    out: Annotated[
-        pathlib.Path, typer.Option(help="The file of predictions, in CSV; - prints them.")
-    ] = pathlib.Path("predictions.csv"),
-    overwrite: _Overwrite = False,
+    missing: _options.PredictMissing = _READING.missing,
+    sep: _options.Sep = None,
+    decimal: _options.Decimal = None,
+    numbers: _options.Numbers = False,
+    out: _options.PredictOut = pathlib.Path("predictions.csv"),
+    overwrite: _options.Overwrite = False,
 ) -> None:
     """Predict the rows of a file by a saved model: columns are found by name and coded as in training."""
     from jaxreg.cli import _screen, write

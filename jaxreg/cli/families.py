@@ -265,7 +265,7 @@ def member(name: str, data: DataForm) -> Member:
         if entry.whole is not None:
             build, label = entry.whole, f"{label}, factors whole"
         elif thresholds:
-            note = f"{label} has no form in which the columns of a factor enter together: each enters on its own."
+            note = f"{label} has no form for whole factors: each column of a factor enters on its own."
     return Member(label, lambda lam: build(lam, number, groups), thresholds, note)
 
 

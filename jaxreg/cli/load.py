@@ -222,8 +222,8 @@ def _without_gaps(
     filled = [column for column in frame if column not in empty and frame[column].isna().any()]
     if filled:
         notes.append(
-            f"Missing values in {quoted(filled)} became the mean of the training rows, or a level of their own"
-            " in text; a column for each marks them."
+            f"Missing values in {quoted(filled)} became the mean of the training rows, or a level of their"
+            " own in text; a column for each marks them."
         )
     return frame.reset_index(drop=True), notes
 

@@ -45,7 +45,7 @@ def predict(model_file: str, source: str, reading: Reading) -> Prediction:
     Args:
         model_file: A file that `jaxreg.save` wrote.
         source: A .csv, .tsv or .parquet file with the columns of training, in any order.
-        reading: How to read the file. `missing` is error, drop (no prediction for the rows) or mean (of training).
+        reading: How to read the file. `missing` is error, drop (no prediction) or mean (of training).
 
     Raises:
         ValueError: A file cannot be read, a column of training is not there, or cells are missing.
@@ -62,7 +62,8 @@ def predict(model_file: str, source: str, reading: Reading) -> Prediction:
     wanted = [column.name for column in model.columns] or list(model.features)
     absent = [name for name in wanted if name not in frame.columns]
     if absent:
-        got = f"{source!r} lacks the columns {quoted(absent)} of the training data (it has {quoted(frame.columns)})"
+        there = f"it has {quoted(frame.columns)}"
+        got = f"{source!r} lacks the columns {quoted(absent)} of the training data ({there})"
         raise refusal(got, "a column of each name", "add or rename them")
     target = frame[model.target] if model.target in frame.columns else None
     aside = [name for name in frame.columns if name not in (*wanted, model.target)]

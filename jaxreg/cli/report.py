@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["headline", "legend", "remarks", "sentence", "table"]
 
 _STATUS = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
+#: Spaces between two columns of a table.
+_BETWEEN = 2
 #: Degrees of freedom from which on a table shows no decimals.
 _MANY_DOF = 1000
 
@@ -51,10 +53,9 @@ def headline(chosen: Chosen, dataset: Dataset) -> str:
     for name, value in chosen.scores.items():
         parts.append(f"{name} {_percent(value)}" if name == "misclassified" else f"{name} {value:.4g}")
     used = int(np.count_nonzero(model.coef.reshape(len(model.coef), -1).any(axis=1)))
-    return (
-        f"Chosen model: {model.penalty} at λ = {model.lam:.3g}, which uses {used} of {len(model.coef)} features;"
-        f" on the {dataset.attrs['rows_held_out']} held-out rows {', '.join(parts)}."
-    )
+    which = f"{model.penalty} at λ = {model.lam:.3g}, which uses {used} of {len(model.coef)} features"
+    rows = dataset.attrs["rows_held_out"]
+    return f"Chosen model: {which}; on the {rows} held-out rows {', '.join(parts)}."
 
 
 def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
@@ -143,11 +144,12 @@ def table(part: Dataset, rows: int = 12, width: int = 80) -> Table:
 def _fitting(columns: list[_Column], steps: list[int], width: int) -> list[_Column]:
     """Leave out the columns of highest rank until the others fit a width."""
     widths = {
-        column.heading: 1 + max(len(text) for text in (*column.heading.split("\n"), *map(column.cell, steps)))
+        column.heading: _BETWEEN
+        + max(len(text) for text in (*column.heading.split("\n"), *map(column.cell, steps)))
         for column in columns
     }
     kept = list(columns)
-    while len(kept) > 2 and sum(widths[column.heading] for column in kept) - 1 > width:
+    while len(kept) > 2 and sum(widths[column.heading] for column in kept) - _BETWEEN > width:
         kept.remove(max(kept, key=lambda column: column.rank))
     return kept
 

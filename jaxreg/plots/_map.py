@@ -25,8 +25,12 @@ _ERROR_QUANTILE = 0.98
 _COLOUR_POWER = 0.5
 #: Least distance of two markers on a curve, in percent of the axes' ranges.
 _MARKER_DISTANCE = 1.5
+#: Ticks of the colour scale at most.
+_TICKS = 7
+#: Fraction of the range of colours that is free of ticks above the smallest error.
+_TICK_ROOM = 0.02
 #: Columns of the legend above the map.
-_LEGEND_COLUMNS = 3
+_LEGEND_COLUMNS = 2
 #: Weights from which the map may count the weights that are not 0, on a log axis.
 _MANY_WEIGHTS = 100
 #: Fraction of weights that are not 0 below which all sparse fits would lie at the edge of a linear axis.
@@ -70,7 +74,9 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
     units = dataset["error"].attrs.get("units", "1")
     label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
     extend = "max" if float(np.nanmax(dataset["error"].values)) > frame.highest else "neither"
-    ax.figure.colorbar(points, ax=ax, label=shown_name(label, True), extend=extend)
+    bar = ax.figure.colorbar(points, ax=ax, label=shown_name(label, True), extend=extend, format="%.4g")
+    bar.set_ticks(_ticks(frame))
+    bar.minorticks_off()
     _label_axes(ax, dataset, frame)
     # The legend stands above the axes, where no curve can run through it.
     entries = len(parts) + 2 * any(step is not None for step in best)
@@ -123,6 +129,15 @@ def _curve(ax: Axes, part: Dataset, frame: _Frame, style: Style, best: int | Non
         ax.scatter(x[best], y[best], marker=style.marker, zorder=3, **_BEST)
     ax.plot([], [], marker=style.marker, linestyle=style.line, color="0.35", label=name)
     return points
+
+
+def _ticks(frame: _Frame) -> list[float]:
+    """Return the smallest error and round ones above; matplotlib's own may lie outside of a power scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(_TICKS).tick_values(frame.lowest, frame.highest)
+    above = frame.lowest + _TICK_ROOM * (frame.highest - frame.lowest)
+    return [frame.lowest, *(float(tick) for tick in ticks if above < tick <= frame.highest)]
 
 
 def _label_axes(ax: Axes, dataset: Dataset, frame: _Frame) -> None:

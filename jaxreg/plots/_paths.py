@@ -19,15 +19,15 @@ __all__ = ["paths"]
 _UNITS_LENGTH = 60
 #: Ratio of the largest coefficients of two penalties above which each panel has a y axis of its own.
 _SCALES_DIFFER = 3.0
-#: Multiple of the largest coefficient at the best λ at which a panel ends: weakly penalised coefficients may be
-#: so large that the others look like 0.
+#: Multiple of the largest coefficient at the best λ at which a panel ends: weakly penalised coefficients may
+#: be so large that the others look like 0.
 _ROOM = 4.0
 #: Curves that are drawn without a label: those with the largest coefficients.
 _CURVES = 500
 
 
 def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray:
-    """Draw the coefficients against λ, one panel per penalty, with the five largest at the best λ labelled.
+    """Draw the coefficients against λ, one panel per penalty, the five largest at the best λ labelled.
 
     The curve of a feature in a model of several classes is the norm of its coefficients over the classes.
 
@@ -47,13 +47,12 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     shared = max(tops) <= _SCALES_DIFFER * max(min(tops), 1e-300)
     size = (1.6 + (3.6 if shared else 4.0) * count, 4.6)
     axes = new_axes(count, size, shared) if axes is None else np.atleast_1d(axes)
-    order = _order(coef, best)
+    order = _order(coef, _chosen(dataset, best))
     for k, ax in enumerate(axes):
         _panel(ax, dataset.isel(penalty=k), coef[k], order)
         _limit(ax, coef[k], max(tops) if shared else tops[k])
-    units = dataset["coef" if "standardized_coef" not in dataset else "standardized_coef"].attrs.get(
-        "units", "1"
-    )
+    name = "standardized_coef" if "standardized_coef" in dataset else "coef"
+    units = dataset[name].attrs.get("units", "1")
     height = f"Norm over the {classes} classes" if classes else "Coefficient"
     units = units.replace("standard deviation", "s.d.")
     axes[0].set_ylabel(f"{height}\n[{shown_name(units, longest=_UNITS_LENGTH)}]")
@@ -61,6 +60,12 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     axes[-1].legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0].figure.suptitle(f"Coefficient paths: {shown_name(dataset.attrs['data'])}")
     return axes
+
+
+def _chosen(dataset: Dataset, best: list[int | None]) -> tuple[int, int] | None:
+    """Return penalty and step of the smallest error; None where no λ is best."""
+    found = [(float(dataset["error"][k, step]), k, step) for k, step in enumerate(best) if step is not None]
+    return min(found)[1:] if found else None
 
 
 def _standardized(dataset: Dataset) -> np.ndarray:
@@ -71,21 +76,20 @@ def _standardized(dataset: Dataset) -> np.ndarray:
 
 
 def _top(coef: Float[np.ndarray, "steps p"], best: int | None) -> float:
-    """Return the largest coefficient that a panel must show with room around it."""
-    return float(np.abs(coef if best is None else coef[best]).max())
+    """Return the largest coefficient at the best λ, or at the middle of the grid where the best is larger."""
+    return float(np.abs(coef if best is None else coef[max(best, len(coef) // 2)]).max())
 
 
-def _order(coef: Float[np.ndarray, "k steps p"], best: list[int | None]) -> Int[np.ndarray, " p"]:
-    """Order the features by their size at the best λ, each penalty's largest counting as 1.
+def _order(coef: Float[np.ndarray, "k steps p"], chosen: tuple[int, int] | None) -> Int[np.ndarray, " p"]:
+    """Order the features by their size at the λ of the smallest error of all penalties.
 
     One order for all panels, so that a colour means the same feature everywhere. Ties, such as zeros, are
     ordered by the largest coefficient anywhere.
     """
     anywhere = np.abs(coef).max(axis=(0, 1))
-    sizes = [np.abs(path if step is None else path[step]) for path, step in zip(coef, best, strict=True)]
-    sizes = [size.max(axis=0) if size.ndim == 2 else size for size in sizes]
-    relative = np.max([size / max(size.max(), 1e-300) for size in sizes], axis=0)
-    return np.lexsort((-anywhere, -relative))
+    if chosen is None:
+        return np.argsort(-anywhere, kind="stable")
+    return np.lexsort((-anywhere, -np.abs(coef[chosen])))
 
 
 def _panel(ax: Axes, part: Dataset, coef: Float[np.ndarray, "steps p"], order: Int[np.ndarray, " p"]) -> None:

@@ -12,7 +12,7 @@ from jaxreg.cli import _screen
 from jaxreg.cli._settings import Settings
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
-from jaxreg.cli.run import family, run
+from jaxreg.cli.run import run
 from jaxreg.cli.split import split
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
@@ -24,18 +24,6 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "out"
     assert main(["sweep", "--lambdas", "8", "--out", str(folder)]) == 0
     return folder
-
-
-def test_families():
-    assert family("l1") == ("L1", jr.L1) and family("L2") == ("L2", jr.SquaredL2)
-    label, member = family("elastic-net:0.25")
-    assert label == "elastic net 0.25" and float(member(2.0).l1_ratio) == 0.25
-    assert family("elastic-net")[0] == "elastic net 0.5"
-    label, member = family("nonnegative-l1")
-    assert label == "nonnegative L1"
-    assert member(1.0).prox(np.array([-3.0, 3.0]), 1.0).tolist() == [0.0, 2.0]
-    with pytest.raises(ValueError, match="did you mean"):
-        family("lasso1")
 
 
 def test_default_numbers(written):
@@ -77,7 +65,8 @@ def test_settings_and_versions_are_kept(written):
 def test_numbers_are_those_of_the_library(written):
     table = load("diabetes")
     train, held = split(table, 0.25, 0)
-    problem = jr.Problem(jr.losses.SquaredError(), table.X[train], table.y[train], standardize=True)
+    loss, options = jr.losses.SquaredError(), {"standardize": True, "scale_target": True}
+    problem = jr.Problem(loss, table.X[train], table.y[train], **options)
     with xarray.open_dataset(written / "sweep.nc") as data:
         part = data.sel(penalty="L1").isel(step=4)
         fit = jr.solve(problem, jr.L1(float(part["lam"])), tol=1e-9)

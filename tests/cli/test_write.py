@@ -11,7 +11,7 @@ from jaxreg.cli import run as run_module
 from jaxreg.cli import write
 from jaxreg.cli.main import main
 
-FILES = ["map.png", "paths.png", "sweep.nc"]
+FILES = ["coefficients.csv", "error.png", "map.png", "model.jaxreg", "paths.png", "sweep.nc"]
 
 
 def test_results_are_not_replaced_unasked(assert_fails, place, solved, capsys):
@@ -62,7 +62,7 @@ def test_nothing_is_left_half_written(assert_fails, place, solved, monkeypatch, 
         (place / "old" / name).write_text("mine")
     assert_fails(["sweep", "--out", "new/out"], part, status=status)
     assert_fails(["sweep", "--out", "old", "--overwrite"], part, status=status)
-    assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 3
+    assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 6
 
 
 # ---------------------------------------------------------------- the cache of compiled programs
