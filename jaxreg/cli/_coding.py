@@ -24,6 +24,8 @@ LOSSES = ("squared", "huber", "logistic", "multinomial", "poisson")
 CLASS_LOSSES = ("logistic", "multinomial")
 #: Different numbers up to which a note suggests that they may be classes.
 _MAYBE_CLASSES = 10
+#: Different whole numbers from 0 up to which a note suggests that they may be counts.
+_MAYBE_COUNTS = 100
 #: Fractions that may be classes: more different ones are a quantity.
 _FRACTION_CLASSES = 20
 #: Levels of a text column that are always accepted.
@@ -85,6 +87,8 @@ def _default_loss(name: Any, kind: str, levels: Sequence[Any], whole: bool) -> t
     if kind != "number" or set(levels) == {0, 1}:
         return class_loss, f"The loss is {class_loss}, as {reason}."
     hint = f"; if they are classes, ask for {class_loss}" if whole and len(levels) <= _MAYBE_CLASSES else ""
+    if whole and min(levels) >= 0 and _MAYBE_CLASSES < len(levels) <= _MAYBE_COUNTS:
+        hint = "; if they are counts, ask for poisson"
     return "squared", f"The loss is squared, as {reason}, all numbers{hint}."
 
 

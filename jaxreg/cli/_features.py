@@ -92,7 +92,8 @@ def code_features(frame: pd.DataFrame, kinds: dict[str, str], reading: Reading) 
     if factors := [column for column in columns if isinstance(column, LevelColumn)]:
         made = sum(len(column.features) for column in factors)
         names = quoted(column.name for column in factors)
-        note = f"Text or truth values in {names} became {made} columns of 0 and 1"
+        columns_made = "1 column" if made == 1 else f"{made} columns"
+        note = f"Text or truth values in {names} became {columns_made} of 0 and 1"
         whole = reading.categorical == "group" and any(len(column.features) > 1 for column in factors)
         notes.append(note + ("; those of a factor enter together (--categorical)." if whole else "."))
     constant = [name for name, same in zip(coded.names, (X[0] == X).all(axis=0), strict=True) if same]

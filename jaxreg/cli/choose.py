@@ -48,13 +48,13 @@ class Chosen(NamedTuple):
     Attributes:
         at: Its position in the sweep.
         model: The model, of the training rows.
-        standardized: Coefficients as the penalty sees them.
+        standardized: Coefficients (p,) or (p, K) as the penalty sees them.
         scores: Measures on the held-out rows by name: R², RMSE, AUC, misclassified, null deviance.
     """
 
     at: Best
     model: FittedModel
-    standardized: Float[np.ndarray, p * K]
+    standardized: np.ndarray
     scores: dict[str, float]
 
 

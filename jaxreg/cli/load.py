@@ -99,7 +99,7 @@ def load(
     target = _check_target(target or (bundled and bundled.target), frame, name)
     notes += _question_header(frame, reading, bool(bundled))
     frame = with_plain_numbers(_without(frame, reading.drop, target, name), reading, decimal, target)
-    empty = [column for column in frame if column != target and frame[column].isna().all()]
+    empty = [column for column in frame if column != target and bool(frame[column].isna().all())]
     frame, dropped = _without_gaps(frame, target, name, reading, empty)
     kinds = _check_values(frame, name)
     coded = code_target(frame[target], kinds[target], loss)
@@ -217,9 +217,9 @@ def _without_gaps(
     if len(frame) < 2:
         got = f"{lost.sum()} of {n} rows of {name!r} miss values in columns {where}"
         raise refusal(got, "at least two whole rows", "try --missing mean, or drop the columns")
-    if lost.any():
+    if bool(lost.any()):
         notes.append(f"{lost.sum()} of {n} rows were left out for missing values in {where}.")
-    filled = [column for column in frame if column not in empty and frame[column].isna().any()]
+    filled = [column for column in frame if column not in empty and bool(frame[column].isna().any())]
     if filled:
         notes.append(
             f"Missing values in {quoted(filled)} became the mean of the training rows, or a level of their"

@@ -99,7 +99,7 @@ def _without_gaps(
             gaps |= column.encode(frame[column.name].to_numpy(object)).missing
     if not gaps.any():
         return X, ~gaps, []
-    where = quoted([name for name in frame if frame[name].isna().any()])
+    where = quoted([name for name in frame if bool(frame[name].isna().any())])
     rows = f"{gaps.sum()} of {len(frame)} rows"
     if reading.missing == "error" or (reading.missing == "mean" and not model.columns):
         got = f"{rows} of {source!r} miss values in columns {where}, where no training row did"

@@ -108,7 +108,7 @@ def _write(
             draw(dataset, temporary)
             if chosen:
                 write_csv(chosen, temporary / "coefficients.csv")
-                save(chosen.model, temporary / "model.jaxreg")
+                save(chosen.model.pruned(), temporary / "model.jaxreg")
             for file in FILES:
                 if (temporary / file).exists():
                     os.replace(temporary / file, folder / file)

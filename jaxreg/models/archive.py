@@ -158,7 +158,7 @@ def _header(model: FittedModel) -> bytes:
     }
     try:
         # Surrogates of undecodable names have no UTF-8: JSON escapes keep them.
-        return json.dumps(header, allow_nan=False, indent=1).encode()
+        return json.dumps(header, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"the model's settings or columns cannot be written as JSON: {_one_line(error)}"

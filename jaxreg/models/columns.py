@@ -241,7 +241,7 @@ def _numbers(name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
     cells = list(values)
     out = np.empty(len(cells))
     for k, cell in enumerate(cells):
-        text = label(cell)
+        text = label(cell) or ""
         try:
             out[k] = np.nan if not text else float(cell)
         except (TypeError, ValueError):

@@ -115,6 +115,29 @@ class FittedModel:
             solution.loss, np.asarray(solution.coef), np.asarray(solution.intercept), **certificate | given
         )
 
+    def pruned(self) -> Self:
+        """Return the model without the columns that it does not use, those of which all coefficients are 0.
+
+        Predictions are the same, and new rows need fewer columns. A model that uses none is returned as it is.
+
+        >>> from jaxreg.losses import SquaredError
+        >>> model = FittedModel(SquaredError(), np.array([2.0, 0.0]), 0.0, features=("age", "bmi"))
+        >>> model.pruned().features
+        ('age',)
+        """
+        used = self.coef.reshape(len(self.coef), -1).any(axis=1)
+        columns, start = [], 0
+        for column in self.columns:
+            stop = start + len(column.features)
+            if used[start:stop].any():
+                used[start:stop] = True  # the levels of a factor stay together
+                columns.append(column)
+            start = stop
+        if not used.any():
+            return self
+        features = tuple(name for name, keep in zip(self.features, used, strict=True) if keep)
+        return dataclasses.replace(self, coef=self.coef[used], features=features, columns=tuple(columns))
+
     def encode(self, table: Any) -> Rows:
         """Return the features of a table's rows, its columns found by name and coded as in training.
 

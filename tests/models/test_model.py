@@ -49,6 +49,18 @@ def test_tables_are_read_by_name():
     assert plain.predict({"b": [1.0], "a": [5.0]}).tolist() == [7.0]
 
 
+def test_columns_that_are_not_used_are_pruned():
+    columns = (NumberColumn("a"), LevelColumn("c", levels=("r", "s")), NumberColumn("b", indicator=True))
+    names = ("a", "c=r", "c=s", "b", "b is missing")
+    model = FittedModel(SQUARED, [0.0, 0.0, 2.0, 0.0, 0.0], 0.5, features=names, columns=columns)
+    small = model.pruned()
+    assert small.features == ("c=r", "c=s") and small.columns == columns[1:2]
+    table = {"a": [1.0, 2.0], "c": ["r", "s"], "b": [1.0, None]}
+    assert small.predict({"c": ["r", "s"]}).tolist() == model.predict(table).tolist() == [0.5, 2.5]
+    null = FittedModel(SQUARED, [0.0], 0.5)
+    assert null.pruned() is null
+
+
 def test_sparse_rows():
     X = scipy.sparse.csr_matrix([[0.0, 2.0]])
     assert FittedModel(SQUARED, [1.0, 2.0], 1.0).predict(X).tolist() == [5.0]
