@@ -116,7 +116,7 @@ class FittedModel:
         )
 
     def pruned(self) -> Self:
-        """Return the model without the columns that it does not use, those of which all coefficients are 0.
+        """Return the model without the columns that it does not use: all of their coefficients are 0.
 
         Predictions are the same, and new rows need fewer columns. A model that uses none is returned as it is.
 
