@@ -8,6 +8,8 @@ from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection import criteria
+from jaxreg.linear.selection.cross_validation import cross_validate
+from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -39,6 +41,8 @@ __all__ = [
     "MCP",
     "SCAD",
     "Box",
+    "CrossValidation",
+    "CrossValidations",
     "ElasticNet",
     "FittedModel",
     "GroupL2",
@@ -61,6 +65,7 @@ __all__ = [
     "conventions",
     "cost",
     "criteria",
+    "cross_validate",
     "groups",
     "lambda_grid",
     "lambda_max",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxreg as jr
-from jaxreg.plots import best_step, error, map, paths, prepare, save
+from jaxreg.plots import best_step, cv, error, map, paths, prepare, save
 from tests.made_sweep import made_sweep
 
 
@@ -124,6 +124,23 @@ def test_paths_of_several_classes_are_one_curve_a_feature():
 
 def test_paths_without_held_out_rows_mark_nothing():
     assert "Smallest error" not in texts(paths(made_sweep(held=0))[-1])
+
+
+def test_cv_marks_both_choices_and_counts_coefficients():
+    X = np.sin(np.arange(240.0)).reshape(60, 4)
+    y = X[:, 0] + 0.5 * np.cos(np.arange(60.0) ** 2)
+    result = jr.cross_validate(jr.Problem(jr.losses.SquaredError(), X, y), jr.L1, num=12, ratio=0.01, folds=5)
+    ax = cv(result)
+    assert ax.get_ylabel() == "Deviance, 5 folds" and ax.get_xscale() == "log"
+    left, right = ax.get_xlim()
+    assert left > right
+    best, simple, _ = texts(ax)
+    assert best == f"Best mean: λ = {result.lambda_min:.3g}, {result.nonzeros[result.index_min]} nonzero"
+    assert simple.startswith(f"One-standard-error rule: λ = {result.lambda_1se:.3g}")
+    counts = [int(label.get_text()) for label in ax.child_axes[0].get_xticklabels()]
+    assert counts[0] == 0 and counts[-1] == result.nonzeros[-1]
+    bars = ax.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose(bars[3][:, 1], result.mean[3] + np.array([-1, 1]) * result.se[3])
 
 
 def test_strange_names_do_not_break_a_picture(tmp_path):

@@ -116,9 +116,9 @@ class FittedModel:
         )
 
     def pruned(self) -> Self:
-        """Return the model without the columns that it does not use: all of their coefficients are 0.
+        """Return the model without the columns that it does not use, whose coefficients are all 0.
 
-        Predictions are the same, and new rows need fewer columns. A model that uses none is returned as it is.
+        Predictions are the same, and new rows need fewer columns. A model that uses no column stays as it is.
 
         >>> from jaxreg.losses import SquaredError
         >>> model = FittedModel(SquaredError(), np.array([2.0, 0.0]), 0.0, features=("age", "bmi"))

@@ -39,6 +39,7 @@ TOGETHER = {
     "jaxreg.linear.null_fit": "tests/linear/path/test_path.py",
     "jaxreg.linear.problem": "tests/linear/test_solve.py",
     "jaxreg.linear.path.grid": "tests/linear/path/test_path.py",
+    "jaxreg.linear.selection.cv_result": "tests/linear/selection/test_cross_validation.py",
     "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",
     "jaxreg.linear.solvers.newton": "tests/linear/test_newton.py",
     "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",

@@ -30,7 +30,7 @@ from jaxreg.linear.solvers._active_inverse import ActiveInverse, prox_slopes_are
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart, QuadraticSmoothPart, SmoothPart, gram_suffices
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["MatrixColumns", "gram_matrix", "init_columns"]
+__all__ = ["MatrixColumns", "gram_applies", "gram_matrix", "init_columns"]
 
 #: λ not yet accepted whose missing columns join at once.
 _LOOKAHEAD = 3
@@ -135,9 +135,12 @@ class MatrixColumns(ColumnStore):
 
 def gram_matrix(problem: Problem, solver: Newton) -> Float[Array, "p p"] | None:
     """Return XᵀWX where a path works on all columns by their Gram matrix, else None."""
-    if not uses_all_columns(problem) or not _reduces_to_gram(problem, solver):
-        return None
-    return _whole_gram(problem)
+    return _whole_gram(problem) if gram_applies(problem, solver) else None
+
+
+def gram_applies(problem: Problem, solver: Newton) -> bool:
+    """Return whether a path works on all columns by their Gram matrix."""
+    return uses_all_columns(problem) and _reduces_to_gram(problem, solver)
 
 
 def init_columns(path: PathProblem) -> MatrixColumns:

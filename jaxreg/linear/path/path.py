@@ -14,7 +14,7 @@ from jaxreg.linear.implicit import constant, with_derivatives_on_grid
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
 from jaxreg.linear.path.grid import check_lambdas, fit_at_lambda_one, lambda_grid, lambda_max_from
-from jaxreg.linear.path.matrix_columns import gram_matrix
+from jaxreg.linear.path.matrix_columns import gram_applies, gram_matrix
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.path.working_set import solve_on_working_sets
@@ -22,10 +22,10 @@ from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.solve import MAX_STEPS, MAX_UNKNOWNS, Solution, tolerance
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.unpenalised import count_unpenalised
+from jaxreg.linear.unpenalised import Capacity, count_unpenalised
 from jaxreg.penalties import Family, PenaltyGrid
 
-__all__ = ["path"]
+__all__ = ["GridOptions", "Known", "path", "resolve_mode", "solve_grid"]
 
 _MODES = ("auto", "warm", "batched")
 #: glmnet's ratio of the smallest to the largest λ where n > p.
@@ -86,7 +86,7 @@ def path(  # noqa: PLR0913, public options by keyword
     (3, 4)
     """
     require_problem(problem, "jaxreg.path(jaxreg.Problem(loss, X, y), jaxreg.L1)")
-    mode = _resolve_mode(mode, mesh)
+    mode = resolve_mode(mode, mesh)
     tol = tolerance(problem, tol)
     null_fit = None
     if lambdas is None:
@@ -94,14 +94,49 @@ def path(  # noqa: PLR0913, public options by keyword
         ratio = _default_ratio(problem) if ratio is None else ratio
         lambdas = lambda_grid(lambda_max_from(problem, family, null_fit), num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
-    grid = problem.working_grid(family, lambdas)
+    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    options = GridOptions(mode, solver, tol, limit, mesh)
+    return solve_grid(problem, family, lambdas, options, Known(null_fit))
+
+
+class GridOptions(NamedTuple):
+    """Options of a path, resolved: mode, solver, tolerance, limit of steps, and mesh."""
+
+    mode: str
+    solver: Solver | None
+    tol: Array
+    max_steps: Array
+    mesh: jax.sharding.Mesh | None = None
+
+
+class Known(NamedTuple):
+    """Parts of a path that need not be computed.
+
+    Attributes:
+        null_fit: null fit of the problem.
+        gram: XᵀWX (p, p); ignored where the path does not use it.
+        grid: working penalties.
+        capacity: number of unpenalised directions of these.
+    """
+
+    null_fit: NullFit | None = None
+    gram: Array | None = None
+    grid: PenaltyGrid | None = None
+    capacity: Capacity | None = None
+
+
+def solve_grid(problem: Problem, family: Family, lambdas: Array, options: GridOptions, known: Known) -> Path:
+    """Return the path on a grid that was checked; see `path`."""
+    mode, solver, tol, limit, mesh = options
+    grid = problem.working_grid(family, lambdas) if known.grid is None else known.grid
     method = _choose_method(problem, grid, mode, solver)
 
     # Solvers are not differentiated: the derivatives come from the solutions.
     constants = constant((problem, grid))
-    gram = gram_matrix(problem, method.solver) if method.on_working_sets else None
-    null_fit = _shared_null_fit(*constants, gram, null_fit)
-    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    gram = None
+    if method.on_working_sets and gram_applies(problem, method.solver):
+        gram = gram_matrix(problem, method.solver) if known.gram is None else known.gram
+    null_fit = _shared_null_fit(*constants, known._replace(gram=gram))
     fixed = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
 
     if method.on_working_sets:
@@ -116,7 +151,7 @@ def path(  # noqa: PLR0913, public options by keyword
     return Path.of(problem, lambdas, solutions, rounds, mode, method.reason)
 
 
-def _resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
+def resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
     """Return "warm" or "batched"; ValueError for an unknown mode and for a warm path on a mesh."""
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}")
@@ -132,17 +167,16 @@ def _default_ratio(problem: Problem) -> float:
     return _TALL_RATIO if n > p else _WIDE_RATIO
 
 
-def _shared_null_fit(
-    problem: Problem, grid: PenaltyGrid, gram: Array | None, null_fit: NullFit | None
-) -> NullFit:
+def _shared_null_fit(problem: Problem, grid: PenaltyGrid, known: Known) -> NullFit:
     """Return the null fit of λ_max where the grid has no unpenalised directions, else fit another one.
 
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
-    capacity = count_unpenalised(problem, grid)
+    null_fit, capacity = known.null_fit, known.capacity
+    capacity = count_unpenalised(problem, grid) if capacity is None else capacity
     if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
         return null_fit
-    return fit_null_model(problem, grid.at(0), gram, capacity)
+    return fit_null_model(problem, grid.at(0), known.gram, capacity)
 
 
 class _Method(NamedTuple):

@@ -1,1 +1,1 @@
-"""Choice of hyperparameters by a criterion: `criteria`, and their minimisation by gradients, `tune`."""
+"""Choice of hyperparameters: cross-validation, and criteria that are minimised by gradients (`tune`)."""

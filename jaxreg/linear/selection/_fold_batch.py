@@ -1,0 +1,120 @@
+"""Paths of all folds as one batch: a lane for each fold and λ, for devices that are fast at batches."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from jaxreg._batching import lanes
+from jaxreg.linear.null_fit import NullFit, fit_null_model
+from jaxreg.linear.path.path import GridOptions, Known
+from jaxreg.linear.path.result import Path
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.solve import Solution, solve_working
+from jaxreg.linear.solvers import ProximalGradient, SolverTask
+from jaxreg.linear.unpenalised import Capacity, count_unpenalised
+from jaxreg.penalties import Family, Penalty, PenaltyGrid
+
+__all__ = ["batched_paths"]
+
+
+class _Stack(eqx.Module):
+    """Pytrees of one structure, stacked but for the leaves that all of them share.
+
+    Attributes:
+        shared: leaves that are one object in all trees, None elsewhere.
+        stacked: the other leaves with a leading axis, None elsewhere.
+        structure: structure of each tree.
+    """
+
+    shared: list[Array | None]
+    stacked: list[Array | None]
+    structure: Any = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, trees: list[Any]) -> "_Stack":
+        """Return the stack of some trees."""
+        leaves = [jax.tree.leaves(tree) for tree in trees]
+        same = [all(x is column[0] for x in column) for column in zip(*leaves, strict=True)]
+        shared = [x if s else None for x, s in zip(leaves[0], same, strict=True)]
+        columns = zip(zip(*leaves, strict=True), same, strict=True)
+        stacked = [None if s else np.stack([np.asarray(x) for x in column]) for column, s in columns]
+        return cls(shared, stacked, jax.tree.structure(trees[0]))
+
+    def at(self, k: Array) -> Any:
+        """Return the k-th tree."""
+        pairs = zip(self.shared, self.stacked, strict=True)
+        return jax.tree.unflatten(self.structure, [y[k] if x is None else x for x, y in pairs])
+
+
+class _Batch(eqx.Module):
+    """Problems and penalty grids of the folds, with the options of their fits."""
+
+    problems: _Stack
+    grids: _Stack
+    options: tuple[Array, Array]
+    solver: Any
+    capacity: Capacity = eqx.field(static=True)
+
+    def penalty(self, fold: Array, lam: Array) -> Penalty:
+        """Return the working penalty of a fold at the λ of an index."""
+        grid: PenaltyGrid = self.grids.at(fold)
+        return grid.row(grid.part(lam))
+
+
+class _Lanes(NamedTuple):
+    """Fold and index of λ of each lane."""
+
+    fold: Int[np.ndarray, " lanes"]
+    lam: Int[np.ndarray, " lanes"]
+
+
+def batched_paths(
+    problems: list[Problem], family: Family, lambdas: Array, options: GridOptions, known: Known
+) -> list[Path]:
+    """Return the path of each fold, all of them solved in one batch from their null fits.
+
+    Args:
+        problems: problem of each fold.
+        family: function of λ that returns a penalty.
+        lambdas: the grid (L,).
+        options: options of the paths.
+        known: the penalties, where all folds share them.
+    """
+    grids = [known.grid or problem.working_grid(family, lambdas) for problem in problems]
+    capacity = count_unpenalised(problems[0], grids[0]) if known.capacity is None else known.capacity
+    solver, limits = options.solver or ProximalGradient(), (options.tol, options.max_steps)
+    batch = _Batch(_Stack.of(problems), _Stack.of(grids), limits, solver, capacity)
+    fold, lam = np.divmod(np.arange(len(problems) * lambdas.size), lambdas.size)
+    solutions, rounds = _solve(batch, _Lanes(fold, lam), len(problems), options.mesh)
+    reason = f"{type(solver).__name__} on all columns: all folds and λ are solved in one batch"
+    paths = []
+    for k, problem in enumerate(problems):
+        own = slice(k * lambdas.size, (k + 1) * lambdas.size)
+        part = jax.tree.map(lambda x: x[own], solutions)  # noqa: B023
+        paths.append(Path.of(problem, lambdas, part, rounds[own], "batched", reason))
+    return paths
+
+
+@eqx.filter_jit
+def _solve(
+    batch: _Batch, each: _Lanes, n_folds: int, mesh: jax.sharding.Mesh | None
+) -> tuple[Solution, Array]:
+    def null_fit(fold: Array) -> NullFit:
+        problem = batch.problems.at(fold)
+        return fit_null_model(problem, batch.penalty(fold, 0), None, batch.capacity)
+
+    null_fits = jax.vmap(null_fit)(np.arange(n_folds))
+    arrays, static = eqx.partition((batch, null_fits), eqx.is_array)
+
+    def solve_one(arrays: Any, lane: _Lanes) -> tuple[Solution, Array]:
+        batch, null_fits = eqx.combine(arrays, static)
+        own = jax.tree.map(lambda x: x[lane.fold], null_fits)
+        problem, penalty = batch.problems.at(lane.fold), batch.penalty(lane.fold, lane.lam)
+        task = SolverTask(batch.solver, problem, penalty, own, *batch.options)
+        done = solve_working(task, (own.coef, own.intercept))
+        return done.solution, done.rounds
+
+    return lanes(solve_one, arrays, each, mesh)

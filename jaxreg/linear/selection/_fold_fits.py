@@ -1,0 +1,153 @@
+"""Fits of all folds: their paths, their scores, and the result."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxreg.linear.path.matrix_columns import gram_applies
+from jaxreg.linear.path.path import GridOptions, Known, solve_grid
+from jaxreg.linear.path.result import Path
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection._fold_batch import batched_paths
+from jaxreg.linear.selection._fold_problems import FoldProblems, padded_rows
+from jaxreg.linear.selection._fold_scores import score_rows
+from jaxreg.linear.selection._threads import map_in_threads
+from jaxreg.linear.selection.cv_result import CrossValidation, count_nonzeros, summarise
+from jaxreg.linear.selection.folds import Folds
+from jaxreg.linear.selection.scores import Metric
+from jaxreg.linear.solvers import Newton
+from jaxreg.linear.unpenalised import count_unpenalised
+from jaxreg.penalties import Family
+
+__all__ = ["Task", "fit_folds"]
+
+
+class Task(NamedTuple):
+    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them."""
+
+    problem: Problem
+    folds: Folds
+    metric: Metric
+    options: GridOptions
+    keep_predictions: bool
+    train_scores: bool
+
+
+class _Rows(NamedTuple):
+    """Rows to score each fit on, filled up with n; its own rows are None where they are not scored."""
+
+    test: Int[np.ndarray, "S r"]
+    train: Int[np.ndarray, "S t"] | None
+
+
+class _Fit(NamedTuple):
+    """Scores and certificates of the path of one fold."""
+
+    scores: Float[np.ndarray, " L"]
+    train_scores: Float[np.ndarray, " L"] | None
+    means: Float[np.ndarray, "L r *K"] | None
+    gap: Float[np.ndarray, " L"]
+    kkt: Float[np.ndarray, " L"]
+    converged: Bool[np.ndarray, " L"]
+    nonzeros: Int[np.ndarray, " L"]
+
+
+def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> list[CrossValidation]:
+    """Fit and score all families on each fold.
+
+    Args:
+        task: the problem, its folds, and the options.
+        families: the families.
+        paths: the path of each family on all rows.
+    """
+    solver, batched = task.options.solver or Newton(), task.options.mode == "batched"
+    with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver) and not batched
+    problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
+    rows = _Rows(padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None)
+    known = [
+        _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
+    ]
+    each = list(zip(families, (path.lambdas for path in paths), known, strict=True))
+
+    # A thread does not inherit the precision, which programs are compiled for.
+    @jax.default_matmul_precision("highest")
+    def fit(k: int) -> list[_Fit]:
+        fold = problems.fold(k)
+        solved = (
+            solve_grid(fold.problem, family, lambdas, task.options, shared._replace(gram=fold.gram))
+            for family, lambdas, shared in each
+        )
+        return [_fit(task, path, rows, k) for path in solved]
+
+    if batched:
+        folds = [problems.fold(k).problem for k in range(len(rows.test))]
+        solved = [batched_paths(folds, f, lambdas, task.options, shared) for f, lambdas, shared in each]
+        fits = [[_fit(task, path, rows, k) for k, path in enumerate(own)] for own in solved]
+    else:
+        fits = list(zip(*map_in_threads(fit, len(rows.test)), strict=True))
+    return [_result(task, whole, list(own), rows.test) for whole, own in zip(paths, fits, strict=True)]
+
+
+def _shared_penalties(problem: Problem, family: Family, lambdas: Array) -> Known:
+    """Return the working penalties of all folds, where they do not depend on the scales of the features."""
+    double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
+    grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
+    leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
+    if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
+        return Known()
+    return Known(grid=grid, capacity=count_unpenalised(problem, grid))
+
+
+def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
+    """Score the path of a fold; ValueError where the metric returns NaN."""
+    scores, means = score_rows(task.problem, path, rows.test[k], task.metric, with_mean=task.keep_predictions)
+    weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
+    if weighs and np.isnan(scores).any():
+        raise ValueError(
+            f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: the"
+            " fold may lack a class (take fewer folds, or stratify=)"
+        )
+    on_train = None
+    if rows.train is not None:
+        on_train = score_rows(task.problem, path, rows.train[k], task.metric).score
+    kept = means if task.keep_predictions else None
+    certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
+    return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
+
+
+def _result(task: Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> CrossValidation:
+    """Return the scores of all folds with their mean and standard error."""
+    scores = np.stack([fit.scores for fit in fits])
+    weights = task.folds.test @ np.asarray(task.problem.weight)
+    mean, se = summarise(scores, weights, task.folds.repeat)
+    return CrossValidation(
+        path=path,
+        fold_scores=scores,
+        fold_weights=weights,
+        repeat=task.folds.repeat,
+        mean=mean,
+        se=se,
+        fold_gap=np.stack([fit.gap for fit in fits]),
+        fold_kkt=np.stack([fit.kkt for fit in fits]),
+        converged=np.stack([fit.converged for fit in fits]),
+        fold_nonzeros=np.stack([fit.nonzeros for fit in fits]),
+        train_scores=np.stack([fit.train_scores for fit in fits]) if task.train_scores else None,
+        predictions=_predictions(task, fits, test) if task.keep_predictions else None,
+        metric=task.metric.name,
+        higher_is_better=task.metric.higher_is_better,
+    )
+
+
+def _predictions(task: Task, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Float[np.ndarray, "n L *K"]:
+    """Return the mean prediction of each row over the folds that test it; NaN for rows in none."""
+    n = task.problem.shape[0]
+    means = fits[0].means
+    total = np.zeros((n, means.shape[0], *means.shape[2:]), means.dtype)
+    for rows, fit in zip(test, fits, strict=True):
+        used = rows < n
+        total[rows[used]] += np.moveaxis(fit.means, 0, 1)[used]
+    count = task.folds.test.sum(axis=0).reshape((n,) + (1,) * (total.ndim - 1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,295 @@
+"""The problem of each fold: weight 0 on the rows that are left out, centred and scaled without them.
+
+The problems of all folds share the features of the whole problem and the shapes of its arrays, and with them
+the compiled programs of a path. Moments and Gram matrices of the remaining rows are those of all rows less
+those of the rows left out, unless too few digits would remain.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxreg.linear.design import DenseDesign, Design, Standardized
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection.folds import Folds
+from jaxreg.linear.standardization import Standardization, working_targets
+
+__all__ = ["FoldProblem", "FoldProblems", "in_form_of_folds", "padded_rows"]
+
+#: Least share of a column's sum of squares that must remain without a fold for differences to be used: two
+#: digits are lost at most.
+_MIN_REMAINING = 0.01
+#: Largest share of the rows that a fold may leave out for its Gram matrix to be a difference: beyond it the
+#: Gram matrix of the remaining rows takes no longer.
+_MAX_LEFT_OUT = 0.5
+
+
+class FoldProblem(NamedTuple):
+    """The problem of one fold, and its Gram matrix XᵀWX where that is known."""
+
+    problem: Problem
+    gram: Float[Array, "p p"] | None
+
+
+class _Columns(NamedTuple):
+    """Mean, divisor and constant columns of the remaining rows, in working coordinates of all rows."""
+
+    mean: Float[np.ndarray, " p"]
+    scale: Float[np.ndarray, " p"]
+    constant: Bool[np.ndarray, " p"]
+    by_difference: bool
+
+
+class _Arrays(NamedTuple):
+    """Arrays of the whole problem on the host."""
+
+    y: np.ndarray
+    offset: np.ndarray
+    weight: np.ndarray
+    standardization: Standardization
+
+
+class FoldProblems(NamedTuple):
+    """The problems of all folds, made one by one.
+
+    Attributes:
+        whole: the problem of all rows.
+        train: rows of each fit.
+        left_out: indices of the other rows, filled up with n.
+        columns: centring and scaling of each fit.
+        arrays: arrays of the whole problem on the host.
+        gram: Gram matrix of all rows; None where those of the folds are not differences from it.
+    """
+
+    whole: Problem
+    train: Bool[np.ndarray, "S n"]
+    left_out: Int[np.ndarray, "S m"]
+    columns: list[_Columns]
+    arrays: _Arrays
+    gram: Float[Array, "p p"] | None
+
+    @classmethod
+    def of(cls, problem: Problem, folds: Folds, *, with_gram: bool) -> "FoldProblems":
+        """Return the problems of folds, with their Gram matrices where these are differences.
+
+        Raises:
+            ValueError: where a fold's rows have no weight, or determine no fit (a class without a sample).
+        """
+        fields = (problem.y, problem.offset, problem.weight, problem.standardization)
+        arrays = _Arrays(*jax.tree.map(np.asarray, fields))
+        for k, train in enumerate(folds.train):
+            _require_fit(problem, k, arrays.y, np.where(train, arrays.weight, 0))
+        columns = list(_fold_columns(problem, np.where(folds.train, 0, arrays.weight)))
+        left_out = padded_rows(~folds.train)
+        with_gram = with_gram and left_out.shape[1] <= _MAX_LEFT_OUT * folds.train.shape[1]
+        gram = _whole_gram(problem) if with_gram else None
+        return cls(problem, folds.train, left_out, columns, arrays, gram)
+
+    def fold(self, k: int) -> FoldProblem:
+        """Return the problem of a fold."""
+        weight = np.where(self.train[k], self.arrays.weight, 0)
+        remaining = np.sum(weight)
+        weight = (weight / remaining).astype(self.arrays.weight.dtype)
+        fold = _with_weight(self.whole, weight, self.columns[k], self.arrays)
+        if self.whole.loss.smoothness() == np.inf:
+            fold = eqx.tree_at(lambda p: p.design, fold, _without_rows(fold.design, weight > 0))
+        # Arrays of NumPy would be copied to the device by every program.
+        fold = jax.device_put(fold)
+        if self.gram is None or not self.columns[k].by_difference:
+            return FoldProblem(fold, None)
+        gram = _gram_by_difference(self.whole, self.gram, self.left_out[k], remaining, fold.design)
+        return FoldProblem(fold, gram)
+
+
+@eqx.filter_jit
+def _without_rows(design: Design, used: Bool[Array, " n"]) -> Design:
+    """Return a design with the means of the columns in dense rows that are not used, zeros in sparse ones.
+
+    A loss without a bound on its curvature may overflow on these rows, and 0·inf is NaN.
+    """
+    outer = design if isinstance(design, Standardized) else None
+    inner = design if outer is None else outer.inner
+    if isinstance(inner, DenseDesign):
+        fill = jnp.zeros((), inner.dtype) if outer is None else outer.mean
+        inner = DenseDesign(jnp.where(used[:, None], inner.X, fill))
+    else:
+        values = lambda d: (d.by_row.value, d.by_column.value)  # noqa: E731
+        by_row, by_column = values(inner)
+        by_row = jnp.where(used[inner.by_row.row], by_row, 0.0)
+        by_column = jnp.where(used[inner.by_column.column], by_column, 0.0)
+        inner = eqx.tree_at(values, inner, (by_row, by_column))
+    return inner if outer is None else eqx.tree_at(lambda d: d.inner, outer, inner)
+
+
+def in_form_of_folds(problem: Problem) -> Problem:
+    """Return an equal problem whose arrays have the structure of those of the folds."""
+    if isinstance(problem.design, Standardized) or not _restandardizes(problem):
+        return problem
+    p, dtype = problem.shape[1], problem.dtype
+    columns = _Columns(np.zeros(p, dtype), np.ones(p, dtype), np.asarray(problem.constant), True)
+    return jax.device_put(eqx.tree_at(lambda x: x.design, problem, _design(problem, columns)))
+
+
+def padded_rows(masks: Bool[np.ndarray, "S n"]) -> Int[np.ndarray, "S m"]:
+    """Return the indices of the rows of each mask, filled up with n to the length of the longest."""
+    n, longest = masks.shape[1], int(masks.sum(axis=1).max())
+    out = np.full((len(masks), longest), n)
+    for row, mask in zip(out, masks, strict=True):
+        index = np.flatnonzero(mask)
+        row[: index.size] = index
+    return out
+
+
+def _restandardizes(problem: Problem) -> bool:
+    return problem.intercept or bool(problem.standardizes)
+
+
+def _require_fit(problem: Problem, k: int, y: np.ndarray, weight: np.ndarray) -> None:
+    """Raise ValueError where the rows of a fit have no weight, or their targets determine no fit."""
+    if not weight.sum() > 0:
+        raise ValueError(f"the rows that fold {k} is fitted on have weight 0: leave the fold out")
+    try:
+        if not problem.loss.has_unit:
+            problem.loss.check(y, weight)
+    except ValueError as fault:
+        raise ValueError(
+            f"without fold {k}: {fault}. Take fewer folds, or stratify= to keep the shares of classes"
+        ) from fault
+
+
+# ---------------------------------------------------------------- centring and scaling
+
+
+def _fold_columns(problem: Problem, left_out: Float[np.ndarray, "S n"]) -> Iterator[_Columns]:
+    """Yield mean, scale and constant columns of each fold, by the rules of `Problem`."""
+    whole, left = jax.tree.map(np.asarray, _sums(problem.design, problem.weight, left_out))
+    known = np.asarray(problem.constant)
+    standardizes, dtype = bool(problem.standardizes), problem.dtype
+    for k, weight in enumerate(left_out):
+        remaining = 1 - weight.sum()
+        mean, square = (
+            (a - b[k]) / max(remaining, np.finfo(dtype).tiny) for a, b in zip(whole, left, strict=True)
+        )
+        variance = square - mean**2
+        kept = known | (np.minimum(variance * remaining, variance) >= _MIN_REMAINING * whole[1])
+        if not kept.all():
+            yield _exact_columns(problem, np.asarray(problem.weight) - weight)
+            continue
+        one = np.ones_like(mean)
+        scale = np.where(known, one, np.sqrt(np.where(known, one, variance))) if standardizes else one
+        mean = mean if problem.intercept else np.zeros_like(mean)
+        yield _Columns(mean.astype(dtype), scale.astype(dtype), known, True)
+
+
+@eqx.filter_jit
+@jax.default_matmul_precision("highest")
+def _sums(design: Design, weight: Array, left_out: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return Σωx and Σωx² of all rows (p,), and of the rows that each fold leaves out (S, p)."""
+    squares = jax.lax.map(design.squares, left_out)
+    return (design.rmatmul(weight), design.squares(weight)), (design.rmatmul(left_out.T).T, squares)
+
+
+def _exact_columns(problem: Problem, weight: Float[np.ndarray, " n"]) -> _Columns:
+    """Return mean, scale and constant columns from the remaining rows themselves."""
+    weight = np.maximum(weight / weight.sum(), 0)
+    moments = jax.tree.map(np.asarray, _moments(problem.design, weight))
+    same = moments.half_range <= np.finfo(problem.dtype).eps * moments.max_abs
+    mean, constant, one = moments.mean, same, np.ones_like(moments.mean)
+    scale_of_same = one
+    if not problem.intercept:
+        mean, constant = np.zeros_like(moments.mean), moments.max_abs == 0
+        scale_of_same = np.where(constant, 1.0, moments.max_abs)
+    scale = np.where(same, scale_of_same, moments.deviation) if bool(problem.standardizes) else one
+    return _Columns(mean, scale.astype(problem.dtype), constant | np.asarray(problem.constant), False)
+
+
+@eqx.filter_jit
+@jax.default_matmul_precision("highest")
+def _moments(design: Design, weight: Array) -> tuple:
+    return design.moments(weight)
+
+
+def _design(problem: Problem, columns: _Columns) -> Design:
+    """Return the centred and scaled columns, as one affine map of the stored ones."""
+    old, mean, scale, constant = problem.design, columns.mean, columns.scale, columns.constant
+    if not _restandardizes(problem):
+        return old
+    if not isinstance(old, Standardized):
+        return Standardized(old, mean, scale, constant)
+    stored_mean, stored_scale = np.asarray(old.mean), np.asarray(old.scale)
+    mean, scale = stored_mean + stored_scale * mean, stored_scale * scale
+    return Standardized(old.inner, mean, scale, constant | np.asarray(old.constant))
+
+
+def _with_weight(problem: Problem, weight: np.ndarray, columns: _Columns, arrays: _Arrays) -> Problem:
+    """Return the problem under other weights, which are 0 on the rows left out."""
+    old, y, offset = arrays.standardization, arrays.y, arrays.offset
+    centred = working_targets(
+        problem.loss, y, offset, weight, centre=problem.intercept, scale=problem.scales_target
+    )
+    offset, mean, unit = (np.asarray(x, problem.dtype) for x in centred[1:])
+    y = np.asarray(centred.y, y.dtype)
+    standardization = Standardization(
+        mean=old.mean + old.scale * old.target_scale * columns.mean,
+        scale=old.scale * columns.scale / unit,
+        constant=old.constant | columns.constant,
+        target_mean=np.asarray(old.target_mean + old.target_scale * mean, problem.dtype),
+        target_scale=np.asarray(old.target_scale * unit, problem.dtype),
+    )
+    loss = problem.loss
+    if problem.scales_target:
+        loss = jax.tree.map(lambda x: np.asarray(x, problem.dtype), loss.in_units(unit))
+    new = (loss, _design(problem, columns), y, weight, offset, standardization)
+    where = lambda p: (p.loss, p.design, p.y, p.weight, p.offset, p.standardization)  # noqa: E731
+    return eqx.tree_at(where, problem, new)
+
+
+# ---------------------------------------------------------------- Gram matrices
+
+
+@eqx.filter_jit
+@jax.default_matmul_precision("highest")
+def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
+    return problem.design.weighted_gram(problem.weight)
+
+
+@eqx.filter_jit
+@jax.default_matmul_precision("highest")
+def _gram_by_difference(
+    problem: Problem, whole: Float[Array, "p p"], rows: Int[Array, " m"], remaining: Array, fold: Design
+) -> Float[Array, "p p"]:
+    """Return the Gram matrix of a fold: that of all rows less that of `rows`, centred and scaled anew."""
+    left = _gram_of(problem, rows)
+    mean, scale, constant = _between(problem.design, fold)
+    gram = (whole - left) / remaining - mean[:, None] * mean
+    factor = jnp.where(constant, 0.0, 1 / scale)
+    return gram * factor[:, None] * factor
+
+
+def _gram_of(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "p p"]:
+    """Return the part of the Gram matrix that is due to some rows; an index of n stands for none."""
+    design, weight = problem.design, problem.weight
+    inner = design.inner if isinstance(design, Standardized) else design
+    if not isinstance(inner, DenseDesign):
+        return design.weighted_gram(jnp.zeros_like(weight).at[rows].set(weight[rows], mode="drop"))
+    X = inner.X.at[rows].get(mode="fill", fill_value=0)
+    weight = weight.at[rows].get(mode="fill", fill_value=0)
+    part = DenseDesign(X)
+    if isinstance(design, Standardized):
+        part = Standardized(part, design.mean, design.scale, design.constant)
+    return part.weighted_gram(weight)
+
+
+def _between(old: Design, new: Design) -> tuple[Array, Array, Array]:
+    """Return mean, scale and constant columns of `new` in units of `old`."""
+    if not isinstance(new, Standardized):
+        zero = jnp.zeros(new.shape[1], new.dtype)
+        return zero, zero + 1, zero > 0
+    if not isinstance(old, Standardized):
+        return new.mean, new.scale, new.constant
+    return (new.mean - old.mean) / old.scale, new.scale / old.scale, new.constant

@@ -1,0 +1,101 @@
+"""Scores of the paths of folds on the rows that these have not seen, and on their own."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from jaxreg.linear.design import DenseDesign, Design, Standardized
+from jaxreg.linear.path.result import Path
+from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection.scores import Metric
+
+__all__ = ["RowScores", "score_rows", "targets"]
+
+
+class RowScores(NamedTuple):
+    """Scores at each λ on some rows, and the predictions of these where they were computed."""
+
+    score: Float[np.ndarray, " L"]
+    mean: Shaped[np.ndarray, "L r *K"] | None
+
+
+class _Predictions(NamedTuple):
+    """Weighted mean deviance at each λ; expected targets or probabilities of classes, or None."""
+
+    deviance: Float[Array, " L"]
+    mean: Shaped[Array, "L r *K"] | None
+
+
+def targets(problem: Problem) -> np.ndarray:
+    """Return the targets on the scale of the data, less the mean of the offset where they have a unit."""
+    y = np.asarray(problem.y)
+    if not problem.loss.has_unit:
+        return y
+    return np.asarray(problem.target_scale) * y + np.asarray(problem.target_mean)
+
+
+def score_rows(
+    problem: Problem, path: Path, rows: Int[np.ndarray, " r"], metric: Metric, *, with_mean: bool = False
+) -> RowScores:
+    """Return the scores of a path on some rows.
+
+    Args:
+        problem: the problem of all rows.
+        path: the path, whose coefficients are on the scale of the data.
+        rows: indices of the rows; n stands for no row. Scores are NaN where all rows have weight 0.
+        metric: the metric.
+        with_mean: whether predictions are returned; n stands for a row of any prediction.
+    """
+    n, weight = problem.shape[0], np.asarray(problem.weight, float)
+    used = rows[rows < n]
+    counted = weight[used] > 0
+    if not counted.any() and not with_mean:
+        return RowScores(np.full(path.lambdas.size, np.nan), None)
+    wants_mean = with_mean or metric.score is not None
+    deviance, mean = jax.tree.map(np.asarray, _predict(problem, path.coef, path.intercept, rows, wants_mean))
+    if not counted.any():
+        return RowScores(np.full(path.lambdas.size, np.nan), mean)
+    if metric.score is None:
+        return RowScores(deviance, mean)
+    used, mean_used = used[counted], mean[:, np.flatnonzero(rows < n)[counted]]
+    y = targets(problem)[used]
+    return RowScores(np.array([float(metric.score(y, z, weight[used])) for z in mean_used]), mean)
+
+
+@eqx.filter_jit
+@jax.default_matmul_precision("highest")
+def _predict(
+    problem: Problem, coef: Array, intercept: Array, rows: Int[Array, " r"], wants_mean: bool
+) -> _Predictions:
+    take = lambda x: x.at[rows].get(mode="fill", fill_value=0)  # noqa: E731
+    coef, intercept = jax.vmap(problem.to_working)(coef, intercept)
+    y, weight, offset = take(problem.y), take(problem.weight), take(problem.offset)
+    z = _products(problem.design, coef, rows) + intercept[:, None] + offset
+    loss = problem.loss
+    saturated = loss.saturated(y)
+    deviance = jax.vmap(lambda z: loss.value(z, y))(z) - saturated
+    # A row of weight 0 may have a loss that overflows.
+    deviance = jnp.where(weight > 0, weight * deviance, 0.0).sum(axis=1) / jnp.sum(weight)
+    deviance = problem.original_objective(2 * deviance)
+    if not wants_mean:
+        return _Predictions(deviance, None)
+    if loss.has_unit:
+        z = problem.target_scale * z + problem.target_mean
+    return _Predictions(deviance, jax.vmap(problem.original_loss.mean)(z))
+
+
+def _products(design: Design, coef: Float[Array, "L p *K"], rows: Int[Array, " r"]) -> Array:
+    """Return the products (L, r) or (L, r, K) of some rows; only those of a dense design are singled out."""
+    outer = design if isinstance(design, Standardized) else None
+    inner = design.inner if outer is not None else design
+    if not isinstance(inner, DenseDesign):
+        z = jax.vmap(design.matmul)(coef)
+        return z.at[:, rows].get(mode="fill", fill_value=0)
+    part: Design = DenseDesign(inner.X.at[rows].get(mode="fill", fill_value=0))
+    if outer is not None:
+        part = Standardized(part, outer.mean, outer.scale, outer.constant)
+    return jax.vmap(part.matmul)(coef)

@@ -1,0 +1,46 @@
+"""Fits of several folds at once on the cores of a CPU.
+
+A path is a sequence of small compiled programs, each of which occupies one core, with work on the host in
+between. Compiled programs release Python's global lock, so that threads run several paths at once.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import jax
+
+__all__ = ["map_in_threads"]
+
+#: Paths solved at once at most: each has buffers of its own.
+_MAX_THREADS = 8
+
+T = TypeVar("T")
+
+
+def map_in_threads(function: Callable[[int], T], count: int) -> list[T]:
+    """Return [function(0), …, function(count − 1)].
+
+    The first call is made alone: it compiles what the other calls need. These run in threads on a CPU, unless
+    the caller has settings of JAX of its own, which threads would not inherit.
+    """
+    first = function(0)
+    n_threads = min(_MAX_THREADS, _cores(), count - 1)
+    if n_threads < 2 or jax.default_backend() != "cpu":
+        return [first, *map(function, range(1, count))]
+    with ThreadPoolExecutor(n_threads) as pool:
+        if pool.submit(_settings).result() != _settings():
+            return [first, *map(function, range(1, count))]
+        return [first, *pool.map(function, range(1, count))]
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _settings() -> tuple:
+    """Return the settings of JAX that a context manager may change in one thread."""
+    names = ("jax_enable_x64", "jax_default_device", "jax_disable_jit")
+    return *(getattr(jax.config, name) for name in names), jax.sharding.get_abstract_mesh()
