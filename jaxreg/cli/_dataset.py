@@ -39,6 +39,8 @@ _MEANING = {
     "steps": "steps of the solver",
     "status": "why the solver stopped",
     "constant": "1 where the feature never varies in the training rows, so that its coefficient is 0",
+    "best_step": "step of the chosen λ",
+    "prediction": "prediction of each row by a fit without it, at the chosen λ",
     "penalty": "penalty",
     "step": "position in the grid of λ, the largest first",
     "feature": "feature",
@@ -74,6 +76,8 @@ def labelled(
         "standardized_coef": ("step", "feature", *classes),
         "reference_coef": ("feature", *classes),
         "intercept": ("step", *classes),
+        "best_step": (),
+        "prediction": ("row", *classes),
     }
     data: dict[str, Any] = {
         name: (("penalty", *own_dims.get(name, ("step",))), np.stack([part[name] for part in parts]))
@@ -86,6 +90,8 @@ def labelled(
     data["constant"] = ("feature", constant.astype("int32"))
     response = _response(table)
     error_rows = "held-out rows" if attributes["rows_held_out"] else "training rows"
+    if folds := attributes.get("cv"):
+        error_rows = f"rows of {folds} folds"
     meanings = _MEANING | {"error": f"{response.error} on the {error_rows}"}
     units = _units(response, attributes["standardize"], table.loss in ("squared", "huber"))
     dataset = xarray.Dataset(data, coords)

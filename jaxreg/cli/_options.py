@@ -9,6 +9,8 @@ __all__ = [
     "PENALTIES",
     "Cache",
     "Categorical",
+    "Choose",
+    "Cv",
     "Data",
     "Decimal",
     "Drop",
@@ -63,7 +65,10 @@ Ratio = Annotated[
     typer.Option(help="Smallest λ over largest. Default: 1e-4 (n > p) or 1e-2, for l2 1000 times less."),
 ]
 Holdout = Annotated[
-    float, typer.Option(help="Fraction of rows kept aside, on which λ is chosen; 0 keeps none.")
+    float | None,
+    typer.Option(
+        help="Fraction of rows kept aside, on which λ is chosen; 0 keeps none. Default: 0.25, with --cv 0."
+    ),
 ]
 Standardize = Annotated[bool, typer.Option(help="Penalise features in units of their standard deviation.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of held-out rows.")]
@@ -116,5 +121,17 @@ Sep = Annotated[
 Decimal = Annotated[str | None, typer.Option(help="Decimal mark, '.' or ','. Default: recognised.")]
 Numbers = Annotated[
     bool, typer.Option("--numbers", help="Read 12.5 %, $1,200 and 1,200 as numbers instead of refusing them.")
+]
+Cv = Annotated[
+    int,
+    typer.Option(
+        help="Choose λ by cross-validation on this many folds, such as 10; the model is that of all rows."
+    ),
+]
+Choose = Annotated[
+    str,
+    typer.Option(
+        help="With --cv: min, the λ of the smallest error, or 1se, the largest λ within a standard error."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")]

@@ -7,6 +7,7 @@ from jaxreg.cli._messages import refusal, wanted_one_of
 __all__ = ["Reading", "Settings"]
 
 _DTYPES = ("float64", "float32")
+_CHOICES = ("min", "1se")
 _MISSING = ("error", "drop", "mean")
 _CATEGORICAL = ("group", "dummy", "drop")
 #: Words for separators that a shell makes hard to type.
@@ -36,6 +37,10 @@ class Settings:
     """Precision of all computations."""
     tol: float = 1e-6
     """Relative duality gap to reach at every λ."""
+    cv: int = 0
+    """Number of folds of cross-validation; 0 chooses on held-out rows."""
+    choose: str = "min"
+    """min takes the λ of the smallest error, 1se the largest λ within a standard error of it."""
 
     def __post_init__(self) -> None:
         if self.lambdas < 2:
@@ -50,6 +55,21 @@ class Settings:
             raise refusal(f"--tol is {self.tol}", "a number above 0", "try 1e-6")
         if self.dtype not in _DTYPES:
             raise ValueError(f"no dtype {self.dtype!r}: {wanted_one_of(_DTYPES, self.dtype)}")
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        """Raise `ValueError` for a number of folds or a choice that cannot be."""
+        if self.cv < 0 or self.cv == 1:
+            raise refusal(f"--cv is {self.cv}", "at least 2 folds, or 0 for held-out rows", "try 10")
+        if self.cv and self.holdout:
+            got = f"--cv {self.cv} and --holdout {self.holdout} are both given"
+            raise refusal(got, "one of them", "leave one out")
+        if self.choose not in _CHOICES:
+            raise ValueError(f"--choose is {self.choose!r}: {wanted_one_of(_CHOICES, self.choose)}")
+        if self.choose == "1se" and not self.cv:
+            raise refusal(
+                "--choose is 1se without --cv", "folds, which give the standard error", "add --cv 10"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Choose one model of a sweep: the smallest mean deviance on the held-out rows, for classes too.
 
-The fraction of misclassified rows ignores probabilities: it may be smallest where they are useless. Another
-rule, such as cross-validation, replaces `best` and keeps the rest.
+The fraction of misclassified rows ignores probabilities: it may be smallest where they are useless. A sweep
+with folds has the choice of cross-validation in `best_step`, and predictions of each row by fits without it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from jaxreg import losses
 from jaxreg.cli.load import Table
+from jaxreg.linear.selection.scores import auc
 from jaxreg.models.model import FittedModel
 from jaxreg.plots import best_step
 
@@ -49,7 +50,7 @@ class Chosen(NamedTuple):
         at: Its position in the sweep.
         model: The model, of the training rows.
         standardized: Coefficients (p,) or (p, K) as the penalty sees them.
-        scores: Measures on the held-out rows by name: R², RMSE, AUC, misclassified, null deviance.
+        scores: Measures on the rows of the error by name: R², RMSE, AUC, misclassified.
     """
 
     at: Best
@@ -69,12 +70,16 @@ def best(dataset: Dataset) -> Best | None:
 
 
 def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
-    """Return the chosen model with its scores on the held-out rows; None where none were held out."""
+    """Return the chosen model with its scores on rows that it has not seen; None where there are none."""
     at = best(dataset)
     if at is None or not np.isfinite(dataset["coef"].values[at.penalty, at.step]).all():
         return None
     part = dataset.isel(penalty=at.penalty, step=at.step)
-    error = {"error": float(part["error"]), "error_is": dataset.attrs["error"], "rows_held_out": len(held)}
+    error = {
+        "error": float(part["error"]),
+        "error_is": dataset.attrs["error"],
+        "error_rows": dataset.attrs["error_rows"],
+    }
     facts = {name: dataset.attrs[name] for name in _FACTS if name in dataset.attrs}
     model = FittedModel(
         _loss(table),
@@ -90,18 +95,20 @@ def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
         kkt=float(part["kkt"]),
         settings=facts | error | {"numbers": table.reading.numbers},
     )
-    found = scores(model, table.X[held], table.y[held])
+    if "prediction" in part:
+        found = scores(model, part["prediction"].values, table.y)
+    else:
+        found = scores(model, model.predict(table.X[held]), table.y[held])
     return Chosen(at, model, part["standardized_coef"].values, found)
 
 
-def scores(model: FittedModel, X: Float[np.ndarray, "n p"], y: np.ndarray) -> dict[str, float]:
-    """Return R² and RMSE on rows, or the misclassified fraction and, of two classes, the AUC."""
-    z = model.linear(X)
+def scores(model: FittedModel, mean: Float[np.ndarray, n * K], y: np.ndarray) -> dict[str, float]:
+    """Return R² and RMSE of predictions, or the misclassified fraction and, of two classes, the AUC."""
     if isinstance(model.loss, losses.Logistic | losses.Multinomial):
-        label = (z > 0).astype(int) if z.ndim == 1 else z.argmax(axis=1)
+        label = (mean > 0.5).astype(int) if mean.ndim == 1 else mean.argmax(axis=1)
         found = {"misclassified": float(np.mean(label != y))}
-        return found | ({"AUC": _auc(z, y)} if z.ndim == 1 else {})
-    residual = y - model.mean(z)
+        return found | ({"AUC": auc(y, mean, np.ones(len(y)))} if mean.ndim == 1 else {})
+    residual = y - mean
     spread = float(np.sum((y - y.mean()) ** 2))
     found = {"R²": 1 - float(np.sum(residual**2)) / spread} if spread > 0 else {}
     return found | {"RMSE": float(np.sqrt(np.mean(residual**2)))}
@@ -114,7 +121,7 @@ def comparison(dataset: Dataset, at: Best) -> str:
     text = f"Use {label} at λ = {lam:.3g}: {dataset.attrs['error']} {_grouped(error[at])}"
     if "error_se" in dataset:
         text += f" ± {_grouped(dataset['error_se'].values[at])}"
-    text += f" on {dataset.attrs['rows_held_out']} held-out rows"
+    text += f" on {dataset.attrs['rows_held_out']} {dataset.attrs['error_rows']}"
     others = []
     for k in range(dataset.sizes["penalty"]):
         step = best_step(dataset.isel(penalty=k))
@@ -146,13 +153,3 @@ def _grouped(value: float) -> str:
     """Return four digits of a number, thousands separated."""
     value = float(value)
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def _auc(z: np.ndarray, y: np.ndarray) -> float:
-    """Return the share of pairs of the two classes in which class 1 has the larger z; ties count a half."""
-    order, positive = np.unique(z, return_inverse=True)
-    ones = np.bincount(positive, weights=y, minlength=len(order))
-    noughts = np.bincount(positive, weights=1 - y, minlength=len(order))
-    pairs = ones.sum() * noughts.sum()
-    below = np.cumsum(noughts) - noughts
-    return float((ones @ (below + noughts / 2)) / pairs) if pairs else float("nan")

@@ -94,7 +94,8 @@ def _is_number(text: str) -> bool:
 def _cells(values: np.ndarray, several: bool, shown: int) -> list[str]:
     if several and not shown:
         return [f"{np.linalg.norm(values):.4g}"]
-    return [f"{value:.4g}" for value in np.atleast_1d(values).tolist()]
+    # Adding 0.0 turns −0.0 into 0.0.
+    return [f"{value + 0.0:.4g}" for value in np.atleast_1d(values).tolist()]
 
 
 def _cut(name: str, longest: int = _NAME_LENGTH) -> str:

@@ -62,7 +62,9 @@ def sweep(  # noqa: PLR0913, the options of the command
     penalty: _options.Penalty = None,
     lambdas: _options.Lambdas = _DEFAULTS.lambdas,
     ratio: _options.Ratio = _DEFAULTS.ratio,
-    holdout: _options.Holdout = _DEFAULTS.holdout,
+    holdout: _options.Holdout = None,
+    cv: _options.Cv = _DEFAULTS.cv,
+    choose: _options.Choose = _DEFAULTS.choose,
     standardize: _options.Standardize = _DEFAULTS.standardize,
     seed: _options.Seed = _DEFAULTS.seed,
     dtype: _options.Dtype = _DEFAULTS.dtype,
@@ -79,7 +81,9 @@ def sweep(  # noqa: PLR0913, the options of the command
     cache: _options.Cache = True,
 ) -> None:
     """Solve a grid of λ for each penalty and choose a model; print a report, write pictures and model."""
-    settings = Settings(lambdas, ratio, holdout, standardize, seed, dtype, tol)
+    if holdout is None:
+        holdout = 0.0 if cv else _DEFAULTS.holdout
+    settings = Settings(lambdas, ratio, holdout, standardize, seed, dtype, tol, cv, choose)
     reading = Reading(sep, decimal, header, numbers, missing, categorical, tuple(drop or ()))
     penalties = penalty or list(_options.PENALTIES)
     _sweep(_Request(data, target, loss, penalties, out, overwrite, cache), settings, reading)

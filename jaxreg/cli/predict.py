@@ -155,6 +155,6 @@ def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole:
         known = whole & np.isfinite(y)
     if known.sum() < 2:
         return f"{text}."
-    found = scores(model, X[known], y[known])
+    found = scores(model, model.predict(X[known]), y[known])
     shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
     return f"{text}; the file has the target, and on {int(known.sum())} rows: {shown}."

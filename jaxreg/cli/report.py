@@ -48,14 +48,14 @@ def sentence(part: Dataset) -> str:
 
 
 def headline(chosen: Chosen, dataset: Dataset) -> str:
-    """Say which model was chosen, and how it does on the held-out rows."""
+    """Say which model was chosen, and how it does on rows that it has not seen."""
     model, parts = chosen.model, []
     for name, value in chosen.scores.items():
         parts.append(f"{name} {_percent(value)}" if name == "misclassified" else f"{name} {value:.4g}")
     used = int(np.count_nonzero(model.coef.reshape(len(model.coef), -1).any(axis=1)))
     which = f"{model.penalty} at λ = {model.lam:.3g}, which uses {used} of {len(model.coef)} features"
     rows = dataset.attrs["rows_held_out"]
-    return f"Chosen model: {which}; on the {rows} held-out rows {', '.join(parts)}."
+    return f"Chosen model: {which}; on the {rows} {dataset.attrs['error_rows']} {', '.join(parts)}."
 
 
 def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
@@ -74,7 +74,7 @@ def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
 def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     """Say how many weights are not 0 at the best λ, and how far the largest and the norm of all shrank."""
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
-    where = f"at λ = {lam[best]:.3g}, where the error on the held-out rows is smallest"
+    where = f"at λ = {lam[best]:.3g}, where the error on the {part.attrs['error_rows']} is {_rule(part)}"
     if best == len(lam) - 1:
         where += " (the end of the grid: a smaller --ratio may do better)"
     if not nonzero:
@@ -91,6 +91,10 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
         became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
     of = f"the largest weight of {part.attrs['reference']} ({_weight_name(part, largest)})"
     return f"{kept}; {of} is {became}, the norm of all to {_norm_percent(part)[best]:.0f} %."
+
+
+def _rule(dataset: Dataset) -> str:
+    return "within a standard error of the smallest" if dataset.attrs.get("choose") == "1se" else "smallest"
 
 
 def _norm_percent(part: Dataset) -> np.ndarray:
@@ -160,6 +164,7 @@ def _columns(part: Dataset, best: int | None) -> list[_Column]:
     lam, zeros, shrinkage, dof, explained, error, status = (part[name].values for name in names)
     bound = "gap" if np.isfinite(part["gap"].values).any() else "kkt"
     rows = "held-out" if part.attrs["rows_held_out"] else "training"
+    rows = "of folds" if part.attrs.get("cv") else rows
     columns = [
         _Column("", lambda k: "★" if k == best else "", 0),
         _Column("λ", lambda k: f"{lam[k]:.3g}", 0),
@@ -205,7 +210,8 @@ def legend(dataset: Dataset) -> list[str]:
     if not np.isfinite(dataset["gap"].values).any(axis=1).all():
         lines.append(("kkt", "residual of the optimality conditions, where there is no gap"))
     if attrs["rows_held_out"]:
-        lines.append(("★", "smallest error on the held-out rows"))
+        rule = "one-standard-error choice" if attrs.get("choose") == "1se" else "smallest error"
+        lines.append(("★", f"{rule} on the {attrs['error_rows']}"))
     return [f"  {name:<9}  {meaning}" for name, meaning in lines]
 
 

@@ -82,13 +82,32 @@ def run(
         for label, (_, family, thresholds, _) in members.items():
             tick(f"solving {label}")
             ratio = settings.ratio or _default_ratio(thresholds, data.X.shape)
-            path = jr.path(problem, family, num=settings.lambdas, ratio=ratio, tol=settings.tol)
+            path, folds = _path(problem, family, ratio, settings)
             free = unpenalized.result()
             reference = path.coef[-1] if free is None else free[0]
-            parts.append(_measure(problem, path, family, reference, data))
+            parts.append(_measure(problem, path, family, reference, data) | folds)
     reference = "the unpenalised fit" if free is not None else "the fit at the smallest λ"
     attributes = _attributes(settings, penalties, rows, reference)
     return labelled(table, list(members), parts, np.asarray(problem.constant), attributes)
+
+
+def _path(
+    problem: jr.Problem, family: Any, ratio: float, settings: Settings
+) -> tuple[jr.Path, dict[str, np.ndarray]]:
+    """Return the path, and with folds the numbers of its cross-validation by the names of the dataset."""
+    options = {"num": settings.lambdas, "ratio": ratio, "tol": settings.tol}
+    if not settings.cv:
+        return jr.path(problem, family, **options), {}
+    classes = isinstance(problem.loss, jr.losses.Logistic | jr.losses.Multinomial)
+    options |= {"folds": settings.cv, "key": settings.seed, "stratify": True if classes else None}
+    result = jr.cross_validate(problem, family, **options, keep_predictions=True)
+    best, mean = result.index(settings.choose), result.predictions
+    numbers = {"error": result.mean, "error_se": result.se, "best_step": np.asarray(best, np.int32)}
+    numbers["prediction"] = mean[:, best]
+    if classes:
+        label = mean.argmax(axis=2) if mean.ndim == 3 else mean > 0.5
+        numbers["misclassified"] = np.mean(label != np.asarray(problem.y)[:, None], axis=0)
+    return result.path, numbers
 
 
 def _default_ratio(thresholds: bool, shape: tuple[int, int]) -> float:
@@ -103,7 +122,7 @@ def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, refer
         "penalties": ", ".join(penalties),
         "reference": reference,
         "rows_train": int(rows.train.size),
-        "rows_held_out": int(rows.held.size),
+        "rows_held_out": int(rows.train.size if settings.cv else rows.held.size),
         **dataclasses.asdict(settings),
         "ratio": "default" if settings.ratio is None else settings.ratio,
         "standardize": int(settings.standardize),

@@ -23,8 +23,8 @@ _ROOM = 1.6
 def error(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray:
     """Draw the error against λ, one panel per penalty, with the number of weights that are not 0 on top.
 
-    The band is one standard error to each side, where the dataset has it; the broken line marks the smallest
-    error of the penalty, the dotted line the smallest of all.
+    The band is one standard error to each side, where the dataset has it; the broken line marks the chosen
+    λ of the penalty, the dotted line the error of the best choice.
 
     Args:
         dataset: The `xarray.Dataset` of a sweep, as in the command's sweep.nc.

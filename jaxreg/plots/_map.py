@@ -68,9 +68,10 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
         points = _curve(ax, part, frame, STYLES[k % len(STYLES)], best[k])
     if any(step is not None for step in best):
         k = int(np.argmin(errors))
+        rule = "One-standard-error choice" if dataset.attrs.get("choose") == "1se" else "Smallest error"
         x, y = _position(parts[k], frame)
-        ax.scatter([], [], marker="o", label="Smallest error of a penalty", **_BEST)
-        ax.scatter(x[best[k]], y[best[k]], zorder=4, label="Smallest error of all", **_CHOSEN)
+        ax.scatter([], [], marker="o", label=f"{rule} of a penalty", **_BEST)
+        ax.scatter(x[best[k]], y[best[k]], zorder=4, label=f"{rule} of all", **_CHOSEN)
     units = dataset["error"].attrs.get("units", "1")
     label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
     extend = "max" if float(np.nanmax(dataset["error"].values)) > frame.highest else "neither"

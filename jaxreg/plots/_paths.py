@@ -104,7 +104,8 @@ def _panel(ax: Axes, part: Dataset, coef: Float[np.ndarray, "steps p"], order: I
         ax.plot(lam, coef[:, j], label=shown_name(names[j]), zorder=8 - rank, **style)
     ax.axhline(0, color="0.3", linewidth=0.8)
     if (best := best_step(part)) is not None:
-        ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label="Smallest error")
+        label = "One-standard-error choice" if part.attrs.get("choose") == "1se" else "Smallest error"
+        ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label=label)
     lam_axis(ax, part)
 
 

@@ -36,14 +36,18 @@ _NAME_LENGTH = 28
 
 
 def best_step(part: Dataset) -> int | None:
-    """Return the step of the grid with the smallest held-out error, the largest λ among equals.
+    """Return the step of the grid with the smallest error, the largest λ among equals.
+
+    A sweep with cross-validation has its choice in `best_step`.
 
     Args:
         part: The sweep's dataset at one penalty, `dataset.isel(penalty=k)`.
 
     Returns:
-        The position along `step`, or None where no rows were held out.
+        The position along `step`, or None where no rows were held out and there were no folds.
     """
+    if "best_step" in part:
+        return int(part["best_step"])
     error = part["error"].values
     if not part.attrs["rows_held_out"] or np.isnan(error).all():
         return None

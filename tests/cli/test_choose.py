@@ -48,11 +48,11 @@ def test_scores():
     X, y = rng.normal(size=(40, 2)), (rng.random(40) < 0.4).astype(float)
     X[:20] = X[20:].round()  # ties
     two = FittedModel(jr.losses.Logistic(), [1.0, 0.0], 0.2)
-    found, z = scores(two, X, y), two.linear(X)
+    found, z = scores(two, two.predict(X), y), two.linear(X)
     assert found["AUC"] == pytest.approx(metrics.roc_auc_score(y, z))
     assert found["misclassified"] == pytest.approx(np.mean((z > 0) != y))
     number = FittedModel(jr.losses.Poisson(), [0.3, 0.1], 0.0)
-    found = scores(number, X, y)
+    found = scores(number, number.predict(X), y)
     assert found["R²"] == pytest.approx(metrics.r2_score(y, number.predict(X)))
     assert found["RMSE"] == pytest.approx(metrics.root_mean_squared_error(y, number.predict(X)))
 

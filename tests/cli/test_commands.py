@@ -34,7 +34,7 @@ def test_help_names_every_option(capsys, monkeypatch):
     assert main(["sweep", "--help"]) == 0
     text = capsys.readouterr().out
     options = "target loss penalty lambdas ratio holdout no-standardize seed dtype tol out overwrite no-cache"
-    options += " missing categorical drop sep decimal no-header numbers"
+    options += " cv choose missing categorical drop sep decimal no-header numbers"
     for option in options.split():
         assert f"--{option}" in text
 
@@ -80,6 +80,10 @@ def test_words_that_cannot_be_parsed(assert_fails, words, parts):
         (["--penalty", "ridge"], ["its name here is l2"]),
         (["--penalty", "group"], ["needs groups, and the data have none", "--categorical group"]),
         (["--penalty", "rows"], ["needs several classes", "take l1"]),
+        (["--cv", 1], ["--cv is 1", "at least 2 folds"]),
+        (["--cv", 5, "--holdout", 0.2], ["--cv 5 and --holdout 0.2 are both given"]),
+        (["--cv", 5, "--choose", "best"], ["--choose is 'best'", "'min', '1se'"]),
+        (["--choose", "1se"], ["--choose is 1se without --cv", "add --cv 10"]),
         (["--missing", "fill"], ["--missing is 'fill'", "'error', 'drop', 'mean'"]),
         (["--categorical", "onehot"], ["--categorical is 'onehot'", "'group', 'dummy', 'drop'"]),
         (["--sep", "ab"], ["--sep is 'ab'", "tab"]),

@@ -10,10 +10,12 @@ from rich.console import Console
 import jaxreg as jr
 from jaxreg.cli import _screen
 from jaxreg.cli._settings import Settings
+from jaxreg.cli.choose import choose, comparison
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
 from jaxreg.cli.run import run
 from jaxreg.cli.split import split
+from jaxreg.plots import best_step
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
 
@@ -76,6 +78,24 @@ def test_numbers_are_those_of_the_library(written):
         assert np.allclose(part["standardized_coef"], part["coef"] * table.X[train].std(axis=0))
         free, _ = jr.unpenalized(problem)
         assert np.allclose(part["reference_coef"], free * table.X[train].std(axis=0), rtol=1e-5)
+
+
+def test_cross_validation_is_that_of_the_library():
+    table, settings = load("diabetes"), Settings(lambdas=8, ratio=1e-3, holdout=0, cv=4, seed=3, choose="1se")
+    data = run(table, ["l1"], settings)
+    options = {"standardize": True, "scale_target": True}
+    problem = jr.Problem(jr.losses.SquaredError(), table.X, table.y, **options)
+    result = jr.cross_validate(problem, jr.L1, folds=4, key=3, num=8, ratio=1e-3, tol=1e-6)
+    assert np.allclose(data["error"][0], result.mean) and np.allclose(data["error_se"][0], result.se)
+    part = data.isel(penalty=0)
+    assert int(part["best_step"]) == result.index_1se == best_step(part)
+    assert np.allclose(part["coef"], result.path.coef) and data.attrs["error_rows"] == "rows of 4 folds"
+    # Each row is predicted by a fit without it: the mean over rows is the mean over folds of equal weight.
+    error = np.mean((part["prediction"].values - table.y) ** 2)
+    assert error == pytest.approx(float(part["error"][part["best_step"]]), rel=0.01)
+    chosen = choose(data, table, np.arange(0))
+    assert chosen.scores["RMSE"] == pytest.approx(np.sqrt(error)) and chosen.at.step == result.index_1se
+    assert "on 442 rows of 4 folds" in comparison(data, chosen.at)
 
 
 def test_several_classes_and_nothing_held_out():
