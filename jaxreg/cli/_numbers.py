@@ -73,4 +73,7 @@ def refuse_decorated(columns: dict[str, str], frame: pd.DataFrame, target: str |
     others = [other for other in columns if other != name]
     also = f" (so do {quoted(others)})" if others else ""
     got = f"{what} {name!r} is text: numbers with {marks}, such as {quoted(frame[name].dropna()[:1])}{also}"
-    raise refusal(got, "plain numbers", "add --numbers to read them as numbers, or drop the column")
+    todo = "add --numbers to read them as numbers, or drop the column"
+    if marks == "thousands marks":
+        todo += ", or give --decimal , where the comma is the decimal mark"
+    raise refusal(got, "plain numbers", todo)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxreg import losses
 from jaxreg.cli.load import Table
@@ -102,7 +101,7 @@ def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
     return Chosen(at, model, part["standardized_coef"].values, found)
 
 
-def scores(model: FittedModel, mean: Float[np.ndarray, n * K], y: np.ndarray) -> dict[str, float]:
+def scores(model: FittedModel, mean: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Return R² and RMSE of predictions, or the misclassified fraction and, of two classes, the AUC."""
     if isinstance(model.loss, losses.Logistic | losses.Multinomial):
         label = (mean > 0.5).astype(int) if mean.ndim == 1 else mean.argmax(axis=1)

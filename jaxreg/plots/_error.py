@@ -48,8 +48,7 @@ def error(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     units = dataset["error"].attrs.get("units", "1")
     label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
     axes[0].set_ylabel(shown_name(label, True))
-    title = f"Error against λ, weights that are not 0 on top: {shown_name(dataset.attrs['data'])}"
-    axes[0].figure.suptitle(title)
+    axes[0].figure.suptitle(f"Error against λ: {shown_name(dataset.attrs['data'])}")
     return axes
 
 
@@ -69,6 +68,7 @@ def _panel(ax: Axes, part: Dataset, best: int | None) -> None:
     top.set_xticks(lam[at], [f"{counts[k]:,}" for k in at], fontsize=8)
     top.set_xticks([], minor=True)
     top.tick_params(length=2, pad=1)
+    top.set_xlabel("weights that are not 0", fontsize=8)
 
 
 def _limit(axes: np.ndarray, errors: np.ndarray) -> None:

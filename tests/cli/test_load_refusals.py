@@ -98,6 +98,18 @@ def test_missing_package(write, monkeypatch):
 # ---------------------------------------------------------------- the table
 
 
+def test_parquet_needs_its_own_extra(parquet, monkeypatch):
+    path = parquet({"a": [1, 2], "y": [1, 2]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pyarrow: pip install 'jaxreg\[parquet\]'"):
+        load(path, target="y")
+
+
+def test_commas_of_two_meanings(write, assert_refused):
+    with assert_refused("thousands marks, such as '1,234'", "--numbers", "--decimal ,"):
+        load(write("a;y\n1,234;2\n2,345;3\n"), target="y")
+
+
 def test_rows_and_columns(write, parquet, assert_refused):
     with assert_refused("header but no rows", "two rows"):
         load(write("a,b,y\n"))
