@@ -68,7 +68,7 @@ def predict(model_file: str, source: str, reading: Reading) -> Prediction:
     target = frame[model.target] if model.target in frame.columns else None
     aside = [name for name in frame.columns if name not in (*wanted, model.target)]
     if aside:
-        notes.append(f"Columns that the model does not know were left aside: {quoted(aside)}.")
+        notes.append(f"Columns that the model does not use were left aside: {quoted(aside)}.")
     encoded = model.encode(with_plain_numbers(frame[wanted], reading, decimal))
     X, whole, more = _without_gaps(model, encoded.X, frame[wanted], source, reading)
     columns = _columns(model, X, whole)
