@@ -29,8 +29,8 @@ class _Stack(eqx.Module):
         structure: structure of each tree.
     """
 
-    shared: list[Array | None]
-    stacked: list[Array | None]
+    shared: list[Any]
+    stacked: list[Any]
     structure: Any = eqx.field(static=True)
 
     @classmethod

@@ -168,30 +168,36 @@ def _require_fit(problem: Problem, k: int, y: np.ndarray, weight: np.ndarray) ->
 def _fold_columns(problem: Problem, left_out: Float[np.ndarray, "S n"]) -> Iterator[_Columns]:
     """Yield mean, scale and constant columns of each fold, by the rules of `Problem`."""
     whole, left = jax.tree.map(np.asarray, _sums(problem.design, problem.weight, left_out))
-    known = np.asarray(problem.constant)
-    standardizes, dtype = bool(problem.standardizes), problem.dtype
+    known, tiny = np.asarray(problem.constant), np.finfo(problem.dtype).tiny
+    one, zero = np.ones_like(whole.mean), np.zeros_like(whole.mean)
     for k, weight in enumerate(left_out):
         remaining = 1 - weight.sum()
-        mean, square = (
-            (a - b[k]) / max(remaining, np.finfo(dtype).tiny) for a, b in zip(whole, left, strict=True)
-        )
-        variance = square - mean**2
-        kept = known | (np.minimum(variance * remaining, variance) >= _MIN_REMAINING * whole[1])
-        if not kept.all():
+        # A row of weight 0 may be so far off that its square is infinite: then nothing is a difference.
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean, square = ((a - b[k]) / max(remaining, tiny) for a, b in zip(whole, left, strict=True))
+            variance = square - mean**2
+            by_difference = np.all(known | (variance * remaining >= _MIN_REMAINING * whole.square))
+        if not by_difference:
             yield _exact_columns(problem, np.asarray(problem.weight) - weight)
             continue
-        one = np.ones_like(mean)
-        scale = np.where(known, one, np.sqrt(np.where(known, one, variance))) if standardizes else one
-        mean = mean if problem.intercept else np.zeros_like(mean)
-        yield _Columns(mean.astype(dtype), scale.astype(dtype), known, True)
+        scale = np.sqrt(np.where(known, one, variance)) if bool(problem.standardizes) else one
+        mean = mean if problem.intercept else zero
+        yield _Columns(mean.astype(problem.dtype), scale.astype(problem.dtype), known, True)
+
+
+class _Sums(NamedTuple):
+    """Σωx and Σωx² over some rows, (p,) or for each fold (S, p)."""
+
+    mean: Float[Array, "*S p"]
+    square: Float[Array, "*S p"]
 
 
 @eqx.filter_jit
 @jax.default_matmul_precision("highest")
-def _sums(design: Design, weight: Array, left_out: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return Σωx and Σωx² of all rows (p,), and of the rows that each fold leaves out (S, p)."""
-    squares = jax.lax.map(design.squares, left_out)
-    return (design.rmatmul(weight), design.squares(weight)), (design.rmatmul(left_out.T).T, squares)
+def _sums(design: Design, weight: Array, left_out: Array) -> tuple[_Sums, _Sums]:
+    """Return the sums over all rows, and over the rows that each fold leaves out."""
+    whole = _Sums(design.rmatmul(weight), design.squares(weight))
+    return whole, _Sums(design.rmatmul(left_out.T).T, jax.lax.map(design.squares, left_out))
 
 
 def _exact_columns(problem: Problem, weight: Float[np.ndarray, " n"]) -> _Columns:

@@ -71,10 +71,12 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         repeats: number of random partitions into folds.
         key: JAX key or integer that seeds random folds; None is 0.
         groups: one label per row (n,); rows of a group stay in one fold.
-        stratify: one class per row (n,), of which each random fold gets its share; True takes the targets.
+        stratify: one class per row (n,), of which each random fold gets its share; True takes the targets of
+            a loss of classes or counts.
         metric: "deviance" (None; the mean squared error for `SquaredError`), "squared_error",
             "absolute_error", "misclassification", "auc", or a function `(y_true, prediction, weight)` of
-            arrays of NumPy. Predictions are means or probabilities of classes.
+            arrays of NumPy. Predictions are means or probabilities of classes; with an offset and a loss
+            with a unit, both they and the targets are less the mean of the offset.
         higher_is_better: for a function, whether a higher score is better; None is no.
         keep_predictions: whether to keep the prediction of each row by fits without it.
         train_scores: whether to score each fit on its own rows too.
@@ -113,8 +115,14 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
             " outside of jit and vmap"
         )
     axis = _axis(family, second)
+    if (num if lambdas is None else np.size(lambdas)) < 2:
+        raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
     scored = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
     targets = np.asarray(problem.y)
+    if stratify is True and problem.loss.has_unit:
+        raise ValueError(
+            "stratify=True takes the targets as classes, which these are not: give one class per row"
+        )
     stratify = targets if stratify is True else None if stratify is False else stratify
     options = {"y": targets, "repeats": repeats, "key": key, "groups": groups, "stratify": stratify}
     made = make_folds(problem.shape[0], folds, **options)
@@ -122,8 +130,6 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     whole = in_form_of_folds(problem)
     options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps, "mesh": mesh}
     paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
-    if paths[0].lambdas.size < 2:
-        raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
     limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
     fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
     task = Task(whole, made, scored, fits, keep_predictions, train_scores)

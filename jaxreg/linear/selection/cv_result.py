@@ -143,11 +143,15 @@ class CrossValidation(Module):
         return data.assign_attrs(metric=self.metric, **choices)
 
     def __str__(self) -> str:
-        n_fits, n_folds = self.fold_scores.shape[0], int(np.sum(self.repeat == self.repeat[0]))
-        folds = f"{n_fits} folds" if n_folds == n_fits else f"{n_fits // n_folds} × {n_folds} folds"
-        lines = [f"CrossValidation: {self.metric} on {folds}, {self.lambdas.size} λ"]
+        lines = [f"CrossValidation: {self.metric} on {self._folds}, {self.lambdas.size} λ"]
         lines += _table([("", "λ", "index", "score", "se", "nonzeros"), *map(self._row, _CHOICES)])
-        return "\n".join([*lines, *self._shortfall()])
+        return "\n".join([*lines, *self._notes()])
+
+    @property
+    def _folds(self) -> str:
+        """The number of folds in words."""
+        n_fits, n_folds = self.fold_scores.shape[0], int(np.sum(self.repeat == self.repeat[0]))
+        return f"{n_fits} folds" if n_folds == n_fits else f"{n_fits // n_folds} × {n_folds} folds"
 
     def _row(self, choose: str) -> tuple[str, ...]:
         """Return the cells of one choice of λ."""
@@ -155,16 +159,18 @@ class CrossValidation(Module):
         numbers = (f"{float(x[k]):.4g}" for x in (self.mean, self.se))
         return (choose, f"{float(self.lambdas[k]):.4g}", str(k), *numbers, str(self.nonzeros[k]))
 
-    def _shortfall(self) -> list[str]:
-        """Return a line about fits without a certificate, if there are any."""
-        n_missed, total = int(np.sum(~self.converged)), self.converged.size
-        if not n_missed:
-            return []
-        worst = [f"{name} {float(np.max(x[np.isfinite(x)], initial=0)):.1e}" for name, x in self._residuals()]
-        return [f"{n_missed} of {total} fits of folds did not meet the tolerance ({', '.join(worst)})"]
-
-    def _residuals(self) -> list[tuple[str, np.ndarray]]:
-        return [("largest gap", self.fold_gap), ("largest kkt", self.fold_kkt)]
+    def _notes(self) -> list[str]:
+        """Return lines about fits without a certificate, and about a minimum at the end of the grid."""
+        notes, n_missed = [], int(np.sum(~self.converged))
+        if n_missed:
+            gap, kkt = (float(np.max(x[np.isfinite(x)], initial=0)) for x in (self.fold_gap, self.fold_kkt))
+            missed = f"{n_missed} of {self.converged.size} fits of folds did not meet the tolerance"
+            notes.append(f"{missed} (largest gap {gap:.1e}, largest kkt {kkt:.1e})")
+        if self.index_min == self.lambdas.size - 1:
+            notes.append(
+                "the best λ is the smallest one of the grid: a grid that goes further down may do better"
+            )
+        return notes
 
 
 class CrossValidations(Module):
@@ -245,7 +251,7 @@ class CrossValidations(Module):
 
     def __str__(self) -> str:
         first = self.results[0]
-        lines = [f"CrossValidations: {first.metric} on {len(first.fold_weights)} folds, {self.name}"]
+        lines = [f"CrossValidations: {first.metric} on {first._folds}, {self.name}"]
         rows = [(self.name, "λ min", "score", "se", "nonzeros", "λ 1se", "nonzeros")]
         for k, (value, cv) in enumerate(zip(self.values, self.results, strict=True)):
             _, lam, _, score, se, nonzeros = cv._row("min")
@@ -253,7 +259,7 @@ class CrossValidations(Module):
             mark = " (best)" if k == self.best_index else ""
             rows.append((f"{value}{mark}", lam, score, se, nonzeros, lam_1se, nonzeros_1se))
         notes = [f"{value}: {line}" for value, cv in zip(self.values, self.results, strict=True)
-                 for line in cv._shortfall()]  # fmt: skip
+                 for line in cv._notes()]  # fmt: skip
         return "\n".join([*lines, *_table(rows), *notes])
 
 

@@ -275,6 +275,11 @@ def test_fits_without_a_certificate_are_named():
     assert f"{n_missed} of 60 fits of folds did not meet the tolerance" in str(cv)
 
 
+def test_a_best_lambda_at_the_end_of_the_grid_is_named():
+    cv = jr.cross_validate(problem(), jr.L1, num=12, ratio=0.9, folds=FOLD_OF)
+    assert cv.index_min == 11 and "the best λ is the smallest one of the grid" in str(cv)
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_folds_and_lambdas_as_one_batch_agree(devices):
     options = {"num": 6, "ratio": 0.1, "folds": FOLD_OF, "tol": 1e-9}
@@ -300,6 +305,8 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
         ({"metric": "auc"}, "needs targets that are classes"),
         ({"metric": lambda y, z, w: np.nan}, "of fold 0 is NaN at 12 of 12 λ"),
         ({"lambdas": [0.1]}, "the grid has one"),
+        ({"num": 1}, "the grid has one"),
+        ({"folds": 5, "stratify": True}, "takes the targets as classes"),
         ({"second": {"a": [1], "b": [2]}}, "second names one argument"),
         ({"second": {"l1_ratio": []}}, "no value of 'l1_ratio'"),
         ({"groups": np.arange(N) // 4, "folds": FOLD_OF}, "straddle fold 0"),
