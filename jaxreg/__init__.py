@@ -1,6 +1,6 @@
 """jaxreg: regularisation for JAX. Cost(h) = EmpLoss(h) + λ·Complexity(h), solved to a certificate."""
 
-from jaxreg import conventions, linear, losses, metrics, penalties, prox, sweeps, training
+from jaxreg import conventions, groups, linear, losses, metrics, models, penalties, prox, sweeps, training
 from jaxreg._compilation import cache_programs
 from jaxreg.cost import cost
 from jaxreg.linear.certificate import certify
@@ -14,6 +14,7 @@ from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
+from jaxreg.models import FittedModel, load, save
 from jaxreg.penalties import (
     L1,
     MCP,
@@ -44,6 +45,7 @@ __all__ = [
     "CrossValidation",
     "CrossValidations",
     "ElasticNet",
+    "FittedModel",
     "GroupL2",
     "Masked",
     "Newton",
@@ -66,15 +68,19 @@ __all__ = [
     "cost",
     "criteria",
     "cross_validate",
+    "groups",
     "lambda_grid",
     "lambda_max",
     "linear",
+    "load",
     "losses",
     "masks",
     "metrics",
+    "models",
     "path",
     "penalties",
     "prox",
+    "save",
     "solve",
     "sweep",
     "sweeps",

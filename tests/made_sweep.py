@@ -28,12 +28,15 @@ def made_sweep(*, features=("a", "b", "c", "d"), classes=(), held=10, steps=40, 
             "shrinkage": 1 - np.linalg.norm(flat, axis=1) / np.linalg.norm(base),
             "deviance_explained": 1 - lam / 8,
             "error": 1 + (np.arange(steps) - 20) ** 2 / 400,
+            "error_se": np.full(steps, 0.1),
             "dof": (flat != 0).sum(axis=1).astype(float),
             "gap": np.full(steps, 1e-7),
             "kkt": np.full(steps, 1e-7),
             "steps": np.full(steps, 9),
             "status": np.array(["max_steps"] * left + ["converged"] * (steps - left)),
         }
+        if loss in ("logistic", "multinomial"):
+            numbers["misclassified"] = np.linspace(0.5, 0.1, steps)
         parts.append(numbers)
     settings = {"reference": "the unpenalised fit", "rows_train": n - held, "rows_held_out": held}
     settings |= {"standardize": 1, "tol": 1e-6}

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxreg as jr
-from jaxreg.plots import best_step, cv, map, paths, prepare, save
+from jaxreg.plots import best_step, cv, error, map, paths, prepare, save
 from tests.made_sweep import made_sweep
 
 
@@ -26,7 +26,12 @@ def test_best_is_the_smallest_held_out_error():
 
 def test_map():
     ax = map(made_sweep())
-    assert texts(ax) == ["L1", "L2", "Smallest error"]
+    assert texts(ax) == [
+        "L1, best λ = 1.93",
+        "L2, best λ = 1.93",
+        "Smallest error of a penalty",
+        "Smallest error of all",
+    ]
     assert ax.get_title() == "Sparsity versus shrinkage: made.csv"
     assert ax.get_xlabel() == "Shrinkage: norm of the weights below that of the unpenalised fit [%]"
     assert "exactly 0 [%]" in ax.get_ylabel()
@@ -42,7 +47,7 @@ def test_map_without_held_out_rows_marks_nothing():
 
 
 def test_map_tells_penalties_apart_without_colour():
-    lines = [line for line in map(made_sweep()).get_lines() if line.get_label() in ("L1", "L2")]
+    lines = [line for line in map(made_sweep()).get_lines() if line.get_label().startswith("L")]
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 2
 
 
@@ -52,9 +57,48 @@ def test_map_keeps_its_markers_apart():
     assert 10 < len(points) < 200 and np.sum(gaps < 1.5) <= 3, "but for the best and the last"
 
 
-def test_map_shows_misclassified_rows_in_percent():
-    label = map(made_sweep(loss="logistic")).figure.axes[1].get_ylabel()
-    assert label == "Misclassified, held-out rows [%]"
+def test_map_of_many_features_counts_the_weights_that_are_not_0():
+    data = made_sweep(features=[f"x{i}" for i in range(500)])
+    data["zeros"][{"penalty": 0}] = np.linspace(500, 470, 40).astype(int)
+    ax = map(data)
+    assert ax.get_yscale() == "symlog" and "not 0, of 500" in ax.get_ylabel()
+    bottom, top = ax.get_ylim()
+    assert bottom > 500 and top < 0
+    assert map(made_sweep()).get_yscale() == "linear"
+
+
+def test_colours_end_at_the_error_of_the_null_model():
+    data = made_sweep()
+    data["error"][{"step": slice(30, 40)}] = 1000.0
+    norm = map(data).collections[0].norm
+    assert norm.vmin == 1.0 and norm.vmax == pytest.approx(float(data["error"][0, 0]))
+
+
+def test_error():
+    axes = error(made_sweep())
+    assert [ax.get_title() for ax in axes] == ["L1", "L2"]
+    assert axes[0].get_ylabel() == "Mean squared error, held-out rows [(price)²]"
+    top = axes[0].child_axes[0]
+    assert top.get_xticklabels()[0].get_text() == "0" and len(axes[0].collections) == 1
+    left, right = axes[0].get_xlim()
+    assert left > right
+    assert len(error(made_sweep(held=0))[0].get_lines()) == 1, "nothing is marked where nothing is held out"
+
+
+def test_scales_that_differ_have_an_axis_each():
+    data = made_sweep()
+    axes = paths(data)
+    assert axes[0].get_shared_y_axes().joined(axes[0], axes[1])
+    data["standardized_coef"][{"penalty": 1}] *= 1000
+    axes = paths(data)
+    assert not axes[0].get_shared_y_axes().joined(axes[0], axes[1])
+
+
+def test_paths_name_the_features_that_are_largest_at_the_best():
+    data = made_sweep(features=[f"x{i}" for i in range(9)])
+    data["standardized_coef"][{"feature": 8, "step": 20}] = 50.0
+    data["standardized_coef"][{"feature": 7, "step": 39}] = 50.0
+    assert texts(paths(data)[-1])[1] == "x8" and "x7" not in texts(paths(data)[-1])
 
 
 def test_paths():
@@ -119,7 +163,7 @@ def test_given_axes_are_used():
 def test_save(tmp_path, count):
     prepare()
     save(made_sweep(features=[f"x{i}" for i in range(count)]), tmp_path)
-    for name, least in (("map.png", 1000), ("paths.png", 1200)):
+    for name, least in (("map.png", 1000), ("paths.png", 1200), ("error.png", 1100)):
         grey = np.asarray(Image.open(tmp_path / name).convert("L"))
         assert grey.shape[1] >= least and grey.std() > 5
 

@@ -1,11 +1,10 @@
-"""Turn the columns of a checked table into numbers: labels for the target, 0 and 1 for text features."""
+"""Turn the target of a checked table into numbers: labels for classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxreg.cli._files import check_names
 from jaxreg.cli._messages import import_extra, quoted, refusal
 
 if TYPE_CHECKING:
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLASS_LOSSES",
     "LOSSES",
-    "CodedFeatures",
     "CodedTarget",
-    "code_features",
     "code_target",
     "to_numbers",
 ]
@@ -27,6 +24,8 @@ LOSSES = ("squared", "huber", "logistic", "multinomial", "poisson")
 CLASS_LOSSES = ("logistic", "multinomial")
 #: Different numbers up to which a note suggests that they may be classes.
 _MAYBE_CLASSES = 10
+#: Different whole numbers from 0 up to which a note suggests that they may be counts.
+_MAYBE_COUNTS = 100
 #: Fractions that may be classes: more different ones are a quantity.
 _FRACTION_CLASSES = 20
 #: Levels of a text column that are always accepted.
@@ -41,14 +40,6 @@ class CodedTarget(NamedTuple):
     y: np.ndarray
     loss: str
     classes: tuple[str, ...]
-    notes: list[str]
-
-
-class CodedFeatures(NamedTuple):
-    """Features (n, p) as float64, with a name for each column."""
-
-    X: np.ndarray
-    names: tuple[str, ...]
     notes: list[str]
 
 
@@ -84,38 +75,6 @@ def code_target(column: pd.Series, kind: str, loss: str | None) -> CodedTarget:
     return CodedTarget(codes.astype(float), loss, classes, notes)
 
 
-def code_features(frame: pd.DataFrame, kinds: dict[str, str]) -> CodedFeatures:
-    """Code all columns as numbers: two levels of text become one column of 0 and 1, k > 2 levels k columns.
-
-    Raises:
-        ValueError: A text column has too many levels, or two columns would have the same name.
-    """
-    import numpy as np
-
-    columns, names, coded, notes = [], [], [], []
-    for name in frame:
-        if kinds[name] == "number":
-            columns.append(to_numbers(frame[name]))
-            names.append(name)
-            continue
-        codes, levels = _levels(frame[name])
-        if _too_many(len(levels), len(frame)):
-            raise _too_many_levels(frame[name], len(levels))
-        coded.append(name)
-        for code in range(1 if len(levels) == 2 else 0, len(levels)):
-            columns.append((codes == code).astype(float))
-            names.append(f"{name}={_label(levels[code])}")
-    check_names(names, "the table with its text as columns of 0 and 1")
-    X = np.column_stack(columns)
-    if coded:
-        made = X.shape[1] - frame.shape[1] + len(coded)
-        notes.append(f"Text or truth values in {quoted(coded)} became {made} columns of 0 and 1.")
-    constant = [name for name, same in zip(names, (X[0] == X).all(axis=0), strict=True) if same]
-    if constant:
-        notes.append(f"The same value in every row, of no use to a fit: {quoted(constant)}.")
-    return CodedFeatures(X, tuple(names), notes)
-
-
 def to_numbers(column: pd.Series) -> np.ndarray:
     """Return a column as float64."""
     return column.to_numpy(dtype="float64")
@@ -128,17 +87,23 @@ def _default_loss(name: Any, kind: str, levels: Sequence[Any], whole: bool) -> t
     if kind != "number" or set(levels) == {0, 1}:
         return class_loss, f"The loss is {class_loss}, as {reason}."
     hint = f"; if they are classes, ask for {class_loss}" if whole and len(levels) <= _MAYBE_CLASSES else ""
+    if whole and min(levels) >= 0 and _MAYBE_CLASSES < len(levels) <= _MAYBE_COUNTS:
+        hint = "; if they are counts, ask for poisson"
     return "squared", f"The loss is squared, as {reason}, all numbers{hint}."
 
 
 def _check_classes(column: pd.Series, kind: str, loss: str, levels: Sequence[Any], whole: bool) -> None:
     """Raise `ValueError` where the target has too many values to be classes of a loss."""
     got = f"target {column.name!r} has {len(levels)} different values"
+    if kind == "text":
+        got = (
+            f"target {column.name!r} is text of {len(levels)} different values, such as {quoted(column[:1])},"
+        )
     other = "squared, for a number" if kind == "number" else "another target"
     if loss == "logistic" and len(levels) > 2:
-        raise refusal(f"{got} for loss logistic", "two", f"take multinomial or {other}")
+        raise refusal(f"{got.rstrip(',')} for loss logistic", "two", f"take multinomial or {other}")
     if (not whole and len(levels) > _FRACTION_CLASSES) or _too_many(len(levels), len(column)):
-        got = f"{got} in {len(column)} rows for loss {loss}"
+        got = f"{got.rstrip(',')} in {len(column)} rows for loss {loss}"
         raise refusal(got, "a few classes of many rows", f"take {other}")
 
 
@@ -153,17 +118,6 @@ def _quantity(column: pd.Series, kind: str, loss: str) -> np.ndarray:
         got = f"target {column.name!r} is negative in {(y < 0).sum()} rows for loss poisson"
         raise refusal(got, "counts or rates from 0 up", "correct them or take squared")
     return y
-
-
-def _too_many_levels(column: pd.Series, count: int) -> ValueError:
-    """Return the error for a text column that holds numbers with a few bad cells, or identifiers."""
-    text = column.astype(str)
-    not_numbers = text[import_extra("pandas").to_numeric(text, errors="coerce").isna()]
-    got = f"text column {column.name!r} has {count} different values in {len(column)} rows"
-    if len(not_numbers) < len(column) / 2:
-        todo = f"correct the cells that are not numbers, such as {quoted(not_numbers[:1])}"
-        return refusal(got, "numbers", todo)
-    return refusal(got, "a few levels with many rows each", "drop the column or group its values")
 
 
 def _too_many(levels: int, rows: int) -> bool:

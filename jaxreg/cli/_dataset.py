@@ -14,7 +14,10 @@ from jaxreg.cli.load import Table
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["labelled"]
+__all__ = ["compact", "labelled"]
+
+#: Coefficients above which a file holds them in single precision, and once: 8 MB instead of 32.
+_MANY = 1_000_000
 
 _PACKAGES = ("jaxreg", "jax", "equinox", "numpy", "xarray", "scikit-learn")
 _MEANING = {
@@ -28,11 +31,16 @@ _MEANING = {
     "shrinkage": "1 - norm of the coefficients / norm of the reference's, as the penalty sees them",
     "dof": "effective degrees of freedom, without the intercept",
     "deviance_explained": "fraction of the deviance explained on the training rows",
+    "error_se": "standard error of the error over its rows",
+    "misclassified": "fraction of the same rows whose most probable class is not theirs",
+    "scale": "factor from coef to the coefficient as the penalty sees it",
     "gap": "relative duality gap: how far the cost may be from its minimum; inf where there is none",
     "kkt": "residual of the optimality conditions, relative to the gradient of the null fit",
     "steps": "steps of the solver",
     "status": "why the solver stopped",
     "constant": "1 where the feature never varies in the training rows, so that its coefficient is 0",
+    "best_step": "step of the chosen λ",
+    "prediction": "prediction of each row by a fit without it, at the chosen λ",
     "penalty": "penalty",
     "step": "position in the grid of λ, the largest first",
     "feature": "feature",
@@ -68,6 +76,8 @@ def labelled(
         "standardized_coef": ("step", "feature", *classes),
         "reference_coef": ("feature", *classes),
         "intercept": ("step", *classes),
+        "best_step": (),
+        "prediction": ("row", *classes),
     }
     data: dict[str, Any] = {
         name: (("penalty", *own_dims.get(name, ("step",))), np.stack([part[name] for part in parts]))
@@ -80,8 +90,10 @@ def labelled(
     data["constant"] = ("feature", constant.astype("int32"))
     response = _response(table)
     error_rows = "held-out rows" if attributes["rows_held_out"] else "training rows"
+    if folds := attributes.get("cv"):
+        error_rows = f"rows of {folds} folds"
     meanings = _MEANING | {"error": f"{response.error} on the {error_rows}"}
-    units = _units(response, attributes["standardize"])
+    units = _units(response, attributes["standardize"], table.loss in ("squared", "huber"))
     dataset = xarray.Dataset(data, coords)
     for name, variable in dataset.variables.items():
         variable.attrs.update(long_name=meanings[str(name)], units=units.get(str(name), "1"))
@@ -100,26 +112,46 @@ def labelled(
     return dataset
 
 
+def compact(dataset: xarray.Dataset) -> xarray.Dataset:
+    """Return a dataset for a file: above a million coefficients in float32, standardised ones as a factor.
+
+    `standardized_coef` is then `coef * scale`, and a file takes a quarter of the space.
+    """
+    if dataset["coef"].size <= _MANY:
+        return dataset
+    coef, standardized = dataset["coef"], dataset["standardized_coef"]
+    over = [name for name in coef.dims if name != "feature"]
+    largest = np.abs(coef).max(over)
+    scale = (np.abs(standardized).max(over) / largest.where(largest > 0, 1.0)).astype("float32")
+    scale.attrs = {"long_name": _MEANING["scale"], "units": "unit of the feature"}
+    small = dataset.drop_vars("standardized_coef").assign(scale=scale)
+    for name in ("coef", "reference_coef"):
+        small[name] = dataset[name].astype("float32").assign_attrs(dataset[name].attrs)
+    return small
+
+
 def _response(table: Table) -> _Response:
     return {
         "poisson": _Response(f"log of {table.target}", "mean Poisson deviance", "1"),
-        "logistic": _Response("log-odds", "misclassified fraction", "1"),
-        "multinomial": _Response("log-odds up to a constant", "misclassified fraction", "1"),
+        "logistic": _Response("log-odds", "mean deviance", "1"),
+        "multinomial": _Response("log-odds up to a constant", "mean deviance", "1"),
+        "huber": _Response(table.target, "mean Huber deviance", f"({table.target})²"),
     }.get(table.loss, _Response(table.target, "mean squared error", f"({table.target})²"))
 
 
-def _units(response: _Response, standardize: bool) -> dict[str, str]:
+def _units(response: _Response, standardize: bool, scaled: bool) -> dict[str, str]:
     """Return the units of the variables that have one."""
     per_penalised = (
         f"{response.predictor} per {'standard deviation' if standardize else 'unit'} of the feature"
     )
     return {
-        "lam": "unit of the loss per unit of the penalty",
+        "lam": "1 (the target in units of its standard deviation)" if scaled else "1",
         "coef": f"{response.predictor} per unit of the feature",
         "standardized_coef": per_penalised,
         "reference_coef": per_penalised,
         "intercept": response.predictor,
         "error": response.unit,
+        "error_se": response.unit,
     }
 
 

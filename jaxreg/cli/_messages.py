@@ -75,10 +75,10 @@ def printable(text: str) -> str:
     )
 
 
-def import_extra(module: str) -> Any:
-    """Import a module of the extra `cli`; ImportError with the pip line where it is not installed."""
+def import_extra(module: str, extra: str = "cli") -> Any:
+    """Import a module of an extra; ImportError with the pip line where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise ImportError(f"this needs {package}: pip install 'jaxreg[cli]'") from error
+        raise ImportError(f"this needs {package}: pip install 'jaxreg[{extra}]'") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,12 +17,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from jaxreg.cli import report
+from jaxreg.cli import coefficients, report
 from jaxreg.cli._messages import printable
 from jaxreg.cli.load import Table
 
 if TYPE_CHECKING:
     from xarray import Dataset
+
+    from jaxreg.cli.choose import Chosen
 
 
 class Steps:
@@ -65,24 +67,60 @@ class Steps:
         self._bar.start()
 
 
-def opening(table: Table) -> None:
+def lines(texts: list[str], error: bool = False) -> None:
+    """Print lines of text, on stderr where `error`."""
+    console = Console(highlight=False, markup=False, stderr=error)
+    for text in texts:
+        console.print(printable(text), soft_wrap=text.startswith("Written: "))
+
+
+def pairs(rows: list[tuple[str, str]]) -> None:
+    """Print names and their meanings in two columns."""
+    from rich.table import Table as RichTable
+
+    out = RichTable(box=None, show_header=False, padding=(0, 2, 0, 0))
+    out.add_column(no_wrap=True, style="bold")
+    out.add_column()
+    for name, meaning in rows:
+        out.add_row(name, meaning)
+    Console(highlight=False, markup=False).print(out)
+
+
+def opening(table: Table, notes: list[str]) -> None:
     """Print what was read, and the notes on what was done to the data."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
     read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
     console.print(printable(read), style="bold")
-    for note in table.notes:
+    for note in (*table.notes, *notes):
         console.print(printable(f"note: {note}"))
 
 
-def closing(dataset: Dataset, written: list[pathlib.Path]) -> None:
-    """Print the tables, their legend, a sentence for each penalty, remarks, and the files written."""
+class Results(NamedTuple):
+    """Results of a sweep that the closing report shows: `lines` are the comparison and the reservations."""
+
+    dataset: Dataset
+    chosen: Chosen | None
+    lines: list[str]
+    written: list[pathlib.Path]
+
+
+def closing(results: Results) -> None:
+    """Print the tables, their legend, a sentence for each penalty, the chosen model and the files written."""
+    dataset, chosen, lines, written = results
     console = Console(highlight=False, markup=False)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
     for part in parts:
         console.print()
-        console.print(report.table(part))
+        console.print(report.table(part, width=console.width))
     console.print()
     for line in (*report.legend(dataset), "", *map(report.sentence, parts), *report.remarks(dataset)):
+        console.print(printable(line))
+    if chosen is not None:
+        console.print()
+        console.print(printable(report.headline(chosen, dataset)), style="bold")
+        console.print(coefficients.table(chosen, bool(dataset.attrs["standardize"])))
+        console.print()
+    for line in lines:
         console.print(printable(line))
     console.print(printable(f"Written: {', '.join(map(str, written))}"), soft_wrap=True)

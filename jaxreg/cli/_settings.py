@@ -1,17 +1,23 @@
-"""Numbers that determine a sweep, checked when they are set."""
+"""Options of the command as values, checked when they are set."""
 
 from dataclasses import dataclass
 
 from jaxreg.cli._messages import refusal, wanted_one_of
 
-__all__ = ["Settings"]
+__all__ = ["Reading", "Settings"]
 
 _DTYPES = ("float64", "float32")
+_CHOICES = ("min", "1se")
+_MISSING = ("error", "drop", "mean")
+_CATEGORICAL = ("group", "dummy", "drop")
+#: Words for separators that a shell makes hard to type.
+_SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_DECIMALS = (".", ",")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of `jaxreg sweep`; each is the option of the same name.
+    """Numbers that determine a sweep; each is the option of the same name.
 
     Raises:
         ValueError: A number is out of range, or the dtype is unknown.
@@ -31,6 +37,10 @@ class Settings:
     """Precision of all computations."""
     tol: float = 1e-6
     """Relative duality gap to reach at every λ."""
+    cv: int = 0
+    """Number of folds of cross-validation; 0 chooses on held-out rows."""
+    choose: str = "min"
+    """min takes the λ of the smallest error, 1se the largest λ within a standard error of it."""
 
     def __post_init__(self) -> None:
         if self.lambdas < 2:
@@ -45,3 +55,55 @@ class Settings:
             raise refusal(f"--tol is {self.tol}", "a number above 0", "try 1e-6")
         if self.dtype not in _DTYPES:
             raise ValueError(f"no dtype {self.dtype!r}: {wanted_one_of(_DTYPES, self.dtype)}")
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        """Raise `ValueError` for a number of folds or a choice that cannot be."""
+        if self.cv < 0 or self.cv == 1:
+            raise refusal(f"--cv is {self.cv}", "at least 2 folds, or 0 for held-out rows", "try 10")
+        if self.cv and self.holdout:
+            got = f"--cv {self.cv} and --holdout {self.holdout} are both given"
+            raise refusal(got, "one of them", "leave one out")
+        if self.choose not in _CHOICES:
+            raise ValueError(f"--choose is {self.choose!r}: {wanted_one_of(_CHOICES, self.choose)}")
+        if self.choose == "1se" and not self.cv:
+            raise refusal(
+                "--choose is 1se without --cv", "folds, which give the standard error", "add --cv 10"
+            )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read and its columns are coded; each is the option of the same name.
+
+    Raises:
+        ValueError: An option has a value that it does not know.
+    """
+
+    sep: str | None = None
+    """Separator of the columns; None recognises it."""
+    decimal: str | None = None
+    """Decimal mark; None recognises it."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    numbers: bool = False
+    """Read percent, currency and thousands marks as numbers."""
+    missing: str = "error"
+    """error refuses missing cells, drop leaves out their rows, mean fills them and marks them."""
+    categorical: str = "group"
+    """group penalises all columns of a factor together, dummy each on its own, drop leaves text out."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+
+    def __post_init__(self) -> None:
+        if self.sep is not None:
+            object.__setattr__(self, "sep", _SEPARATOR_NAMES.get(self.sep.lower(), self.sep))
+            if len(self.sep) != 1 or self.sep in "\n\r\"'" or self.sep.isalnum():
+                got = f"--sep is {self.sep!r}"
+                raise refusal(got, "one character, or comma, semicolon, tab, pipe, space", "try --sep tab")
+        if self.decimal not in (None, *_DECIMALS) or self.decimal == self.sep == ",":
+            raise refusal(f"--decimal is {self.decimal!r}", "'.' or ',', other than --sep", "try --decimal ,")
+        for option, options in (("missing", _MISSING), ("categorical", _CATEGORICAL)):
+            value = getattr(self, option)
+            if value not in options:
+                raise ValueError(f"--{option} is {value!r}: {wanted_one_of(options, value)}")

@@ -6,22 +6,23 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from jaxreg.cli import _options
 from jaxreg.cli._files import without_ending
 from jaxreg.cli._messages import import_extra
-from jaxreg.cli._settings import Settings
+from jaxreg.cli._settings import Reading, Settings
 
-__all__ = ["app", "sweep"]
+__all__ = ["app", "penalties", "predict", "sweep"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_PENALTIES = ("l1", "l2", "elastic-net:0.5")
 _DEFAULTS = Settings()
+_READING = Reading()
 #: Packages used after the solver: a missing one is reported before the work.
 _USED_LATE = ("rich", "matplotlib", "scipy")
 
 
 class _Request(NamedTuple):
-    """Arguments of `jaxreg sweep` other than the numbers in `Settings`."""
+    """Arguments of `jaxreg sweep` other than those in `Settings` and `Reading`."""
 
     data: str
     target: str | None
@@ -54,73 +55,109 @@ def _root(
 
 @app.command()
 def sweep(  # noqa: PLR0913, the options of the command
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="A .csv, .tsv or .parquet file, or diabetes, breast_cancer, digits, wine, iris.",
-        ),
-    ] = "diabetes",
+    data: _options.Data = "diabetes",
     *,
-    target: Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(help="squared, huber, logistic, multinomial or poisson; by default by the target."),
-    ] = None,
-    penalty: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="l1, l2, elastic-net:RATIO or nonnegative-l1; may be given several times."
-            f" Default: {', '.join(_PENALTIES)}."
-        ),
-    ] = None,
-    lambdas: Annotated[int, typer.Option(help="Number of λ in each grid, from 2 up.")] = _DEFAULTS.lambdas,
-    ratio: Annotated[
-        float | None,
-        typer.Option(help="Smallest λ over largest. Default: 1e-4 (n > p) or 1e-2, for l2 1000 times less."),
-    ] = _DEFAULTS.ratio,
-    holdout: Annotated[
-        float, typer.Option(help="Fraction of rows kept aside for the held-out error; 0 keeps none.")
-    ] = _DEFAULTS.holdout,
-    standardize: Annotated[
-        bool, typer.Option(help="Penalise features in units of their standard deviation.")
-    ] = _DEFAULTS.standardize,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of held-out rows.")] = _DEFAULTS.seed,
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = _DEFAULTS.dtype,
-    tol: Annotated[float, typer.Option(help="Relative duality gap to reach at every λ.")] = _DEFAULTS.tol,
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Folder for map.png, paths.png and sweep.nc. Default: jaxreg-DATA."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in that folder.")] = False,
-    cache: Annotated[bool, typer.Option(help="Keep compiled programs in the user's cache folder.")] = True,
+    target: _options.Target = None,
+    loss: _options.Loss = None,
+    penalty: _options.Penalty = None,
+    lambdas: _options.Lambdas = _DEFAULTS.lambdas,
+    ratio: _options.Ratio = _DEFAULTS.ratio,
+    holdout: _options.Holdout = None,
+    cv: _options.Cv = _DEFAULTS.cv,
+    choose: _options.Choose = _DEFAULTS.choose,
+    standardize: _options.Standardize = _DEFAULTS.standardize,
+    seed: _options.Seed = _DEFAULTS.seed,
+    dtype: _options.Dtype = _DEFAULTS.dtype,
+    tol: _options.Tol = _DEFAULTS.tol,
+    missing: _options.Missing = _READING.missing,
+    categorical: _options.Categorical = _READING.categorical,
+    drop: _options.Drop = None,
+    sep: _options.Sep = None,
+    decimal: _options.Decimal = None,
+    header: _options.Header = True,
+    numbers: _options.Numbers = False,
+    out: _options.Out = None,
+    overwrite: _options.Overwrite = False,
+    cache: _options.Cache = True,
 ) -> None:
-    """Solve a grid of λ for each penalty; print what happened, write the map, the paths and the numbers."""
-    settings = Settings(lambdas, ratio, holdout, standardize, seed, dtype, tol)
-    penalties = penalty or list(_PENALTIES)
-    _sweep(_Request(data, target, loss, penalties, out, overwrite, cache), settings)
+    """Solve a grid of λ for each penalty and choose a model; print a report, write pictures and model."""
+    if holdout is None:
+        holdout = 0.0 if cv else _DEFAULTS.holdout
+    settings = Settings(lambdas, ratio, holdout, standardize, seed, dtype, tol, cv, choose)
+    reading = Reading(sep, decimal, header, numbers, missing, categorical, tuple(drop or ()))
+    penalties = penalty or list(_options.PENALTIES)
+    _sweep(_Request(data, target, loss, penalties, out, overwrite, cache), settings, reading)
 
 
-def _sweep(request: _Request, settings: Settings) -> None:
+@app.command()
+def predict(  # noqa: PLR0913, the options of the command
+    model: _options.PredictModel,
+    data: _options.PredictData,
+    *,
+    missing: _options.PredictMissing = _READING.missing,
+    sep: _options.Sep = None,
+    decimal: _options.Decimal = None,
+    numbers: _options.Numbers = False,
+    out: _options.PredictOut = pathlib.Path("predictions.csv"),
+    overwrite: _options.Overwrite = False,
+) -> None:
+    """Predict the rows of a file by a saved model: columns are found by name and coded as in training."""
+    from jaxreg.cli import _screen, write
+    from jaxreg.cli.predict import as_csv
+    from jaxreg.cli.predict import predict as predict_file
+
+    to_screen = str(out) == "-"
+    if not to_screen:
+        write.check_file(out, overwrite)
+    found = predict_file(model, data, Reading(sep, decimal, True, numbers, missing))
+    text = as_csv(found.columns)
+    if to_screen:
+        print(text, end="")
+    else:
+        write.write_text(text, out)
+    _screen.lines([f"note: {note}" for note in found.notes] + [found.summary], error=to_screen)
+    if not to_screen:
+        _screen.lines([f"Written: {out}"])
+
+
+@app.command()
+def penalties() -> None:
+    """List the families of penalties that --penalty takes."""
+    from jaxreg.cli import _screen
+    from jaxreg.cli.families import described
+
+    _screen.pairs(described())
+
+
+def _sweep(request: _Request, settings: Settings, reading: Reading) -> None:
     """Load, solve, draw, write and report, with everything that can be refused refused first."""
     for module in _USED_LATE:
         import_extra(module)
     from jaxreg import plots
-    from jaxreg.cli import _screen, run, write
-    from jaxreg.cli.load import load
+    from jaxreg.cli import _screen, choose, families, run, write
+    from jaxreg.cli.load import fill_missing, load
+    from jaxreg.cli.split import split
 
     for name in request.penalties:
-        run.family(name)
+        families.parse(name)
     write.use_cache(request.cache)
     # Drawing libraries load while the solver compiles.
     threading.Thread(target=plots.prepare, daemon=True).start()
     with _screen.Steps(3 + len(request.penalties)) as tick:
         tick("reading the data")
-        table = load(request.data, target=request.target, loss=request.loss)
+        table = load(request.data, target=request.target, loss=request.loss, reading=reading)
+        form = families.DataForm(table.groups, len(table.classes))
+        members = [families.member(name, form) for name in request.penalties]
         folder = request.out or pathlib.Path(f"jaxreg-{without_ending(table.name)}")
         write.check(folder, request.overwrite)
-        tick.aside(lambda: _screen.opening(table))
+        rows = split(table, settings.holdout, settings.seed)
+        table = fill_missing(table, rows.train)
+        tick.aside(lambda: _screen.opening(table, [member.note for member in members if member.note]))
         dataset = run.run(table, request.penalties, settings, tick)
+        chosen = choose.choose(dataset, table, rows.held)
         tick("drawing and writing")
-        written = write.write(dataset, folder, plots.save)
-    _screen.closing(dataset, written)
+        written = write.write(dataset, folder, plots.save, chosen)
+    lines = choose.warnings(table, rows.held)
+    if chosen is not None:
+        lines.append(choose.comparison(dataset, chosen.at))
+    _screen.closing(_screen.Results(dataset, chosen, lines, written))

@@ -6,37 +6,46 @@ data, and what should not be done unasked is a `ValueError` of one line that say
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxreg.cli._coding import LOSSES, code_features, code_target, to_numbers
+from jaxreg.cli._coding import LOSSES, code_target, to_numbers
+from jaxreg.cli._features import choose_columns, code_features, fill_gaps, starts_with_day
 from jaxreg.cli._files import BUNDLED, drop_row_numbers, read_bundled, read_file
-from jaxreg.cli._messages import import_extra, one_line, quoted, refusal, wanted_one_of
+from jaxreg.cli._messages import did_you_mean, import_extra, one_line, quoted, refusal, wanted_one_of
+from jaxreg.cli._numbers import decoration, plain, refuse_decorated
+from jaxreg.cli._settings import Reading
+from jaxreg.cli._text import ReadFile, looks_like_data
+from jaxreg.models.columns import Column
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["Table", "load"]
+__all__ = ["Table", "fill_missing", "load", "read", "with_plain_numbers"]
 
+#: Columns with missing cells that an error names.
+_COLUMNS_SHOWN = 8
 #: A day, a day with a time, or a time.
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)"
     r"|\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4})"
     r"([T ]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(:\d\d.*)?"
 )
+_TIME = re.compile(r"\d{1,2}:\d\d(:\d\d.*)?")
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Features, target and their names, ready for a fit: no value is missing or infinite."""
+    """Features, target and their names; after `fill_missing` no value is missing or infinite."""
 
     name: str
     """Name of the bundled data set, or of the file."""
     X: np.ndarray
-    """Features, (n, p) float64."""
+    """Features, (n, p) float64; NaN where `missing` is mean and the cell is missing."""
     y: np.ndarray
     """Target, (n,): float64, which is 0.0 or 1.0 for logistic; int64 labels 0 to K−1 for multinomial."""
     features: tuple[str, ...]
@@ -51,9 +60,17 @@ class Table:
     """Unit or meaning of the target where it is known, otherwise ''."""
     notes: tuple[str, ...]
     """Changes made to the data, a sentence each."""
+    columns: tuple[Column, ...] = ()
+    """Codings that made the features of the file's columns."""
+    groups: np.ndarray | None = None
+    """A label per feature, the same for the columns of one factor; None where there is no such factor."""
+    reading: Reading = dataclasses.field(default_factory=Reading)
+    """How the file was read."""
 
 
-def load(source: str, *, target: str | None = None, loss: str | None = None) -> Table:
+def load(
+    source: str, *, target: str | None = None, loss: str | None = None, reading: Reading | None = None
+) -> Table:
     """Read a bundled data set (diabetes, breast_cancer, digits, wine, iris) or a .csv, .tsv or .parquet file.
 
     Args:
@@ -62,6 +79,7 @@ def load(source: str, *, target: str | None = None, loss: str | None = None) -> 
         loss: By default chosen by the target: two classes (text, truth values, or 0 and 1) mean logistic,
             more classes of text multinomial, other numbers squared. Classes are sorted, so that the last of
             two is class 1.
+        reading: How to read the file, by default as `Reading` says.
 
     Raises:
         ValueError: The source, the target or the values do not allow a fit.
@@ -73,18 +91,21 @@ def load(source: str, *, target: str | None = None, loss: str | None = None) -> 
     """
     if loss is not None and loss not in LOSSES:
         raise ValueError(f"no loss {loss!r}: {wanted_one_of(LOSSES, loss)}")
+    reading = reading or Reading()
     name = source.strip().lower().replace("-", "_")
     bundled = BUNDLED.get(name)
-    try:
-        name, frame = (name, read_bundled(name)) if bundled else (Path(source).name, read_file(source))
-    except OSError as error:
-        got = f"cannot read {source!r} ({error.strerror or one_line(error)})"
-        raise refusal(got, "a file you may read", "check its name and permissions") from error
-    frame, dropped = drop_row_numbers(frame)
+    frame, notes, decimal = ReadFile(read_bundled(name), []) if bundled else read(source, reading)
+    name = name if bundled else Path(source).name
     target = _check_target(target or (bundled and bundled.target), frame, name)
+    notes += _question_header(frame, reading, bool(bundled))
+    frame = with_plain_numbers(_without(frame, reading.drop, target, name), reading, decimal, target)
+    empty = [column for column in frame if column != target and bool(frame[column].isna().all())]
+    frame, dropped = _without_gaps(frame, target, name, reading, empty)
     kinds = _check_values(frame, name)
     coded = code_target(frame[target], kinds[target], loss)
-    features = code_features(frame.drop(columns=target), kinds)
+    chosen = choose_columns(frame.drop(columns=target), kinds, reading)
+    features = code_features(chosen.frame, kinds, reading)
+    factors = reading.categorical == "group" and len(set(features.groups.tolist())) < len(features.groups)
     return Table(
         name=name,
         X=features.X,
@@ -94,8 +115,42 @@ def load(source: str, *, target: str | None = None, loss: str | None = None) -> 
         loss=coded.loss,
         classes=coded.classes,
         unit=bundled.meaning if bundled and target == bundled.target else "",
-        notes=(*dropped, *coded.notes, *features.notes),
+        notes=(*notes, *dropped, *coded.notes, *chosen.notes, *features.notes),
+        columns=features.columns,
+        groups=features.groups if factors else None,
+        reading=reading,
     )
+
+
+def fill_missing(table: Table, train: np.ndarray) -> Table:
+    """Fill the gaps of a table by the means of its training rows, which the codings then hold too."""
+    if not table.columns:
+        return table
+    X, columns = fill_gaps(table.X, table.columns, train)
+    return dataclasses.replace(table, X=X, columns=columns)
+
+
+def read(source: str, reading: Reading) -> ReadFile:
+    """Read a file as a data frame, without a nameless column that counts its rows."""
+    try:
+        frame, notes, decimal = read_file(source, reading)
+    except OSError as error:
+        got = f"cannot read {source!r} ({error.strerror or one_line(error)})"
+        raise refusal(got, "a file you may read", "check its name and permissions") from error
+    frame, dropped = drop_row_numbers(frame) if reading.header else (frame, [])
+    return ReadFile(frame, [*notes, *dropped], decimal)
+
+
+def with_plain_numbers(
+    frame: pd.DataFrame, reading: Reading, decimal: str, target: str | None = None
+) -> pd.DataFrame:
+    """Read numbers with percent, currency or thousands marks, or refuse them where that is not asked for."""
+    is_text = import_extra("pandas").api.types.infer_dtype
+    marks = {name: decoration(frame[name]) for name in frame if is_text(frame[name], skipna=True) == "string"}
+    marks = {name: found for name, found in marks.items() if found}
+    if not reading.numbers:
+        refuse_decorated(marks, frame, target)
+    return frame.assign(**{name: plain(frame[name], decimal) for name in marks})
 
 
 def _check_target(target: str | None, frame: pd.DataFrame, name: str) -> str:
@@ -106,30 +161,79 @@ def _check_target(target: str | None, frame: pd.DataFrame, name: str) -> str:
         raise refusal(got, "at least two rows", "add rows")
     if columns < 2:
         got = f"{name!r} has {'one column' if columns else 'no columns'}"
-        raise refusal(got, "a target and at least one feature", "add columns")
+        raise refusal(
+            got, "a target and at least one feature", "add columns, or name their separator by --sep"
+        )
     if target is None:
         wanted = f"one of its columns {quoted(frame.columns)}"
         raise refusal(f"no target was named for {name!r}", wanted, "give --target NAME")
     if target not in frame.columns:
+        if looks_like_data([str(column) for column in frame.columns]):
+            numbers = f"its first line is all numbers ({quoted(frame.columns)})"
+            got = f"{name!r} has no column {target!r}, and {numbers}"
+            raise refusal(got, "the names of the columns there", "add --no-header --target column_1")
         raise ValueError(f"{name!r} has no column {target!r}: {wanted_one_of(frame.columns, target)}")
     return target
 
 
+def _question_header(frame: pd.DataFrame, reading: Reading, bundled: bool) -> list[str]:
+    """Note a header that may be the first row of the data."""
+    names = [str(name) for name in frame.columns]
+    if bundled or not reading.header or not looks_like_data(names):
+        return []
+    return [f"The names of all columns are numbers ({quoted(names[:3])}): if they are data, add --no-header."]
+
+
+def _without(frame: pd.DataFrame, drop: tuple[str, ...], target: str, name: str) -> pd.DataFrame:
+    """Leave out the columns that --drop names."""
+    for column in drop:
+        if column == target:
+            raise refusal(f"--drop names the target {target!r}", "a feature", "drop another column")
+        if column not in frame.columns:
+            raise ValueError(
+                f"{name!r} has no column {column!r} to drop: {did_you_mean(frame.columns, column)}"
+            )
+    return frame.drop(columns=list(drop))
+
+
+def _without_gaps(
+    frame: pd.DataFrame, target: str, name: str, reading: Reading, empty: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Treat missing cells as --missing says; notes say what was done. Columns without values do not count."""
+    missing = frame.drop(columns=empty).isna()
+    counts = missing.sum()
+    counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
+    if counts.empty:
+        return frame, []
+    n, rows = len(frame), missing.any(axis=1)
+    shown = [f"{quoted([column])} ({count})" for column, count in counts.head(_COLUMNS_SHOWN).items()]
+    where = ", ".join(shown) + (f" … and {len(counts) - len(shown)} more" if len(counts) > len(shown) else "")
+    if reading.missing == "error":
+        got = f"{rows.sum()} of {n} rows of {name!r} miss values in columns {where}"
+        todo = "add --missing drop (these rows) or --missing mean (and an indicator), or fill them"
+        raise refusal(got, "a value in every cell", todo)
+    lost = rows if reading.missing == "drop" else missing[target]
+    frame, notes = frame[~lost], []
+    if len(frame) < 2:
+        got = f"{lost.sum()} of {n} rows of {name!r} miss values in columns {where}"
+        raise refusal(got, "at least two whole rows", "try --missing mean, or drop the columns")
+    if bool(lost.any()):
+        notes.append(f"{lost.sum()} of {n} rows were left out for missing values in {where}.")
+    filled = [column for column in frame if column not in empty and bool(frame[column].isna().any())]
+    if filled:
+        notes.append(
+            f"Missing values in {quoted(filled)} became the mean of the training rows, or a level of their"
+            " own in text; a column for each marks them."
+        )
+    return frame.reset_index(drop=True), notes
+
+
 def _check_values(frame: pd.DataFrame, name: str) -> dict[str, str]:
-    """Return each column's kind (number, truth or text); ValueError for gaps, dates and infinities."""
-    missing = frame.isna()
-    if missing.any(axis=None):
-        where = f"in columns {quoted(frame.columns[missing.any()])}"
-        got = f"{missing.any(axis=1).sum()} of {len(frame)} rows of {name!r} miss values {where}"
-        raise refusal(got, "a value in every cell", "drop these rows or columns, or fill them")
+    """Return each column's kind (number, truth, text, date, time); ValueError for infinities and the like."""
     kinds = {column: _kind(frame[column]) for column in frame}
-    for unusable, what, todo in (
-        ("date", "dates or times", "drop them or turn them into numbers, such as days since the first"),
-        ("other", "values of no use", "drop or convert these columns"),
-    ):
-        if where := [column for column, kind in kinds.items() if kind == unusable]:
-            got = f"{name!r} has {what} in columns {quoted(where)}"
-            raise refusal(got, "numbers, text or truth values", todo)
+    if where := [column for column, kind in kinds.items() if kind == "other"]:
+        got = f"{name!r} has values of no use in columns {quoted(where)}"
+        raise refusal(got, "numbers, text or truth values", "drop (--drop) or convert these columns")
     _check_finite(frame[[column for column, kind in kinds.items() if kind == "number"]], name)
     return kinds
 
@@ -137,7 +241,7 @@ def _check_values(frame: pd.DataFrame, name: str) -> dict[str, str]:
 def _check_finite(numbers: pd.DataFrame, name: str) -> None:
     import numpy as np
 
-    infinite = {column: ~np.isfinite(to_numbers(numbers[column])) for column in numbers}
+    infinite = {column: np.isinf(to_numbers(numbers[column])) for column in numbers}
     where = [column for column, rows in infinite.items() if rows.any()]
     if where:
         count = sum(infinite[column] for column in where).astype(bool).sum()
@@ -146,12 +250,20 @@ def _check_finite(numbers: pd.DataFrame, name: str) -> None:
 
 
 def _kind(column: pd.Series) -> str:
-    """Return number, truth, text, date or other; text of which every value looks like a date is a date."""
-    kind = import_extra("pandas").api.types.infer_dtype(column)
+    """Return number, truth, text, date, time or other; text whose values all look like dates is a date.
+
+    time: times of day, spans, and dates that do not tell whether they start with the day.
+    """
+    kind = import_extra("pandas").api.types.infer_dtype(column, skipna=True)
     if kind in ("string", "categorical"):
-        return "date" if all(_DATE.fullmatch(str(value).strip()) for value in column.unique()) else "text"
-    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        texts = [str(value).strip() for value in column.dropna().unique()]
+        if not texts or not all(map(_DATE.fullmatch, texts)):
+            return "text"
+        return "time" if any(map(_TIME.fullmatch, texts)) or starts_with_day(texts) is None else "date"
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal", "empty"):
         return "number"
     if kind == "boolean":
         return "truth"
-    return "date" if kind.startswith(("date", "time", "period")) else "other"
+    if kind in ("date", "datetime", "datetime64"):
+        return "date"
+    return "time" if kind.startswith(("time", "period")) else "other"

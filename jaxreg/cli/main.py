@@ -16,6 +16,7 @@ from jaxreg.cli._messages import did_you_mean, printable
 
 __all__ = ["main"]
 
+_COMMANDS = ("sweep", "predict", "penalties")
 #: Exit status of an error.
 _ERROR = 2
 #: Exit status that a shell reports for a process ended by SIGINT.
@@ -113,10 +114,11 @@ def _run(words: list[str]) -> int:
 
 def _usage_error(error: Any, words: list[str]) -> str:
     """Reword an error of typer about the words of the command line, with the word that it is about."""
-    from jaxreg.cli.commands import sweep
+    from jaxreg.cli import commands
 
-    types = get_type_hints(sweep)
-    see = "see jaxreg sweep --help" if "sweep" in words else "see jaxreg --help"
+    name = next((name for name in _COMMANDS if name in words[:1]), None)
+    types = get_type_hints(getattr(commands, name)) if name else get_type_hints(commands.sweep)
+    see = f"see jaxreg {name} --help" if name else "see jaxreg --help"
     for option in getattr(getattr(error, "param", None), "opts", ()):
         given = [after for before, after in pairwise(words) if before == option]
         given += [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
@@ -126,8 +128,12 @@ def _usage_error(error: Any, words: list[str]) -> str:
             return f"{option} is {given[-1]!r}: wanted {kind}; {see}"
     message = " ".join(error.format_message().split())
     if unknown := re.match(r"No such (option|command):? '?([^\s']+?)'?(\.|\s|$)", message):
-        options = [f"--{name}" for name in ("help", "version", *types)] + ["--no-cache", "--no-standardize"]
-        guess = did_you_mean(options if unknown[1] == "option" else ["sweep"], unknown[2])
+        options = [f"--{name}" for name in ("help", "version", *types)] + [
+            "--no-cache",
+            "--no-standardize",
+            "--no-header",
+        ]
+        guess = did_you_mean(options if unknown[1] == "option" else _COMMANDS, unknown[2])
         return f"no {unknown[1]} {unknown[2]!r}: {guess}{'' if guess.endswith('?') else ','} {see}"
     return f"{message[:1].lower()}{message[1:].rstrip('.')}; {see}"
 

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from xarray import Dataset
 
-__all__ = ["legend", "remarks", "sentence", "table"]
+    from jaxreg.cli.choose import Chosen
+
+__all__ = ["headline", "legend", "remarks", "sentence", "table"]
 
 _STATUS = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
+#: Spaces between two columns of a table.
+_BETWEEN = 2
 #: Degrees of freedom from which on a table shows no decimals.
 _MANY_DOF = 1000
 
@@ -29,6 +33,8 @@ class _Column(NamedTuple):
 
     heading: str
     cell: Callable[[int], str]
+    #: Columns of high rank are left out first where the terminal is narrow.
+    rank: int
 
 
 def sentence(part: Dataset) -> str:
@@ -39,6 +45,17 @@ def sentence(part: Dataset) -> str:
     varying = int(np.sum(part["constant"].values == 0))
     total = coef[0].size * varying // part.sizes["feature"]
     return _over_grid(part, nonzero, total) if best is None else _at_best(part, best, nonzero[best], total)
+
+
+def headline(chosen: Chosen, dataset: Dataset) -> str:
+    """Say which model was chosen, and how it does on rows that it has not seen."""
+    model, parts = chosen.model, []
+    for name, value in chosen.scores.items():
+        parts.append(f"{name} {_percent(value)}" if name == "misclassified" else f"{name} {value:.4g}")
+    used = int(np.count_nonzero(model.coef.reshape(len(model.coef), -1).any(axis=1)))
+    which = f"{model.penalty} at λ = {model.lam:.3g}, which uses {used} of {len(model.coef)} features"
+    rows = dataset.attrs["rows_held_out"]
+    return f"Chosen model: {which}; on the {rows} {dataset.attrs['error_rows']} {', '.join(parts)}."
 
 
 def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
@@ -57,7 +74,7 @@ def _over_grid(part: Dataset, nonzero: np.ndarray, total: int) -> str:
 def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     """Say how many weights are not 0 at the best λ, and how far the largest and the norm of all shrank."""
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
-    where = f"at λ = {lam[best]:.3g}, where the error on the held-out rows is smallest"
+    where = f"at λ = {lam[best]:.3g}, where the error on the {part.attrs['error_rows']} is {_rule(part)}"
     if best == len(lam) - 1:
         where += " (the end of the grid: a smaller --ratio may do better)"
     if not nonzero:
@@ -74,6 +91,10 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
         became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
     of = f"the largest weight of {part.attrs['reference']} ({_weight_name(part, largest)})"
     return f"{kept}; {of} is {became}, the norm of all to {_norm_percent(part)[best]:.0f} %."
+
+
+def _rule(dataset: Dataset) -> str:
+    return "within a standard error of the smallest" if dataset.attrs.get("choose") == "1se" else "smallest"
 
 
 def _norm_percent(part: Dataset) -> np.ndarray:
@@ -97,8 +118,11 @@ def _weight_name(part: Dataset, flat: int) -> str:
     return f"{name}, class {part['class'].values[label]}" if classes > 1 else name
 
 
-def table(part: Dataset, rows: int = 12) -> Table:
-    """Return a rich table of about `rows` steps of the grid, the best marked; at most 80 columns wide."""
+def table(part: Dataset, rows: int = 12, width: int = 80) -> Table:
+    """Return a rich table of about `rows` steps of the grid, the best marked.
+
+    Columns that do not fit the width are left out, the least important first: no number is broken.
+    """
     from rich import box
     from rich.table import Table
 
@@ -110,15 +134,28 @@ def table(part: Dataset, rows: int = 12) -> Table:
     }
     frame = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
     out = Table(**title, **frame)
-    columns = _columns(part, best)
-    for column in columns:
-        out.add_column(
-            column.heading, justify="left" if column.heading == "status" else "right", overflow="fold"
-        )
     shown = set(np.linspace(0, steps - 1, min(rows, steps)).round().astype(int).tolist())
-    for k in sorted(shown if best is None else shown | {best}):
+    shown = sorted(shown if best is None else shown | {best})
+    columns = _fitting(_columns(part, best), shown, width)
+    for column in columns:
+        justify = "left" if column.heading == "status" else "right"
+        out.add_column(column.heading, justify=justify, no_wrap=True)
+    for k in shown:
         out.add_row(*(column.cell(k) for column in columns), style="bold" if k == best else None)
     return out
+
+
+def _fitting(columns: list[_Column], steps: list[int], width: int) -> list[_Column]:
+    """Leave out the columns of highest rank until the others fit a width."""
+    widths = {
+        column.heading: _BETWEEN
+        + max(len(text) for text in (*column.heading.split("\n"), *map(column.cell, steps)))
+        for column in columns
+    }
+    kept = list(columns)
+    while len(kept) > 2 and sum(widths[column.heading] for column in kept) - _BETWEEN > width:
+        kept.remove(max(kept, key=lambda column: column.rank))
+    return kept
 
 
 def _columns(part: Dataset, best: int | None) -> list[_Column]:
@@ -126,21 +163,25 @@ def _columns(part: Dataset, best: int | None) -> list[_Column]:
     names = ("lam", "zeros", "shrinkage", "dof", "deviance_explained", "error", "status")
     lam, zeros, shrinkage, dof, explained, error, status = (part[name].values for name in names)
     bound = "gap" if np.isfinite(part["gap"].values).any() else "kkt"
-    fraction = "fraction" in part.attrs["error"]
-    error_rows = "held-out" if part.attrs["rows_held_out"] else "training"
-    return [
-        _Column("", lambda k: "★" if k == best else ""),
-        _Column("λ", lambda k: f"{lam[k]:.3g}"),
-        _Column(f"zeros\nof {part['coef'][0].size}", lambda k: f"{zeros[k]}"),
-        _Column("shrinkage", lambda k: _percent(shrinkage[k], 0)),
-        _Column("df", lambda k: f"{dof[k]:.{1 if dof[k] < _MANY_DOF else 0}f}"),
-        _Column("explained\ntraining", lambda k: _percent(explained[k])),
-        _Column(
-            f"error\n{error_rows}", lambda k: _percent(error[k]) if fraction else f"{float(error[k]):.4g}"
-        ),
-        _Column(bound, lambda k: f"{part[bound].values[k]:.0e}"),
-        _Column("status", lambda k: _STATUS.get(str(status[k]), str(status[k]))),
+    rows = "held-out" if part.attrs["rows_held_out"] else "training"
+    rows = "of folds" if part.attrs.get("cv") else rows
+    columns = [
+        _Column("", lambda k: "★" if k == best else "", 0),
+        _Column("λ", lambda k: f"{lam[k]:.3g}", 0),
+        _Column(f"zeros\nof {part['coef'][0].size}", lambda k: f"{zeros[k]}", 1),
+        _Column("shrinkage", lambda k: _percent(shrinkage[k], 0), 4),
+        _Column("df", lambda k: f"{dof[k]:.{1 if dof[k] < _MANY_DOF else 0}f}", 5),
+        _Column("explained\ntraining", lambda k: _percent(explained[k]), 3),
+        _Column(f"error\n{rows}", lambda k: f"{float(error[k]):.4g}", 0),
+        _Column(bound, lambda k: f"{part[bound].values[k]:.0e}", 7),
+        _Column("status", lambda k: _STATUS.get(str(status[k]), str(status[k])), 8),
     ]
+    if np.isnan(dof).all():
+        columns = [column for column in columns if column.heading != "df"]
+    if "misclassified" in part:
+        wrong = part["misclassified"].values
+        columns.insert(-2, _Column("wrong", lambda k: _percent(wrong[k]), 2))
+    return columns
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -162,10 +203,15 @@ def legend(dataset: Dataset) -> list[str]:
         ("error", f"{attrs['error']} on the {error_rows}{'' if unit == '1' else f', {unit}'}"),
         ("gap", "bound on cost minus its minimum, relative to the null fit's loss"),
     ]
+    if "misclassified" in dataset:
+        lines.insert(-1, ("wrong", f"misclassified fraction of the {error_rows}"))
+    if np.isnan(dataset["dof"].values).all():
+        lines = [line for line in lines if line[0] != "df"]
     if not np.isfinite(dataset["gap"].values).any(axis=1).all():
         lines.append(("kkt", "residual of the optimality conditions, where there is no gap"))
     if attrs["rows_held_out"]:
-        lines.append(("★", "smallest error on the held-out rows"))
+        rule = "one-standard-error choice" if attrs.get("choose") == "1se" else "smallest error"
+        lines.append(("★", f"{rule} on the {attrs['error_rows']}"))
     return [f"  {name:<9}  {meaning}" for name, meaning in lines]
 
 
@@ -173,7 +219,7 @@ def remarks(dataset: Dataset) -> list[str]:
     """List reservations: no held-out rows, features that never vary, λ that missed the tolerance."""
     attrs, lines = dataset.attrs, []
     if not attrs["rows_held_out"]:
-        lines.append("No rows were held out, so no λ is called best.")
+        lines.append("No rows were held out, so no λ is called best and no model is written.")
     if constant := int(dataset["constant"].values.sum()):
         who = "1 feature never varies" if constant == 1 else f"{constant} features never vary"
         lines.append(f"{who} in the training rows: weights of 0 that are not counted above.")

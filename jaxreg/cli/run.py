@@ -17,23 +17,18 @@ from jaxtyping import Array, Float, Shaped
 
 import jaxreg as jr
 from jaxreg.cli._dataset import labelled
-from jaxreg.cli._messages import wanted_one_of
 from jaxreg.cli._settings import Settings
+from jaxreg.cli.families import DataForm, member
 from jaxreg.cli.load import Table
 from jaxreg.cli.split import Split, split
 
-__all__ = ["family", "run"]
+__all__ = ["run"]
 
 _LOSSES = {
     "squared": jr.losses.SquaredError,
     "huber": jr.losses.Huber,
     "logistic": jr.losses.Logistic,
     "poisson": jr.losses.Poisson,
-}
-_FAMILIES: dict[str, tuple[str, Any]] = {
-    "l1": ("L1", jr.L1),
-    "l2": ("L2", jr.SquaredL2),
-    "nonnegative-l1": ("nonnegative L1", lambda lam: jr.L1(lam) + jr.NonNegative()),
 }
 #: Smallest λ over largest, glmnet's values, with more rows than features and without.
 _RATIO_TALL = 1e-4
@@ -51,27 +46,6 @@ class _Rows(NamedTuple):
     y_error: Shaped[Array, " m"]
 
 
-def family(name: str) -> tuple[str, Any]:
-    """Return the label and the family of penalties for l1, l2, elastic-net:RATIO or nonnegative-l1.
-
-    Raises:
-        ValueError: The name is unknown, or the ratio is not a number between 0 and 1.
-    """
-    kind, _, number = name.lower().partition(":")
-    if kind in _FAMILIES and not number:
-        return _FAMILIES[kind]
-    if kind != "elastic-net":
-        raise ValueError(f"no penalty {name!r}: {wanted_one_of([*_FAMILIES, 'elastic-net:0.5'], name)}")
-    try:
-        ratio = float(number or 0.5)
-    except ValueError:
-        ratio = float("nan")
-    if not 0 <= ratio <= 1:
-        wanted = "wanted an L1 ratio between 0 and 1; try elastic-net:0.5"
-        raise ValueError(f"penalty {name!r} has the ratio {number!r}: {wanted}")
-    return f"elastic net {ratio:g}", lambda lam: jr.ElasticNet(lam, ratio)
-
-
 def run(
     table: Table,
     penalties: Sequence[str],
@@ -82,7 +56,7 @@ def run(
 
     Args:
         table: The data.
-        penalties: Names that `family` knows.
+        penalties: Names that `jaxreg.cli.families` knows.
         settings: By default those of the command.
         tick: Called with a label at the start of each part of the work.
 
@@ -90,10 +64,11 @@ def run(
         An `xarray.Dataset` over penalty, step, feature and, where there are several, class.
 
     Raises:
-        ValueError: `family`, `split`, `Problem` or `path` refuse what they were given.
+        ValueError: `member`, `split`, `Problem` or `path` refuse what they were given.
     """
     settings = Settings() if settings is None else settings
-    families = dict(family(name) for name in penalties)
+    form = DataForm(table.groups, len(table.classes))
+    members = {found.label: found for found in (member(name, form) for name in penalties)}
     rows = split(table, settings.holdout, settings.seed)
     tick("preparing the problem")
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
@@ -104,22 +79,41 @@ def run(
     parts, free = [], None
     with ThreadPoolExecutor(1) as worker:  # compiles at the same time as the first path
         unpenalized = worker.submit(jr.unpenalized, problem)
-        for label, member in families.items():
+        for label, (_, family, thresholds, _) in members.items():
             tick(f"solving {label}")
-            ratio = settings.ratio or _default_ratio(label, data.X.shape)
-            path = jr.path(problem, member, num=settings.lambdas, ratio=ratio, tol=settings.tol)
+            ratio = settings.ratio or _default_ratio(thresholds, data.X.shape)
+            path, folds = _path(problem, family, ratio, settings)
             free = unpenalized.result()
             reference = path.coef[-1] if free is None else free[0]
-            parts.append(_measure(problem, path, member, reference, data))
+            parts.append(_measure(problem, path, family, reference, data) | folds)
     reference = "the unpenalised fit" if free is not None else "the fit at the smallest λ"
     attributes = _attributes(settings, penalties, rows, reference)
-    return labelled(table, list(families), parts, np.asarray(problem.constant), attributes)
+    return labelled(table, list(members), parts, np.asarray(problem.constant), attributes)
 
 
-def _default_ratio(label: str, shape: tuple[int, int]) -> float:
+def _path(
+    problem: jr.Problem, family: Any, ratio: float, settings: Settings
+) -> tuple[jr.Path, dict[str, np.ndarray]]:
+    """Return the path, and with folds the numbers of its cross-validation by the names of the dataset."""
+    options = {"num": settings.lambdas, "ratio": ratio, "tol": settings.tol}
+    if not settings.cv:
+        return jr.path(problem, family, **options), {}
+    classes = isinstance(problem.loss, jr.losses.Logistic | jr.losses.Multinomial)
+    options |= {"folds": settings.cv, "key": settings.seed, "stratify": True if classes else None}
+    result = jr.cross_validate(problem, family, **options, keep_predictions=True)
+    best, mean = result.index(settings.choose), result.predictions
+    numbers = {"error": result.mean, "error_se": result.se, "best_step": np.asarray(best, np.int32)}
+    numbers["prediction"] = mean[:, best]
+    if classes:
+        label = mean.argmax(axis=2) if mean.ndim == 3 else mean > 0.5
+        numbers["misclassified"] = np.mean(label != np.asarray(problem.y)[:, None], axis=0)
+    return result.path, numbers
+
+
+def _default_ratio(thresholds: bool, shape: tuple[int, int]) -> float:
     """Return the smallest λ over the largest for a penalty, by the shape (n, p) of the training data."""
     ratio = _RATIO_TALL if shape[0] > shape[1] else _RATIO_WIDE
-    return ratio * _RATIO_RIDGE if label == "L2" else ratio
+    return ratio if thresholds else ratio * _RATIO_RIDGE
 
 
 def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, reference: str) -> dict[str, Any]:
@@ -128,7 +122,7 @@ def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, refer
         "penalties": ", ".join(penalties),
         "reference": reference,
         "rows_train": int(rows.train.size),
-        "rows_held_out": int(rows.held.size),
+        "rows_held_out": int(rows.train.size if settings.cv else rows.held.size),
         **dataclasses.asdict(settings),
         "ratio": "default" if settings.ratio is None else settings.ratio,
         "standardize": int(settings.standardize),
@@ -138,15 +132,16 @@ def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, refer
 @eqx.filter_jit
 def _problem(loss: jr.losses.Loss, X: Any, y: Any, standardize: bool) -> jr.Problem:
     """Build the problem in one compiled program, which skips the checks of values: `load` made them."""
-    return jr.Problem(loss, X, y, standardize=standardize)
+    return jr.Problem(loss, X, y, standardize=standardize, scale_target=loss.has_unit)
 
 
 @eqx.filter_jit
 def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) -> dict[str, Array]:
     """Compute the metrics of each λ and the standardised coefficients in one compiled program."""
-    loss = problem.loss
+    loss = problem.original_loss
     y, y_error = (loss.encode(jnp.asarray(target), problem.dtype) for target in (rows.y, rows.y_error))
-    scale = problem.scale.reshape(-1, *(1,) * (reference.ndim - 1))
+    # In units of the target, which the problem may have scaled.
+    scale = (problem.scale * problem.target_scale).reshape(-1, *(1,) * (reference.ndim - 1))
 
     def one(fit: tuple[Array, Array]) -> dict[str, Array]:
         coef, intercept = fit
@@ -157,7 +152,7 @@ def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) 
             "zero_fraction": jr.metrics.zero_fraction(coef).astype(coef.dtype),
             "shrinkage": jr.metrics.shrinkage(coef * scale, reference * scale),
             "deviance_explained": jr.metrics.explained_deviance(loss, z, y),
-            "error": jr.metrics.prediction_error(loss, z_error, y_error).astype(coef.dtype),
+            **_errors(loss, z_error, y_error),
         }
 
     with jax.default_matmul_precision("highest"):
@@ -165,15 +160,34 @@ def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) 
     return numbers | {"reference_coef": reference * scale}
 
 
+def _errors(loss: jr.losses.Loss, z: Array, y: Array) -> dict[str, Array]:
+    """Return the mean deviance of rows with its standard error, and the misclassified fraction of classes.
+
+    The deviance, twice the loss above that of the saturated model, is the squared error for squared losses.
+    """
+    deviance = 2 * (loss.value(z, y) - loss.saturated(y))
+    error = {"error": jnp.mean(deviance), "error_se": jnp.std(deviance) / jnp.sqrt(1.0 * len(deviance))}
+    if isinstance(loss, jr.losses.Logistic | jr.losses.Multinomial):
+        error["misclassified"] = jr.metrics.prediction_error(loss, z, y)
+    return {name: value.astype(z.dtype) for name, value in error.items()}
+
+
 def _measure(
-    problem: jr.Problem, path: jr.Path, member: Any, reference: Array, rows: _Rows
+    problem: jr.Problem, path: jr.Path, family: Any, reference: Array, rows: _Rows
 ) -> dict[str, np.ndarray]:
     """Return the numbers of one path by the names of the dataset."""
     numbers = _numbers(problem, path, reference, rows)
-    numbers["dof"] = path.degrees_of_freedom(problem, member)
+    numbers["dof"] = _degrees_of_freedom(problem, path, family)
     numbers["lam"] = path.lambdas
     for name in ("coef", "intercept", "gap", "kkt", "steps"):
         numbers[name] = getattr(path, name)
     return {name: np.asarray(value) for name, value in numbers.items()} | {
         "status": np.asarray(path.messages())
     }
+
+
+def _degrees_of_freedom(problem: jr.Problem, path: jr.Path, family: Any) -> np.ndarray | Array:
+    """Return the degrees of freedom at each λ; NaN for penalties that are not separable."""
+    if not family(1.0).separable:
+        return np.full(path.lambdas.shape, np.nan)
+    return path.degrees_of_freedom(problem, family)

@@ -17,9 +17,13 @@ from jaxreg.cli._messages import one_line, refusal
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["FILES", "check", "use_cache", "write"]
+    from jaxreg.cli.choose import Chosen
 
-FILES = ("map.png", "paths.png", "sweep.nc")
+__all__ = ["CHOSEN", "FILES", "check", "check_file", "use_cache", "write", "write_text"]
+
+#: Files of a sweep; those of `CHOSEN` only where a model was chosen.
+FILES = ("map.png", "paths.png", "error.png", "sweep.nc", "coefficients.csv", "model.jaxreg")
+CHOSEN = FILES[-2:]
 
 
 def check(folder: pathlib.Path, overwrite: bool) -> None:
@@ -41,28 +45,75 @@ def check(folder: pathlib.Path, overwrite: bool) -> None:
         raise _refused(parent, error) from error
 
 
-def write(
-    dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]
-) -> list[pathlib.Path]:
-    """Write sweep.nc and the pictures that `draw` makes, and return their paths; a failure leaves nothing.
+def check_file(path: pathlib.Path, overwrite: bool) -> None:
+    """Raise `ValueError` where a file is there already, or its folder is not."""
+    if path.is_dir():
+        raise refusal(f"{path} is a folder", "a file", "give another with --out")
+    if path.exists() and not overwrite:
+        raise refusal(f"{path} is there already", "a new file", "add --overwrite or give another with --out")
+    if not path.absolute().parent.is_dir():
+        raise refusal(f"{path.parent} is no folder", "a file in a folder that is there", "make the folder")
 
-    The files are made in a hidden folder inside `folder` and moved once all of them are complete.
+
+def write_text(text: str, path: pathlib.Path) -> None:
+    """Write a text file, whole or not at all."""
+    with _interrupt_raises():
+        try:
+            with tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=path.absolute().parent) as name:
+                temporary = pathlib.Path(name) / "text"
+                temporary.write_text(text, encoding="utf-8", newline="")
+                os.replace(temporary, path)
+        except OSError as error:
+            raise _refused(path, error) from error
+
+
+def write(
+    dataset: Dataset,
+    folder: pathlib.Path,
+    draw: Callable[[Dataset, pathlib.Path], None],
+    chosen: Chosen | None = None,
+) -> list[pathlib.Path]:
+    """Write the results and return their paths; a failure leaves nothing.
+
+    The files are made in a hidden folder inside `folder` and moved once all of them are complete. Without a
+    chosen model those of an earlier sweep are removed: they would not fit the others.
+
+    Args:
+        dataset: The sweep, for sweep.nc.
+        folder: The folder, which is made where it is not there.
+        draw: Function that writes the pictures into a folder.
+        chosen: The chosen model, for coefficients.csv and model.jaxreg.
     """
     with _interrupt_raises():
-        _write(dataset, folder, draw)
-    return [folder / file for file in FILES]
+        _write(dataset, folder, draw, chosen)
+    return [folder / file for file in FILES if chosen or file not in CHOSEN]
 
 
-def _write(dataset: Dataset, folder: pathlib.Path, draw: Callable[[Dataset, pathlib.Path], None]) -> None:
+def _write(
+    dataset: Dataset,
+    folder: pathlib.Path,
+    draw: Callable[[Dataset, pathlib.Path], None],
+    chosen: Chosen | None,
+) -> None:
+    from jaxreg.cli._dataset import compact
+    from jaxreg.cli.coefficients import write_csv
+    from jaxreg.models.archive import save
+
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".jaxreg-", dir=folder) as name:
             temporary = pathlib.Path(name)
-            dataset.to_netcdf(temporary / "sweep.nc", engine="scipy")
+            compact(dataset).to_netcdf(temporary / "sweep.nc", engine="scipy")
             draw(dataset, temporary)
+            if chosen:
+                write_csv(chosen, temporary / "coefficients.csv")
+                save(chosen.model.pruned(), temporary / "model.jaxreg")
             for file in FILES:
-                os.replace(temporary / file, folder / file)
+                if (temporary / file).exists():
+                    os.replace(temporary / file, folder / file)
+                else:
+                    (folder / file).unlink(missing_ok=True)
     except BaseException as error:
         if folder in made:
             shutil.rmtree(folder, ignore_errors=True)

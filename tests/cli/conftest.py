@@ -101,4 +101,6 @@ def assert_fails(place, capsys):
 @pytest.fixture
 def solved(monkeypatch):
     """The solver replaced by a made-up result, for what comes after it."""
-    monkeypatch.setattr(run_module, "run", lambda *given, **settings: made_sweep())
+    monkeypatch.setattr(
+        run_module, "run", lambda table, *given, **settings: made_sweep(features=table.features)
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from jaxreg.cli.main import main
 
-FILES = ["map.png", "paths.png", "sweep.nc"]
+FILES = ["coefficients.csv", "error.png", "map.png", "model.jaxreg", "paths.png", "sweep.nc"]
 ROWS = "a,b,price\n1,2,10\n3,5,20\n4,4,35.5\n2,2,8\n"
 
 
@@ -34,6 +34,7 @@ def test_help_names_every_option(capsys, monkeypatch):
     assert main(["sweep", "--help"]) == 0
     text = capsys.readouterr().out
     options = "target loss penalty lambdas ratio holdout no-standardize seed dtype tol out overwrite no-cache"
+    options += " cv choose missing categorical drop sep decimal no-header numbers"
     for option in options.split():
         assert f"--{option}" in text
 
@@ -74,7 +75,21 @@ def test_words_that_cannot_be_parsed(assert_fails, words, parts):
         (["--tol", "nan"], ["--tol is nan", "above 0"]),
         (["--dtype", "float16"], ["no dtype 'float16'", "'float64', 'float32'"]),
         (["--penalty", "l3"], ["no penalty 'l3'", "'l1', 'l2'", "did you mean"]),
-        (["--penalty", "elastic"], ["no penalty 'elastic'", "did you mean 'elastic-net:0.5'?"]),
+        (["--penalty", "elastic"], ["no penalty 'elastic'", "did you mean 'elastic-net:R'?"]),
+        (["--penalty", "lasso"], ["no penalty 'lasso': its name here is l1", "jaxreg penalties"]),
+        (["--penalty", "ridge"], ["its name here is l2"]),
+        (["--penalty", "group"], ["needs groups, and the data have none", "--categorical group"]),
+        (["--penalty", "rows"], ["needs several classes", "take l1"]),
+        (["--cv", 1], ["--cv is 1", "at least 2 folds"]),
+        (["--cv", 5, "--holdout", 0.2], ["--cv 5 and --holdout 0.2 are both given"]),
+        (["--cv", 5, "--choose", "best"], ["--choose is 'best'", "'min', '1se'"]),
+        (["--choose", "1se"], ["--choose is 1se without --cv", "add --cv 10"]),
+        (["--missing", "fill"], ["--missing is 'fill'", "'error', 'drop', 'mean'"]),
+        (["--categorical", "onehot"], ["--categorical is 'onehot'", "'group', 'dummy', 'drop'"]),
+        (["--sep", "ab"], ["--sep is 'ab'", "tab"]),
+        (["--decimal", ";"], ["--decimal is ';'", "'.' or ','"]),
+        (["--drop", "bim"], ["no column 'bim' to drop", "did you mean 'bmi'?"]),
+        (["--drop", "progression"], ["--drop names the target"]),
         (["--penalty", "elastic-net:2"], ["ratio '2'", "between 0 and 1"]),
         (["--penalty", "elastic-net:x"], ["ratio 'x'", "between 0 and 1"]),
         (["--loss", "squard"], ["no loss 'squard'", "did you mean 'squared'?"]),
@@ -97,10 +112,10 @@ def test_values_that_are_refused(assert_fails, words, parts):
         ("", [], ["is empty"]),
         ("a,price\n", [], ["header but no rows"]),
         ("a,price\n1,2\n", [], ["one row", "at least two rows"]),
-        ("a,price\n1,2\n,3\n4,\n", [], ["2 of 3 rows", "'a', 'price'", "drop", "fill"]),
+        ("a,price\n1,2\n,3\n4,\n", [], ["2 of 3 rows", "'a' (1), 'price' (1)", "drop", "fill"]),
         ("a,price\n1,inf\n2,3\n4,5\n", [], ["1 of 3 rows", "infinite", "'price'"]),
         ("a,price\n1,nan\n2,3\n4,5\n", [], ["1 of 3 rows", "miss values", "'price'"]),
-        ("a;price\n1;2\n2;3\n", [], ["single column 'a;price'", "replace ';' by ','"]),
+        ("a;price\n1;2\n2;3\n", ["--sep", "|"], ["one column", "--sep"]),
         ("a,price\n1,2,3\n4,5,6\n", [], ["do not fit"]),
         ("a,price\n1,x\n2,x\n", [], ["'x' in every row", "at least two values"]),
         ("a,price\n1,0\n2,0\n3,0\n", ["--loss", "logistic"], ["in every row"]),

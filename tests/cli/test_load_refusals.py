@@ -1,6 +1,5 @@
 """Refusals of data: each is one line that says what to do."""
 
-import datetime
 import gzip
 import os
 import pathlib
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jaxreg.cli import _files
+from jaxreg.cli import _text
 from jaxreg.cli.load import load
 
 ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
@@ -57,12 +56,10 @@ def test_source_of_the_wrong_sort(write, tmp_path, assert_refused):
         load(write(gzip.compress(ROWS.encode() * 99)[:40], "t.csv.gz"), target="y")
     with assert_refused("is binary", "UTF-8", "ending"):
         load(write(bytes(range(256)) * 40), target="y")
-    with assert_refused("UTF-8"):
-        load(write(ROWS.encode("utf-16")), target="y")
     with assert_refused("another encoding than UTF-8", "save it again"):
-        load(write("a,näme,y\n1,2,3\n".encode("latin-1")), target="y")
+        load(write(ROWS.encode("utf-16-le")), target="y")
     with assert_refused("UTF-8"):
-        load(write(ROWS.encode() * 3000 + b"\xe9,1,2\n"), target="y")
+        load(write(ROWS.encode() * 3000 + b"\x81,1,2\n"), target="y")
 
 
 def test_parquet_cut_short(parquet, assert_refused):
@@ -83,7 +80,7 @@ def test_no_permission(write, monkeypatch, assert_refused):
         raise PermissionError(13, "Permission denied", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_files, "open", denied, raising=False)
+        patch.setattr(_text, "open", denied, raising=False)
         with assert_refused("cannot read", "Permission denied", "check its name and permissions"):
             load(path, target="y")
     if os.name == "posix" and os.geteuid():
@@ -101,6 +98,18 @@ def test_missing_package(write, monkeypatch):
 # ---------------------------------------------------------------- the table
 
 
+def test_parquet_needs_its_own_extra(parquet, monkeypatch):
+    path = parquet({"a": [1, 2], "y": [1, 2]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pyarrow: pip install 'jaxreg\[parquet\]'"):
+        load(path, target="y")
+
+
+def test_commas_of_two_meanings(write, assert_refused):
+    with assert_refused("thousands marks, such as '1,234'", "--numbers", "--decimal ,"):
+        load(write("a;y\n1,234;2\n2,345;3\n"), target="y")
+
+
 def test_rows_and_columns(write, parquet, assert_refused):
     with assert_refused("header but no rows", "two rows"):
         load(write("a,b,y\n"))
@@ -110,8 +119,6 @@ def test_rows_and_columns(write, parquet, assert_refused):
         load(write("y\n1\n2\n"), target="y")
     with assert_refused("no columns", "at least one feature"):
         load(parquet(pd.DataFrame(index=[0, 1])), target="y")
-    with assert_refused("single column 'a;b;y'", "replace ';' by ','"):
-        load(write("a;b;y\n1;2;3\n4;5;6\n"), target="y")
     with assert_refused("the same name, 'a', 'b'", "rename"):
         load(write("a,b,a,y,b\n1,2,3,4,5\n1,2,3,4,5\n"), target="y")
     with assert_refused("'c=z'", "rename"):
@@ -153,12 +160,12 @@ def test_target_names(write, assert_refused, rows):
 
 
 def test_missing_values(write, assert_refused, rows):
-    with assert_refused("3 of 4 rows", "'a', 'b', 'y'", "drop", "fill"):
+    with assert_refused("3 of 4 rows", "'b' (2), 'a' (1), 'y' (1)", "drop", "fill"):
         load(write("a,b,y\n1,,3\n,,4\n5,6,7\n1,2,\n"), target="y")
     many = {f"c{i}": [None, 1, 2] for i in range(20)}
-    with assert_refused("1 of 3 rows", "'c7' … and 12 more"):
+    with assert_refused("1 of 3 rows", "'c7' (1) … and 12 more"):
         load(write(rows(**many, y=[1, 2, 4])), target="y")
-    with assert_refused("1 of 2 rows", "'b', 'y'"):
+    with assert_refused("1 of 2 rows", "'b' (1), 'y' (1)"):
         load(write("a,b,y\n1,2,3\n4\n"), target="y")
 
 
@@ -168,45 +175,22 @@ def test_infinite_values(write, cell, assert_refused):
         load(write(f"a,b,y\n1,{cell},3\n2,1,{cell}\n1,1,1\n"), target="y")
 
 
-@pytest.mark.parametrize(
-    "dates",
-    [
-        ["2020-01-31", "2020-02-01", "2021-03-05"],
-        ["31/1/2020", "1/2/20", "5/3/2021"],
-        ["2020-01-31T10:00:00Z", "2020-02-01 11:30", "2021-03-05"],
-        ["3 Jan 2020", "14 February 2020", "1 May 2021"],
-        ["12:30", "13:45:10", "9:00"],
-    ],
-)
-def test_dates_in_text(write, dates, assert_refused, rows):
-    with assert_refused("dates or times", "'when'", "drop", "days since"):
-        load(write(rows(a=[1, 2, 3], when=dates, y=[1, 2, 4])), target="y")
-
-
-def test_dates_and_strange_values_in_parquet(parquet, assert_refused):
-    values = {
-        "stamp": pd.to_datetime(["2020-01-01", "2020-01-02"]),
-        "day": [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)],
-        "time": [datetime.time(1), datetime.time(2)],
-        "span": pd.to_timedelta([1, 2]),
-    }
-    with assert_refused("dates or times", "'stamp', 'day', 'time', 'span'", "days since"):
-        load(parquet({**values, "y": [1, 2]}), target="y")
+def test_strange_values_in_parquet(parquet, assert_refused):
     strange = {"list": [[1], [2]], "bytes": [b"a", b"b"], "record": [{"a": 1}, {"a": 2}]}
     with assert_refused("'list', 'bytes', 'record'", "wanted numbers", "convert"):
         load(parquet({**strange, "y": [1, 2]}), target="y")
 
 
-def test_identifiers(write, assert_refused, rows):
+def test_a_file_that_leaves_no_feature(write, assert_refused, rows):
     names = [f"name{i}" for i in range(60)]
-    with assert_refused("'a' has 60 different values in 60 rows", "drop the column"):
+    with assert_refused("no feature is left: 'a' identifiers, with as many different values as rows", "add"):
         load(write(rows(a=names, y=range(60))), target="y")
-    numbers = [*map(str, range(59)), "?"]
-    with assert_refused("60 different values", "wanted numbers", "such as '?'"):
+
+
+def test_numbers_with_a_few_bad_cells(write, assert_refused, rows):
+    numbers = [*map(str, range(59)), "x7"]
+    with assert_refused("60 different values", "wanted numbers", "such as 'x7'"):
         load(write(rows(a=numbers, y=range(60))), target="y")
-    many = [f"n{i % 1001}" for i in range(2500)]
-    with assert_refused("1001 different values", "group"):
-        load(write(rows(a=many, y=range(2500))), target="y")
 
 
 def test_names_cannot_break_the_line(write, assert_refused):

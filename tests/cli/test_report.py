@@ -14,7 +14,7 @@ from tests.made_sweep import made_sweep
 def shown(part, width=80):
     """The table as a terminal of this width shows it."""
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(part))
+    console.print(table(part, width=width))
     return console.file.getvalue()
 
 
@@ -55,10 +55,31 @@ def test_table_falls_back_on_kkt():
     assert "gap" in shown(data.isel(penalty=1))
 
 
-def test_misclassified_rows_are_shown_in_percent():
+def test_misclassified_rows_are_shown_in_percent_beside_the_deviance():
+    data = made_sweep(loss="logistic")
+    data["misclassified"][{"step": 20}] = 0.125
+    text = shown(data.isel(penalty=0))
+    assert "12.5 %" in text and "wrong" in text and max(map(len, text.splitlines())) <= 80
+    assert any("wrong" in line and "held-out" in line for line in legend(data))
+    assert any("mean deviance on the 10 held-out rows" in line for line in legend(data))
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 57, 60, 66, 70])
+def test_a_narrow_terminal_breaks_no_number(width):
     part = made_sweep(loss="logistic").isel(penalty=0)
-    part["error"][{"step": 20}] = 0.125
-    assert "12.5 %" in shown(part)
+    lines = shown(part, width).splitlines()
+    assert max(map(len, lines)) <= width and "…" not in "".join(lines)
+    assert "λ" in lines[2] and any("★" in line for line in lines), "λ and the best are never left out"
+    assert len(lines) == len(shown(part, 80).splitlines()), "no cell takes two lines"
+
+
+def test_degrees_of_freedom_that_are_not_known_are_not_shown():
+    data = made_sweep()
+    data["dof"][{"penalty": 0}] = np.nan
+    assert "df" not in shown(data.isel(penalty=0)) and "nan" not in shown(data.isel(penalty=0))
+    assert any(" df " in line for line in legend(data))
+    data["dof"][:] = np.nan
+    assert not any(" df " in line for line in legend(data))
 
 
 def test_sentence_says_what_happened():
@@ -88,7 +109,7 @@ def test_sentence_where_nothing_is_held_out():
     assert l2.startswith("L2 kept all 4 weights at every λ; ")
     for text in (l1, l2):
         assert "smallest" not in text and text.endswith("passes half of that of the unpenalised fit.")
-    assert "No rows were held out, so no λ is called best." in remarks(data)
+    assert "No rows were held out, so no λ is called best and no model is written." in remarks(data)
     assert not any("★" in line for line in legend(data))
 
 

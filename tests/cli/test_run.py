@@ -10,10 +10,12 @@ from rich.console import Console
 import jaxreg as jr
 from jaxreg.cli import _screen
 from jaxreg.cli._settings import Settings
+from jaxreg.cli.choose import choose, comparison
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
-from jaxreg.cli.run import family, run
+from jaxreg.cli.run import run
 from jaxreg.cli.split import split
+from jaxreg.plots import best_step
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
 
@@ -24,18 +26,6 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "out"
     assert main(["sweep", "--lambdas", "8", "--out", str(folder)]) == 0
     return folder
-
-
-def test_families():
-    assert family("l1") == ("L1", jr.L1) and family("L2") == ("L2", jr.SquaredL2)
-    label, member = family("elastic-net:0.25")
-    assert label == "elastic net 0.25" and float(member(2.0).l1_ratio) == 0.25
-    assert family("elastic-net")[0] == "elastic net 0.5"
-    label, member = family("nonnegative-l1")
-    assert label == "nonnegative L1"
-    assert member(1.0).prox(np.array([-3.0, 3.0]), 1.0).tolist() == [0.0, 2.0]
-    with pytest.raises(ValueError, match="did you mean"):
-        family("lasso1")
 
 
 def test_default_numbers(written):
@@ -77,7 +67,8 @@ def test_settings_and_versions_are_kept(written):
 def test_numbers_are_those_of_the_library(written):
     table = load("diabetes")
     train, held = split(table, 0.25, 0)
-    problem = jr.Problem(jr.losses.SquaredError(), table.X[train], table.y[train], standardize=True)
+    loss, options = jr.losses.SquaredError(), {"standardize": True, "scale_target": True}
+    problem = jr.Problem(loss, table.X[train], table.y[train], **options)
     with xarray.open_dataset(written / "sweep.nc") as data:
         part = data.sel(penalty="L1").isel(step=4)
         fit = jr.solve(problem, jr.L1(float(part["lam"])), tol=1e-9)
@@ -87,6 +78,24 @@ def test_numbers_are_those_of_the_library(written):
         assert np.allclose(part["standardized_coef"], part["coef"] * table.X[train].std(axis=0))
         free, _ = jr.unpenalized(problem)
         assert np.allclose(part["reference_coef"], free * table.X[train].std(axis=0), rtol=1e-5)
+
+
+def test_cross_validation_is_that_of_the_library():
+    table, settings = load("diabetes"), Settings(lambdas=8, ratio=1e-3, holdout=0, cv=4, seed=3, choose="1se")
+    data = run(table, ["l1"], settings)
+    options = {"standardize": True, "scale_target": True}
+    problem = jr.Problem(jr.losses.SquaredError(), table.X, table.y, **options)
+    result = jr.cross_validate(problem, jr.L1, folds=4, key=3, num=8, ratio=1e-3, tol=1e-6)
+    assert np.allclose(data["error"][0], result.mean) and np.allclose(data["error_se"][0], result.se)
+    part = data.isel(penalty=0)
+    assert int(part["best_step"]) == result.index_1se == best_step(part)
+    assert np.allclose(part["coef"], result.path.coef) and data.attrs["error_rows"] == "rows of 4 folds"
+    # Each row is predicted by a fit without it: the mean over rows is the mean over folds of equal weight.
+    error = np.mean((part["prediction"].values - table.y) ** 2)
+    assert error == pytest.approx(float(part["error"][part["best_step"]]), rel=0.01)
+    chosen = choose(data, table, np.arange(0))
+    assert chosen.scores["RMSE"] == pytest.approx(np.sqrt(error)) and chosen.at.step == result.index_1se
+    assert "on 442 rows of 4 folds" in comparison(data, chosen.at)
 
 
 def test_several_classes_and_nothing_held_out():

@@ -8,6 +8,7 @@ import unicodedata
 
 import pytest
 
+from jaxreg.cli import choose as choose_module
 from jaxreg.cli import run as run_module
 from jaxreg.cli.main import main
 from tests.made_sweep import made_sweep
@@ -30,9 +31,9 @@ def test_names_are_shown_without_their_control_characters(place, monkeypatch, ca
     rows = "".join(f'{k},"{ODD}{"xy"[k % 2]}",{k**2}\n' for k in range(6))
     (place / name).write_text(f"{head}\n{rows}", newline="")
     features = tuple(f"{ODD}{word}" for word in "abcd")
-    monkeypatch.setattr(
-        run_module, "run", lambda *given, **settings: made_sweep(features=features, classes=(ODD, "k"))
-    )
+    made = made_sweep(features=features, classes=(ODD, "k"))
+    monkeypatch.setattr(run_module, "run", lambda *given, **settings: made)
+    monkeypatch.setattr(choose_module, "choose", lambda *given: None)
     assert main(["sweep", name, "--target", f"{ODD}price"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count(r"\x1b[31m") > 4 and printed(shown.out + shown.err)

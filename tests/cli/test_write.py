@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import xarray
 
 from jaxreg import plots
 from jaxreg.cli import run as run_module
 from jaxreg.cli import write
 from jaxreg.cli.main import main
+from tests.made_sweep import made_sweep
 
-FILES = ["map.png", "paths.png", "sweep.nc"]
+FILES = ["coefficients.csv", "error.png", "map.png", "model.jaxreg", "paths.png", "sweep.nc"]
 
 
 def test_results_are_not_replaced_unasked(assert_fails, place, solved, capsys):
@@ -62,7 +65,35 @@ def test_nothing_is_left_half_written(assert_fails, place, solved, monkeypatch, 
         (place / "old" / name).write_text("mine")
     assert_fails(["sweep", "--out", "new/out"], part, status=status)
     assert_fails(["sweep", "--out", "old", "--overwrite"], part, status=status)
-    assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 3
+    assert [(place / "old" / name).read_text() for name in FILES] == ["mine"] * 6
+
+
+def test_without_a_choice_the_model_of_an_earlier_sweep_is_removed(place, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "run", lambda table, *given: made_sweep(features=table.features, held=0))
+    (place / "own.csv").write_text("a,b,price\n1,2,10\n3,5,20\n4,4,35.5\n2,2,8\n")
+    (place / "out").mkdir()
+    for name in FILES:
+        (place / "out" / name).write_text("old")
+    assert (
+        main(["sweep", "own.csv", "--target", "price", "--holdout", "0", "--out", "out", "--overwrite"]) == 0
+    )
+    assert sorted(os.listdir("out")) == ["error.png", "map.png", "paths.png", "sweep.nc"]
+    assert "no model is written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_large_sweep_is_written_in_single_precision(tmp_path):
+    data = made_sweep(features=[f"x{i}" for i in range(20_000)])
+    data["standardized_coef"] = data["standardized_coef"] * 3.0
+    write.write(data, tmp_path / "out", lambda data, folder: None)
+    with xarray.open_dataset(tmp_path / "out" / "sweep.nc") as small:
+        assert small["coef"].dtype == np.float32 and "standardized_coef" not in small
+        assert np.allclose(small["coef"] * small["scale"], data["standardized_coef"], rtol=1e-5)
+        assert np.allclose(small["coef"], data["coef"], rtol=1e-6)
+        assert all(
+            variable.attrs["units"] and variable.attrs["long_name"] for variable in small.variables.values()
+        )
+        assert plots.paths(small.isel(step=[0, 20, 39]))[0].get_title() == "L1"
+    assert (tmp_path / "out" / "sweep.nc").stat().st_size < 9e6
 
 
 # ---------------------------------------------------------------- the cache of compiled programs

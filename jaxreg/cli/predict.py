@@ -1,0 +1,160 @@
+"""Predict the rows of a file by a saved model: columns by name, categories as in training."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxreg.cli._coding import to_numbers
+from jaxreg.cli._messages import quoted, refusal
+from jaxreg.cli._settings import Reading
+from jaxreg.cli.choose import scores
+from jaxreg.cli.coefficients import guarded
+from jaxreg.cli.load import read, with_plain_numbers
+from jaxreg.models.archive import load
+from jaxreg.models.columns import label
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from jaxreg.models.model import FittedModel
+
+__all__ = ["Prediction", "as_csv", "predict"]
+
+
+class Prediction(NamedTuple):
+    """Predictions of the rows of a file.
+
+    Attributes:
+        columns: Values (n,) by the heading of their column: row, prediction, and probabilities of classes. A
+            row that was left out has the prediction "".
+        notes: Sentences on what was done to the data.
+        summary: One line: the model, and its scores where the file has the target.
+    """
+
+    columns: dict[str, list[Any]]
+    notes: list[str]
+    summary: str
+
+
+def predict(model_file: str, source: str, reading: Reading) -> Prediction:
+    """Read a model and a file, and predict the rows of the file.
+
+    Args:
+        model_file: A file that `jaxreg.save` wrote.
+        source: A .csv, .tsv or .parquet file with the columns of training, in any order.
+        reading: How to read the file. `missing` is error, drop (no prediction) or mean (of training).
+
+    Raises:
+        ValueError: A file cannot be read, a column of training is not there, or cells are missing.
+    """
+    import dataclasses
+
+    import numpy as np
+
+    model = load(model_file)
+    reading = dataclasses.replace(reading, numbers=reading.numbers or bool(model.settings.get("numbers")))
+    frame, notes, decimal = read(source, reading)
+    if not len(frame):
+        raise refusal(f"{source!r} has a header but no rows", "rows to predict", "add rows")
+    wanted = [column.name for column in model.columns] or list(model.features)
+    absent = [name for name in wanted if name not in frame.columns]
+    if absent:
+        there = f"it has {quoted(frame.columns)}"
+        got = f"{source!r} lacks the columns {quoted(absent)} of the training data ({there})"
+        raise refusal(got, "a column of each name", "add or rename them")
+    target = frame[model.target] if model.target in frame.columns else None
+    aside = [name for name in frame.columns if name not in (*wanted, model.target)]
+    if aside:
+        notes.append(f"Columns that the model does not use were left aside: {quoted(aside)}.")
+    encoded = model.encode(with_plain_numbers(frame[wanted], reading, decimal))
+    X, whole, more = _without_gaps(model, encoded.X, frame[wanted], source, reading)
+    columns = _columns(model, X, whole)
+    notes += [*encoded.notes, *more]
+    return Prediction(columns, notes, _summary(model, X, target, whole & np.isfinite(X).all(axis=1)))
+
+
+def as_csv(columns: dict[str, list[Any]]) -> str:
+    """Return the text of a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([guarded(name) for name in columns])
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row])
+    return text.getvalue()
+
+
+def _without_gaps(
+    model: FittedModel, X: np.ndarray, frame: pd.DataFrame, source: str, reading: Reading
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Treat missing cells as --missing says; returns X, the rows that are predicted, and notes."""
+    import numpy as np
+
+    gaps = np.isnan(X).any(axis=1)
+    text_gaps = [column.name for column in model.columns if column.kind == "levels"]
+    for column in model.columns:
+        if column.kind == "levels":
+            gaps |= column.encode(frame[column.name].to_numpy(object)).missing
+    if not gaps.any():
+        return X, ~gaps, []
+    where = quoted([name for name in frame if bool(frame[name].isna().any())])
+    rows = f"{gaps.sum()} of {len(frame)} rows"
+    if reading.missing == "error" or (reading.missing == "mean" and not model.columns):
+        got = f"{rows} of {source!r} miss values in columns {where}, where no training row did"
+        todo = "add --missing mean (of the training rows) or --missing drop, or fill them"
+        raise refusal(got, "a value in every cell", todo)
+    if reading.missing == "drop":
+        return (
+            np.where(np.isnan(X), 0.0, X),
+            ~gaps,
+            [f"{rows} have no prediction, for missing values in {where}."],
+        )
+    fill = np.array([number for column in model.columns for number in column.fill])
+    note = f"Missing values in {where} became the mean of the training rows"
+    note += (
+        ", and none of the levels in text." if any(frame[name].isna().any() for name in text_gaps) else "."
+    )
+    return np.where(np.isnan(X), fill, X), np.ones_like(gaps), [note]
+
+
+def _columns(model: FittedModel, X: np.ndarray, whole: np.ndarray) -> dict[str, list[Any]]:
+    """Return the columns of the result."""
+    rows: dict[str, list[Any]] = {"row": list(range(1, len(X) + 1))}
+    if not model.classes:
+        mean = model.predict(X).tolist()
+        return rows | {"prediction": [value if ok else "" for value, ok in zip(mean, whole, strict=True)]}
+    probabilities = model.probabilities(X)
+    names = [model.classes[k] for k in probabilities.argmax(axis=1)]
+    rows["prediction"] = [name if ok else "" for name, ok in zip(names, whole, strict=True)]
+    for k, name in enumerate(model.classes):
+        values = zip(probabilities[:, k].tolist(), whole, strict=True)
+        rows[f"probability of {name}"] = [value if ok else "" for value, ok in values]
+    return rows
+
+
+def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole: np.ndarray) -> str:
+    """Describe the model in a line, with its scores where the target is known."""
+    import numpy as np
+
+    text = f"{int(whole.sum())} rows predicted by {model.penalty or 'the model'}"
+    text += "" if model.lam is None else f" at λ = {model.lam:.3g}"
+    text += f", target {model.target}" if model.target else ""
+    if target is None:
+        return f"{text}."
+    if model.classes:
+        labels = {name: k for k, name in enumerate(model.classes)}
+        y = np.array([labels.get(label(value) or "", -1) for value in target.to_numpy(object)], float)
+        known = whole & (y >= 0)
+    else:
+        try:
+            y = to_numbers(target)
+        except (TypeError, ValueError):
+            return f"{text}."
+        known = whole & np.isfinite(y)
+    if known.sum() < 2:
+        return f"{text}."
+    found = scores(model, model.predict(X[known]), y[known])
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    return f"{text}; the file has the target, and on {int(known.sum())} rows: {shown}."

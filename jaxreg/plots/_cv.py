@@ -1,0 +1,57 @@
+"""The score of a cross-validation against λ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxreg.plots._style import COLOURS, STYLES, new_axes, shown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from jaxreg.linear.selection.cv_result import CrossValidation
+
+__all__ = ["cv"]
+
+#: Numbers of nonzero coefficients above a cross-validation.
+_COUNTS = 9
+
+
+def cv(result: CrossValidation, ax: Axes | None = None) -> Axes:
+    """Draw the mean score against λ with error bars of one standard error, as glmnet does.
+
+    The choices of λ are marked, and the number of nonzero coefficients of the path on all rows stands on top.
+
+    Args:
+        result: The result of `jaxreg.cross_validate`; for several families that of one, such as `.best`.
+        ax: The axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(1, (6.4, 4.4))[0] if ax is None else ax
+    lam = np.asarray(result.lambdas)
+    mean, se = np.asarray(result.mean), np.asarray(result.se)
+    ax.errorbar(
+        lam, mean, yerr=se, fmt="o", color=COLOURS[1], markersize=3.5, ecolor="0.72", elinewidth=0.9,
+        capsize=2, label="Mean over folds ± standard error",
+    )  # fmt: skip
+    choices = (("min", result.index_min, "Best mean"), ("1se", result.index_1se, "One-standard-error rule"))
+    for style, colour, (_, k, label) in zip(STYLES[1:], (COLOURS[2], COLOURS[0]), choices, strict=False):
+        text = f"{label}: λ = {lam[k]:.3g}, {result.nonzeros[k]} nonzero"
+        ax.axvline(lam[k], color=colour, linestyle=style.line, linewidth=1.2, label=text)
+    if lam[-1] > 0:
+        ax.set_xscale("log")
+    ax.invert_xaxis()
+    ax.set_xlabel("λ, falling to the right")
+    ax.set_ylabel(shown_name(result.metric, True) + f", {len(result.fold_weights)} folds")
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8)
+    top = ax.secondary_xaxis("top")
+    shown = np.unique(np.linspace(0, lam.size - 1, min(lam.size, _COUNTS)).round().astype(int))
+    top.set_xticks(lam[shown], [str(count) for count in result.nonzeros[shown]], fontsize=8)
+    top.tick_params(which="minor", top=False)
+    top.set_xlabel("Nonzero coefficients", fontsize=9)
+    return ax

@@ -1,0 +1,165 @@
+"""The map of sparsity versus shrinkage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.plots._style import STYLES, Style, best_step, new_axes, nonzero, shown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from xarray import Dataset
+
+__all__ = ["map"]
+
+_BEST = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.8, "s": 170}
+_CHOSEN = {"marker": "*", "color": "#D55E00", "edgecolors": "black", "linewidths": 0.6, "s": 190}
+#: Quantile of the error at which the colour scale ends at the latest: a few large errors would leave the rest
+#: one colour.
+_ERROR_QUANTILE = 0.98
+#: Exponent of the colour scale: half of it shows the quarter of the range next to the smallest error.
+_COLOUR_POWER = 0.5
+#: Least distance of two markers on a curve, in percent of the axes' ranges.
+_MARKER_DISTANCE = 1.5
+#: Ticks of the colour scale at most.
+_TICKS = 7
+#: Fraction of the range of colours that is free of ticks above the smallest error.
+_TICK_ROOM = 0.02
+#: Columns of the legend above the map.
+_LEGEND_COLUMNS = 2
+#: Weights from which the map may count the weights that are not 0, on a log axis.
+_MANY_WEIGHTS = 100
+#: Fraction of weights that are not 0 below which all sparse fits would lie at the edge of a linear axis.
+_FEW_NONZERO = 0.1
+
+
+class _Frame(NamedTuple):
+    """What all curves of a map share: the range of colours, and whether weights are counted on a log axis."""
+
+    lowest: float
+    highest: float
+    counts: bool
+    total: int
+
+
+def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
+    """Draw one curve per penalty: shrinkage across, exact zeros up, the error as colour.
+
+    Where the sparse fits use less than a tenth of more than 100 weights, the axis of zeros counts the weights
+    that are not 0, on a log scale.
+
+    Args:
+        dataset: The `xarray.Dataset` of a sweep, as in the command's sweep.nc.
+        ax: The axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = new_axes(1, (7.5, 5.4))[0] if ax is None else ax
+    parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
+    frame = _frame(dataset, parts)
+    points, best = None, [best_step(part) for part in parts]
+    errors = [np.inf if b is None else float(p["error"][b]) for b, p in zip(best, parts, strict=True)]
+    for k, part in enumerate(parts):
+        points = _curve(ax, part, frame, STYLES[k % len(STYLES)], best[k])
+    if any(step is not None for step in best):
+        k = int(np.argmin(errors))
+        rule = "One-standard-error choice" if dataset.attrs.get("choose") == "1se" else "Smallest error"
+        x, y = _position(parts[k], frame)
+        ax.scatter([], [], marker="o", label=f"{rule} of a penalty", **_BEST)
+        ax.scatter(x[best[k]], y[best[k]], zorder=4, label=f"{rule} of all", **_CHOSEN)
+    units = dataset["error"].attrs.get("units", "1")
+    label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
+    extend = "max" if float(np.nanmax(dataset["error"].values)) > frame.highest else "neither"
+    bar = ax.figure.colorbar(points, ax=ax, label=shown_name(label, True), extend=extend, format="%.4g")
+    bar.set_ticks(_ticks(frame))
+    bar.minorticks_off()
+    _label_axes(ax, dataset, frame)
+    # The legend stands above the axes, where no curve can run through it.
+    entries = len(parts) + 2 * any(step is not None for step in best)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=_LEGEND_COLUMNS, fontsize=9)
+    title = f"Sparsity versus shrinkage: {shown_name(dataset.attrs['data'])}"
+    ax.set_title(title, pad=14 + 18 * -(-entries // _LEGEND_COLUMNS))
+    ax.grid(alpha=0.25)
+    return ax
+
+
+def _frame(dataset: Dataset, parts: list[Dataset]) -> _Frame:
+    """Choose colours from the smallest error to that of the null model, and the axis of zeros."""
+    error, total = dataset["error"].values, int(parts[0]["coef"][0].size)
+    finite = error[np.isfinite(error)]
+    finite = finite if finite.size else np.zeros(1)
+    lowest = float(finite.min())
+    # The first step of each grid is the null model, or nearly so.
+    null = float(np.nanmedian(error[:, 0])) if np.isfinite(error[:, 0]).any() else lowest
+    highest = float(np.quantile(finite, _ERROR_QUANTILE))
+    highest = min(highest, null) if null > lowest else highest
+    sparse = [nonzero(part) for part in parts if int(part["zeros"].max()) > 0]
+    few = bool(sparse) and max(counts.max() for counts in sparse) < _FEW_NONZERO * total
+    return _Frame(lowest, highest, total >= _MANY_WEIGHTS and few, total)
+
+
+def _position(
+    part: Dataset, frame: _Frame
+) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
+    """Return shrinkage in percent, and the zeros in percent or the number of weights that are not 0."""
+    y = nonzero(part).astype(float) if frame.counts else 100 * part["zero_fraction"].values
+    return 100 * part["shrinkage"].values, y
+
+
+def _curve(ax: Axes, part: Dataset, frame: _Frame, style: Style, best: int | None) -> PathCollection:
+    """Draw the curve of one penalty, its best step marked; returns the points, which carry the colours."""
+    from matplotlib.colors import PowerNorm
+
+    x, y = _position(part, frame)
+    ax.plot(x, y, linestyle=style.line, color="0.45", linewidth=1.2, zorder=1)
+    height = 100 * np.log1p(y) / np.log1p(frame.total) if frame.counts else y
+    shown = _spaced(x, height, best)
+    norm = PowerNorm(_COLOUR_POWER, frame.lowest, max(frame.highest, frame.lowest), clip=True)
+    points = ax.scatter(
+        x[shown], y[shown], c=part["error"].values[shown], marker=style.marker, s=34, norm=norm,
+        cmap="cividis", edgecolors="0.35", linewidths=0.4, zorder=2,
+    )  # fmt: skip
+    name = shown_name(part["penalty"].item(), True)
+    if best is not None:
+        name += f", best λ = {float(part['lam'][best]):.3g}"
+        ax.scatter(x[best], y[best], marker=style.marker, zorder=3, **_BEST)
+    ax.plot([], [], marker=style.marker, linestyle=style.line, color="0.35", label=name)
+    return points
+
+
+def _ticks(frame: _Frame) -> list[float]:
+    """Return the smallest error and round ones above; matplotlib's own may lie outside of a power scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(_TICKS).tick_values(frame.lowest, frame.highest)
+    above = frame.lowest + _TICK_ROOM * (frame.highest - frame.lowest)
+    return [frame.lowest, *(float(tick) for tick in ticks if above < tick <= frame.highest)]
+
+
+def _label_axes(ax: Axes, dataset: Dataset, frame: _Frame) -> None:
+    """Label both axes; up is sparser."""
+    ax.set_xlabel(f"Shrinkage: norm of the weights below that of {dataset.attrs['reference']} [%]")
+    if not frame.counts:
+        ax.set_ylabel("Sparsity: weights that are exactly 0 [%]")
+        ax.set_ylim(-4, 104)
+        return
+    from matplotlib.ticker import FuncFormatter
+
+    ax.set_ylabel(f"Weights that are not 0, of {frame.total:,} (log scale, sparser upwards)")
+    ax.set_yscale("symlog", linthresh=1.0)
+    ax.set_ylim(frame.total * 1.6, -0.3)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _spaced(x: np.ndarray, y: np.ndarray, always: int | None) -> list[int]:
+    """Choose steps along a curve whose markers do not overlap; the first, the last and `always` are shown."""
+    shown = [0]
+    for k in range(1, len(x)):
+        if np.hypot(x[k] - x[shown[-1]], y[k] - y[shown[-1]]) >= _MARKER_DISTANCE:
+            shown.append(k)
+    return sorted({*shown, len(x) - 1, *([] if always is None else [always])})

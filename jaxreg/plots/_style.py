@@ -1,0 +1,85 @@
+"""Styles, names and axes that the pictures share, and the best step of a penalty."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["COLOURS", "DPI", "STYLES", "Style", "best_step", "lam_axis", "new_axes", "nonzero", "shown_name"]
+
+
+class Style(NamedTuple):
+    """Marker and line of a penalty; its line also marks a feature."""
+
+    marker: str
+    line: Any
+
+
+STYLES = (
+    Style("o", "-"),
+    Style("s", "--"),
+    Style("^", ":"),
+    Style("D", "-."),
+    Style("v", (0, (8, 2))),
+)
+#: Colours of the features with the largest coefficients: as many are labelled.
+COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7")
+#: Dots per inch of the written pictures.
+DPI = 140
+#: Characters of a name in a legend or title.
+_NAME_LENGTH = 28
+
+
+def best_step(part: Dataset) -> int | None:
+    """Return the step of the grid with the smallest error, the largest λ among equals.
+
+    A sweep with cross-validation has its choice in `best_step`.
+
+    Args:
+        part: The sweep's dataset at one penalty, `dataset.isel(penalty=k)`.
+
+    Returns:
+        The position along `step`, or None where no rows were held out and there were no folds.
+    """
+    if "best_step" in part:
+        return int(part["best_step"])
+    error = part["error"].values
+    if not part.attrs["rows_held_out"] or np.isnan(error).all():
+        return None
+    return int(np.nanargmin(error))
+
+
+def nonzero(part: Dataset) -> Int[np.ndarray, " steps"]:
+    """Return the number of weights that are not 0 at each step of one penalty."""
+    return part["coef"][0].size - part["zeros"].values.astype(int)
+
+
+def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.ndarray:
+    """Return axes side by side in a new figure, with one y axis where `share`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return np.atleast_1d(figure.subplots(1, count, sharey=share))
+
+
+def lam_axis(ax: Any, part: Dataset) -> None:
+    """Draw λ on a log axis, falling to the right, with the name of the penalty as title."""
+    ax.set_xscale("log")
+    ax.invert_xaxis()
+    ax.set_title(shown_name(part["penalty"].item(), True))
+    ax.set_xlabel("λ, falling to the right")
+    ax.grid(alpha=0.25)
+
+
+def shown_name(text: str, capital: bool = False, longest: int = _NAME_LENGTH) -> str:
+    """Return a name as matplotlib shows it: on one line, no formula, not hidden for its underscore, cut."""
+    text = "".join(c if c.isprintable() else " " for c in str(text))
+    text = " ".join(text.split())
+    text = text if len(text) <= longest or capital else text[: longest - 1] + "…"
+    text = text[:1].upper() + text[1:] if capital else text
+    return (" " + text if text.startswith("_") else text).replace("$", r"\$")
