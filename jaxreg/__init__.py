@@ -7,7 +7,7 @@ from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.selection import criteria
+from jaxreg.linear.selection import criteria, shrinkage
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -68,6 +68,7 @@ __all__ = [
     "path",
     "penalties",
     "prox",
+    "shrinkage",
     "solve",
     "sweep",
     "sweeps",

@@ -1,0 +1,383 @@
+r"""Shrinkage that a model needs: the heuristic factor, optimism by bootstrap, and the λ that calibrates.
+
+Each coefficient of an unpenalised fit is (nearly) unbiased, but the predictions on new samples are too extreme:
+their calibration slope is below 1 (Copas 1983; van Houwelingen and le Cessie 1990). This slope is the factor by
+which coefficients should have been shrunk. Three ways to know it before new samples come:
+
+- `heuristic_factor` estimates the slope from the likelihood ratio of the fit.
+- `optimism` estimates slope, R², deviance and AUC on new samples by the bootstrap, for any penalty and for
+  penalties chosen from the data.
+- `calibrated_lambda` returns the λ at which out-of-fold or held-out predictions have slope 1.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxreg import metrics
+from jaxreg._calibration import recalibrate, require_glm
+from jaxreg._module import Module
+from jaxreg._typing import ArrayLike, Scalar
+from jaxreg._validation import require
+from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.selection._restandardize import restandardized
+from jaxreg.linear.solve import Solution, solve, tolerance, unpenalized
+from jaxreg.linear.solvers import Solver
+from jaxreg.losses import Logistic, Loss, SquaredError
+from jaxreg.penalties import Penalty
+
+__all__ = ["CalibratedLambda", "Optimism", "calibrated_lambda", "heuristic_factor", "optimism"]
+
+#: A metric of predictors: a function (loss, z, y, weight) -> number, of traced arrays.
+Metric = Callable[[Loss, Array, Array, Array], Scalar]
+
+#: Share of the bootstrap replicates that must have been fitted.
+_LEAST_FITTED = 0.5
+
+
+def heuristic_factor(problem: Problem, *, observations: float | None = None) -> float:
+    r"""Return the heuristic shrinkage factor (LR − p)/LR, an estimate of the calibration slope on new samples.
+
+    LR = 2·(log-likelihood of the unpenalised fit − that of the intercept alone) and p the number of features
+    that are not constant. In least squares the factor is (n−p−1)/(n−1)·R²_adj/R² = 1 − p/((n−1)R²); Copas's
+    1 − 1/F = R²_adj/R² shrinks less, since it takes the variance of the noise for that of y. Below 0.9 the
+    unpenalised fit needs shrinkage (Harrell); a factor below 0 means that p noise features explain as much.
+
+    p must count every feature that was a candidate, also those left out because of their estimates.
+
+    Args:
+        problem: a concrete problem with an intercept, `SquaredError`, `Logistic` or `Poisson`, and one output.
+        observations: number n of observations that the sample weights add up to, such as the number of trials
+            behind proportions; None is the number of samples of positive weight.
+
+    Raises:
+        TypeError: for other losses.
+        ValueError: without an intercept, with several outputs, and where no unique finite unpenalised fit
+            exists: p ≥ n, dependent columns, classes that the features separate.
+
+    References:
+        J. C. van Houwelingen, S. le Cessie: Predictive value of statistical models. Statistics in Medicine 9
+        (1990). J. B. Copas: Regression, prediction and shrinkage. JRSS B 45 (1983). F. E. Harrell: Regression
+        Modeling Strategies, 2nd edition (2015), section 4.5.
+
+    >>> from jaxreg.losses import SquaredError
+    >>> x = np.arange(6.0)
+    >>> problem = Problem(SquaredError(), x[:, None], x + np.array([1, -1, 0, 0, -1, 1]))
+    >>> round(heuristic_factor(problem), 4)  # R² = 0.8140 and 1 − 1/(5·0.8140)
+    0.7543
+    """
+    require_problem(problem, "jaxreg.shrinkage.heuristic_factor(jaxreg.Problem(loss, X, y))")
+    require_glm(problem.loss, "heuristic_factor")
+    require(not problem.outputs, f"heuristic_factor needs one output, got {problem.outputs}")
+    require(problem.intercept, "heuristic_factor compares with the intercept alone: needs intercept=True")
+    fit = unpenalized(problem)
+    if fit is None:
+        raise ValueError(
+            "no unique finite unpenalised fit exists (p ≥ n, dependent columns or separated classes), so that"
+            " the likelihood ratio is not defined: use jaxreg.shrinkage.optimism of a penalised fit"
+        )
+    losses = np.asarray(_losses_of_fit_and_null(problem, *fit), float)
+    p = int(np.sum(~np.asarray(problem.constant)))
+    n = float(np.sum(np.asarray(problem.weight) > 0)) if observations is None else float(observations)
+    if isinstance(problem.loss, SquaredError):
+        gain, degrees = 1 - losses[0] / losses[1], (n - 1)
+    else:
+        gain, degrees = losses[1] - losses[0], 2 * n
+    return float(1 - p / (degrees * gain)) if gain > 0 else float("-inf")
+
+
+@eqx.filter_jit
+def _losses_of_fit_and_null(problem: Problem, coef: Array, intercept: Array) -> Array:
+    """Return the mean losses of a fit and of the intercept alone, in working units."""
+    z = problem.predictor(*problem.to_working(coef, intercept))
+    # A problem of one constant column has the intercept alone as its fit.
+    null = recalibrate(problem.loss, problem.offset, problem.y, problem.weight).in_the_large
+    return jnp.stack([problem.value(z), problem.value(problem.offset + null)])
+
+
+# ---------------------------------------------------------------- optimism
+
+
+class Optimism(Module):
+    """Apparent and optimism-corrected metrics of a fit.
+
+    Attributes:
+        names: names of the metrics (M,).
+        apparent: metrics of the fit on its own samples (M,).
+        training: metrics of each bootstrap fit on its bootstrap sample (B, M).
+        test: metrics of each bootstrap fit on the original sample (B, M).
+        converged: the replicates (B,) whose fit met the tolerance; others do not enter the means.
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    apparent: Float[Array, " M"]
+    training: Float[Array, "B M"]
+    test: Float[Array, "B M"]
+    converged: Bool[Array, " B"]
+
+    @property
+    def optimism(self) -> Float[np.ndarray, " M"]:
+        """Mean of training − test over the replicates in which both are finite."""
+        return np.mean(self._differences(), axis=0, where=self._used())
+
+    @property
+    def corrected(self) -> Float[np.ndarray, " M"]:
+        """Apparent metric − optimism, the estimate for new samples."""
+        return np.asarray(self.apparent) - self.optimism
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, " M"]:
+        """Monte Carlo standard error of `optimism`: it falls with more replicates."""
+        used = self._used()
+        return np.std(self._differences(), axis=0, where=used, ddof=1) / np.sqrt(used.sum(axis=0))
+
+    def __getitem__(self, name: str) -> float:
+        """Return the corrected value of a metric."""
+        return float(self.corrected[self.names.index(name)])
+
+    def __str__(self) -> str:
+        rows = [("", "apparent", "training", "test", "optimism", "corrected", "n")]
+        used = self._used()
+        means = [np.mean(np.asarray(x), axis=0, where=used) for x in (self.training, self.test)]
+        columns = [np.asarray(self.apparent), *means, self.optimism, self.corrected]
+        for k, name in enumerate(self.names):
+            rows.append((name, *(f"{column[k]:.4f}" for column in columns), str(used[:, k].sum())))
+        return "\n".join("".join(f"{cell:>10}" for cell in row) for row in rows)
+
+    def _differences(self) -> np.ndarray:
+        return np.asarray(self.training) - np.asarray(self.test)
+
+    def _used(self) -> np.ndarray:
+        return np.isfinite(self._differences()) & np.asarray(self.converged)[:, None]
+
+
+def optimism(  # noqa: PLR0913, public options by keyword
+    problem: Problem,
+    penalty: Penalty | Callable[[Problem], Penalty],
+    metrics: Mapping[str, Metric] | None = None,
+    *,
+    replicates: int = 200,
+    key: Array | None = None,
+    solver: Solver | None = None,
+    tol: float | None = None,
+    batch_size: int = 100,
+) -> Optimism:
+    """Estimate metrics on new samples by Efron's optimism bootstrap.
+
+    Each replicate draws n samples with replacement, as integer weights of one problem, and repeats the fit on
+    them, with centring, scaling and the choice of the penalty. The optimism is the mean difference of its
+    metrics on the bootstrap sample and on the original sample; it is subtracted from the apparent metrics.
+
+    Args:
+        problem: a concrete problem with one output.
+        penalty: the penalty; or the rule that chooses it from data, a function of a traced problem that
+            returns a penalty. A rule repeated in each replicate makes the corrected metrics those of the whole
+            procedure, choice of λ included.
+        metrics: functions (loss, z, y, weight) -> number of linear predictor and targets on the scale of the
+            data. None takes the mean "deviance", "R2" (explained deviance), calibration "slope" and
+            "intercept", and for `Logistic` "Dxy" (2·AUC − 1).
+        replicates: number of bootstrap samples.
+        key: PRNG key; None is `jax.random.key(0)`.
+        solver: solver of the fits; None is `ProximalGradient`.
+        tol: tolerance of the fits as in `jaxreg.solve`.
+        batch_size: limit of the replicates that are solved as lanes of one computation.
+
+    Raises:
+        TypeError: where the first argument is no problem; for the default metrics, losses other than
+            `SquaredError`, `Logistic` and `Poisson`.
+        ValueError: for several outputs, fewer than 2 replicates, and where more than half of the fits did not
+            meet the tolerance.
+
+    References:
+        B. Efron: Estimating the error rate of a prediction rule. JASA 78 (1983). F. E. Harrell: Regression
+        Modeling Strategies, 2nd edition (2015), section 5.3.4.
+
+    >>> import jaxreg as jr
+    >>> X = jax.random.normal(jax.random.key(0), (40, 8))
+    >>> y = X[:, 0] + jax.random.normal(jax.random.key(1), (40,))
+    >>> found = optimism(jr.Problem(jr.losses.SquaredError(), X, y), jr.SquaredL2(0.1), replicates=50)
+    >>> dict(zip(found.names, found.optimism > 0))["R2"].item()
+    True
+    """
+    require_problem(problem, "jaxreg.shrinkage.optimism(jaxreg.Problem(loss, X, y), jaxreg.SquaredL2(0.1))")
+    require(not problem.outputs, f"optimism needs one output, got {problem.outputs}")
+    require(replicates >= 2, f"replicates must be at least 2, got {replicates}")
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
+    chosen = _default_metrics(problem.loss) if metrics is None else dict(metrics)
+    procedure = _Procedure(penalty, tuple(chosen.values()), solver, tolerance(problem, tol))
+    found = _evaluate_in_batches(procedure, problem, replicates, key, batch_size)
+    require(found.converged[0], "the fit on all samples did not meet the tolerance: raise tol")
+    draws = _Replicates(*(x[1:] for x in found))
+    fitted = int(np.sum(draws.converged))
+    require(
+        fitted >= _LEAST_FITTED * replicates,
+        f"only {fitted} of {replicates} bootstrap fits met the tolerance: penalise more, or raise tol",
+    )
+    return Optimism(tuple(chosen), found.training[0], *draws)
+
+
+def _default_metrics(loss: Loss) -> dict[str, Metric]:
+    require_glm(loss, "the default metrics of optimism")
+    chosen: dict[str, Metric] = {"deviance": _deviance, "R2": metrics.explained_deviance}
+    if isinstance(loss, Logistic):
+        chosen["Dxy"] = _somers_d
+    return chosen | {"slope": _slope, "intercept": _intercept}
+
+
+def _deviance(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
+    """Return the mean deviance, 2·(loss − saturated loss); the mean squared error for squared error."""
+    deviance = 2 * (loss.value(z, y) - loss.saturated(y))
+    return jnp.sum(jnp.where(weight > 0, weight * deviance, 0.0)) / jnp.sum(weight)
+
+
+def _somers_d(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
+    return 2 * metrics.auc(z, y, weight) - 1
+
+
+def _slope(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
+    return recalibrate(loss, z, y, weight).slope
+
+
+def _intercept(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
+    return recalibrate(loss, z, y, weight).intercept
+
+
+class _Procedure(eqx.Module):
+    """Everything that each replicate repeats."""
+
+    penalty: Any
+    metrics: tuple[Metric, ...] = eqx.field(static=True)
+    solver: Solver | None
+    tol: Scalar
+
+    def fit(self, problem: Problem) -> Solution:
+        """Choose the penalty and solve."""
+        penalty = self.penalty if isinstance(self.penalty, Penalty) else self.penalty(problem)
+        return solve(problem, penalty, solver=self.solver, tol=self.tol, throw=False)
+
+
+class _Replicates(NamedTuple):
+    """Metrics of each replicate on its own sample and on the original one; convergence of its fit."""
+
+    training: Float[Array, "B M"]
+    test: Float[Array, "B M"]
+    converged: Bool[Array, " B"]
+
+
+def _evaluate_in_batches(
+    procedure: _Procedure, problem: Problem, replicates: int, key: Array | None, batch_size: int
+) -> _Replicates:
+    """Evaluate the sample itself, then all replicates, in batches of one size: one program serves all."""
+    n, total = problem.shape[0], replicates + 1
+    batches = -(-total // batch_size)
+    size = -(-total // batches)
+    seed = jax.random.key(0) if key is None else key
+    drawn = np.asarray(_multiplicities(seed, batches * size - 1, n))
+    rows = np.concatenate([np.ones((1, n), drawn.dtype), drawn]).reshape(batches, size, n)
+    parts = [_evaluate(procedure, problem, batch.astype(problem.dtype)) for batch in rows]
+    return _Replicates(*(np.concatenate(x)[:total] for x in zip(*parts, strict=True)))
+
+
+@eqx.filter_jit
+def _multiplicities(key: Array, replicates: int, n: int) -> Array:
+    """Return how often each sample was drawn, (replicates, n)."""
+    drawn = jax.random.randint(key, (replicates, n), 0, n)
+    return jax.vmap(lambda row: jnp.zeros(n, jnp.int32).at[row].add(1))(drawn)
+
+
+@eqx.filter_jit
+def _evaluate(procedure: _Procedure, problem: Problem, multiplicity: Float[Array, "B n"]) -> _Replicates:
+    y = problem.target_scale * problem.y + problem.target_mean
+    offset = problem.target_scale * problem.offset + problem.target_mean
+    n_positive = jnp.sum(problem.weight > 0)
+
+    def replicate(multiplicity: Float[Array, " n"]) -> _Replicates:
+        weight = problem.weight * multiplicity
+        fit = procedure.fit(restandardized(problem, weight / jnp.sum(weight), problem.y))
+        w, b = problem.to_working(fit.coef, fit.intercept)
+        z = offset + problem.target_scale * (problem.design.matmul(w) + b)
+
+        def metrics_of(weight: Array) -> Array:
+            # The sum of weights matters to standard errors alone.
+            weight = n_positive * weight / jnp.sum(weight)
+            values = [metric(problem.original_loss, z, y, weight) for metric in procedure.metrics]
+            return jnp.stack([jnp.asarray(value, problem.dtype) for value in values])
+
+        return _Replicates(metrics_of(weight), metrics_of(problem.weight), fit.converged)
+
+    return jax.vmap(replicate)(multiplicity)
+
+
+# ---------------------------------------------------------------- λ by calibration
+
+
+class CalibratedLambda(NamedTuple):
+    """The λ at which predictions have calibration slope 1.
+
+    Attributes:
+        lam: the λ, interpolated in log λ.
+        slopes: calibration slopes (L,) along the grid, NaN where they are not determined.
+        index: position on the grid of the λ nearest to `lam`.
+    """
+
+    lam: float
+    slopes: Float[np.ndarray, " L"]
+    index: int
+
+
+def calibrated_lambda(
+    loss: Loss, lambdas: ArrayLike, z: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> CalibratedLambda:
+    """Return the smallest λ at which predictions for samples outside of the fit have calibration slope 1.
+
+    Args:
+        loss: `SquaredError`, `Logistic` or `Poisson`.
+        lambdas: a falling grid (L,), such as `path.lambdas`.
+        z: linear predictors (L, n) of samples that did not enter the fits: held out, `path.linear(X_new)`, or
+            out of fold.
+        y: their targets (n,).
+        sample_weight: number of observations that each sample stands for.
+
+    Raises:
+        TypeError: for other losses.
+        ValueError: for a grid that does not fall, shapes that disagree, and slopes that do not cross 1.
+
+    >>> from jaxreg.losses import SquaredError
+    >>> y = jnp.array([-1.0, 0.0, 1.0, 2.0])
+    >>> z = jnp.array([0.5, 1.0, 2.0])[:, None] * y  # slopes 2, 1 and ½
+    >>> calibrated_lambda(SquaredError(), [1.0, 0.1, 0.01], z, y).index
+    1
+    """
+    grid, z = np.asarray(lambdas, float), np.asarray(z)
+    require(grid.ndim == 1 and z.ndim == 2 and len(z) == len(grid), _shapes_message(grid, z))
+    require(np.all(np.diff(grid) < 0) and np.all(grid > 0), "lambdas must fall and be > 0")
+    slopes = np.asarray(metrics.calibration(loss, z, y, sample_weight=sample_weight).slope, float)
+    known = np.flatnonzero(np.isfinite(slopes))[::-1]
+    rising = slopes[known] - 1
+    crossing = np.flatnonzero((rising[:-1] < 0) & (rising[1:] >= 0))
+    if not crossing.size:
+        raise ValueError(_no_crossing_message(slopes[known], grid))
+    low, high = known[crossing[0]], known[crossing[0] + 1]
+    share = (1 - slopes[low]) / (slopes[high] - slopes[low])
+    log_lam = (1 - share) * np.log(grid[low]) + share * np.log(grid[high])
+    return CalibratedLambda(float(np.exp(log_lam)), slopes, int(np.argmin(np.abs(np.log(grid) - log_lam))))
+
+
+def _shapes_message(grid: np.ndarray, z: np.ndarray) -> str:
+    return f"lambdas must be (L,) and z (L, n), one row for each λ, got shapes {grid.shape} and {z.shape}"
+
+
+def _no_crossing_message(slopes: np.ndarray, grid: np.ndarray) -> str:
+    if not slopes.size:
+        return "no λ of the grid has predictions that vary: take smaller λ"
+    where = f"from {slopes.min():.3g} to {slopes.max():.3g} for λ from {grid[-1]:.3g} to {grid[0]:.3g}"
+    if slopes.max() < 1:
+        return f"the calibration slope is below 1 at every λ, {where}: extend the grid to larger λ"
+    if slopes.min() >= 1:
+        return f"the calibration slope is at least 1 at every λ, {where}: extend the grid to smaller λ"
+    return f"the calibration slope does not rise through 1 with λ, {where}: predict more samples"
