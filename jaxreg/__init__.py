@@ -8,6 +8,7 @@ from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection import criteria, shrinkage
+from jaxreg.linear.selection.relax import RelaxedPath, relax
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -47,6 +48,7 @@ __all__ = [
     "Path",
     "Problem",
     "ProximalGradient",
+    "RelaxedPath",
     "RowL2",
     "Solution",
     "SparseGroup",
@@ -68,6 +70,7 @@ __all__ = [
     "path",
     "penalties",
     "prox",
+    "relax",
     "shrinkage",
     "solve",
     "sweep",
