@@ -1,9 +1,12 @@
 """Relaxed fits against unpenalised fits on the columns of each support."""
 
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.datasets import load_breast_cancer, load_diabetes
 
 import jaxreg as jr
 from jaxreg import losses as L
@@ -33,6 +36,24 @@ def test_relaxed_fits_are_unpenalised_fits_on_the_supports(loss, y):
             wanted, intercept = jr.unpenalized(jr.Problem(loss, X[:, chosen], y, **OPTIONS))
             np.testing.assert_allclose(relaxed.coef[k, chosen], wanted, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(relaxed.intercept[k], intercept, rtol=1e-5, atol=1e-6)
+
+
+def test_glmnet_agrees():
+    diabetes, cancer = load_diabetes(), load_breast_cancer()
+    data = {
+        "gaussian": (L.SquaredError(), diabetes.data * 20, diabetes.target, 3.0),
+        "binomial": (L.Logistic(), cancer.data[:, :10], cancer.target.astype(float), 0.02),
+    }
+    file = pathlib.Path(__file__).parents[2] / "references" / "glmnet_relaxed.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()[4:]]
+    for kind in data:
+        loss, features, y, lam = data[kind]
+        problem = jr.Problem(loss, features, y, standardize=True)
+        relaxed = jr.relax(jr.path(problem, jr.L1, [lam], tol=1e-12), problem)
+        for row in (row for row in rows if row[0] == kind):
+            wanted, found = np.array(row[2:], float), relaxed.at_gamma(float(row[1]))
+            got = [*found.intercept, *found.coef[0]]
+            np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_gamma_mixes_both_fits():
