@@ -9,6 +9,7 @@ from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection import criteria, shrinkage
 from jaxreg.linear.selection.relax import RelaxedPath, relax
+from jaxreg.linear.selection.stability import Stability, stability_selection
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -53,6 +54,7 @@ __all__ = [
     "Solution",
     "SparseGroup",
     "SquaredL2",
+    "Stability",
     "Status",
     "Toward",
     "Tuned",
@@ -73,6 +75,7 @@ __all__ = [
     "relax",
     "shrinkage",
     "solve",
+    "stability_selection",
     "sweep",
     "sweeps",
     "train",
