@@ -84,7 +84,9 @@ def calibration(
     """
     z, y, weight = _checked(loss, z, y, sample_weight)
     rows = z if z.ndim == 2 else z[None]
-    found, determined = _recalibrate_rows(loss, jnp.asarray(rows), loss.encode(y, z.dtype), jnp.asarray(weight))
+    found, determined = _recalibrate_rows(
+        loss, jnp.asarray(rows), loss.encode(y, z.dtype), jnp.asarray(weight)
+    )
     if z.ndim == 2:
         return found
     if not bool(determined[0]):

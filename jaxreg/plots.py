@@ -1,4 +1,4 @@
-"""Draw a sweep: the map of sparsity versus shrinkage, and the paths of the coefficients.
+"""Draw a sweep (the map of sparsity versus shrinkage, coefficient paths), calibration and stability selection.
 
 Penalties differ by marker and line, the largest features by colour and line, so that both pictures can be
 read without colour. The colours are Okabe and Ito's and the scale is cividis, both safe for the colour-blind.
@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxreg import metrics
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
     from xarray import Dataset
 
-__all__ = ["best_step", "map", "paths", "prepare", "save"]
+    from jaxreg._typing import ArrayLike
+    from jaxreg.linear.selection.stability import Stability
+    from jaxreg.losses import Loss
+
+__all__ = ["best_step", "calibration", "map", "paths", "prepare", "save", "stability"]
 
 
 class _Style(NamedTuple):
@@ -189,6 +197,92 @@ def _path_panel(ax: Axes, part: Dataset, coef: np.ndarray, order: np.ndarray) ->
     ax.set_title(_shown_name(part["penalty"].item(), True))
     ax.set_xlabel("λ, falling to the right")
     ax.grid(alpha=0.25)
+
+
+def calibration(
+    loss: Loss, z: ArrayLike, y: ArrayLike, *, groups: int = 10, name: str = "target", ax: Axes | None = None
+) -> Axes:
+    """Draw observed against predicted targets, with the calibration line and the line of perfect calibration.
+
+    Points are the means of groups of equal size by prediction, with two standard errors to each side.
+
+    Args:
+        loss: `SquaredError`, `Logistic` or `Poisson`.
+        z: Linear predictors (n,) of samples that were not used in the fit.
+        y: Their targets (n,).
+        groups: Number of groups.
+        name: Name of the target, with its unit.
+        ax: The axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError, ValueError: as `jaxreg.metrics.calibration`, and for fewer than 2 samples in a group.
+    """
+    z, y = np.asarray(z, float), np.asarray(y, float)
+    found = metrics.calibration(loss, z, y)
+    if not 1 <= groups <= z.size // 2:
+        raise ValueError(f"groups must be from 1 to {z.size // 2}, half of the samples, got {groups}")
+    ax = _axes(1, (5.4, 4.9))[0] if ax is None else ax
+    predicted, line = np.asarray(loss.mean(z)), np.linspace(z.min(), z.max(), 100)
+    fitted = np.asarray(loss.mean(float(found.intercept) + float(found.slope) * line))
+    members = np.array_split(np.argsort(z), groups)
+    x, means = (np.array([values[i].mean() for i in members]) for values in (predicted, y))
+    errors = np.array([2 * y[i].std(ddof=1) / np.sqrt(i.size) for i in members])
+    ends = np.asarray(loss.mean(line[[0, -1]]))
+    ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=1.2, label="Perfect calibration")
+    slope = f"slope {float(found.slope):.2f} ± {float(found.slope_se):.2f}"
+    ax.plot(np.asarray(loss.mean(line)), fitted, color=_COLOURS[0], label=f"Fit: {slope}")
+    style = {"color": _COLOURS[2], "capsize": 2, "linewidth": 1.0, "markersize": 5}
+    ax.errorbar(x, means, errors, fmt="o", label=f"Means of {groups} groups ± 2 s.e.", **style)
+    ax.set(xlabel=f"Predicted {_shown_name(name)}", ylabel=f"Observed {_shown_name(name)}")
+    ax.legend(fontsize=9)
+    ax.grid(alpha=0.25)
+    return ax
+
+
+def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw selection probabilities against λ; the five features with the largest are labelled.
+
+    Args:
+        found: The result of `jaxreg.stability_selection`.
+        features: Names of the features (p,); by default their column numbers.
+        ax: The axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: for another number of names than features.
+    """
+    p = found.selected.size
+    names = [f"column {j}" for j in range(p)] if features is None else list(features)
+    if len(names) != p:
+        raise ValueError(f"features must have {p} names, got {len(names)}")
+    ax = _axes(1, (6.6, 4.4))[0] if ax is None else ax
+    order = np.argsort(-found.max_probability, kind="stable")
+    labelled = order[: len(_COLOURS)]
+    others = order[len(_COLOURS) :]
+    for chosen, colour in ((True, "0.35"), (False, "0.75")):
+        some = others[found.selected[others] == chosen]
+        if some.size:
+            ax.plot(found.lambdas, found.probabilities[:, some], color=colour, linewidth=0.8, zorder=1)
+            words = "more selected" if chosen else "not selected"
+            ax.plot([], [], color=colour, linewidth=0.8, label=f"{some.size} {words}")
+    for rank, j in reversed([*enumerate(labelled)]):
+        style = {"color": _COLOURS[rank], "linestyle": _STYLES[rank].line, "linewidth": 1.7}
+        ax.plot(
+            found.lambdas, found.probabilities[:, j], label=_shown_name(names[j]), zorder=8 - rank, **style
+        )
+    threshold = f"Threshold {found.threshold:g}: {found.selected.sum()} selected"
+    ax.axhline(found.threshold, color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label=threshold)
+    ax.set(xscale="log", xlabel="λ, falling to the right", ylabel="Selection probability", ylim=(-0.03, 1.03))
+    ax.invert_xaxis()
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.grid(alpha=0.25)
+    return ax
 
 
 def save(dataset: Dataset, folder: pathlib.Path) -> None:

@@ -107,7 +107,9 @@ def test_auc_counts_pairs():
     z, success, failure = np.round(Z[0]), WEIGHT * CLASS, WEIGHT * (1 - CLASS)
     pairs = (z[:, None] > z) + 0.5 * (z[:, None] == z)
     wanted = success @ pairs @ failure / (success.sum() * failure.sum())
-    np.testing.assert_allclose(jr.metrics.auc(jnp.asarray(z), jnp.asarray(CLASS), jnp.asarray(WEIGHT)), wanted)
+    np.testing.assert_allclose(
+        jr.metrics.auc(jnp.asarray(z), jnp.asarray(CLASS), jnp.asarray(WEIGHT)), wanted
+    )
 
 
 def test_explained_deviance_counts_samples_by_their_weight():

@@ -124,7 +124,9 @@ def _blocks(system: _System, active: Int[Array, " r"]) -> _Blocks:
     shifts = jnp.eye(outputs, dtype=coef.dtype)
     every = _Unknowns(
         jnp.concatenate([directions, jnp.zeros((outputs, size), coef.dtype)]).reshape(-1, *coef.shape),
-        jnp.concatenate([jnp.zeros((active.size, outputs), coef.dtype), shifts]).reshape(-1, *intercept.shape),
+        jnp.concatenate([jnp.zeros((active.size, outputs), coef.dtype), shifts]).reshape(
+            -1, *intercept.shape
+        ),
     )
     prox = jnp.zeros((active.size + outputs,) * 2, coef.dtype).at[: active.size, : active.size].set(prox)
     if system.problem.intercept:

@@ -30,7 +30,9 @@ def by_differences(family, lam, h=1e-5, **options):
     @jax.jit
     def predictions(Y):
         def fit(y):
-            solution = jr.solve(jr.Problem(L.SquaredError(), X_, y, **options), family(lam), tol=1e-20, throw=False)
+            solution = jr.solve(
+                jr.Problem(L.SquaredError(), X_, y, **options), family(lam), tol=1e-20, throw=False
+            )
             return solution.linear(X_)
 
         return jax.vmap(fit)(Y)

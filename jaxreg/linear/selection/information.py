@@ -110,7 +110,9 @@ def information(
     """
     require_problem(problem, "jaxreg.criteria.information(path, problem, family)")
     if isinstance(problem.loss, Huber):
-        raise TypeError("Huber's loss is no likelihood, so that it has no information criteria: cross-validate")
+        raise TypeError(
+            "Huber's loss is no likelihood, so that it has no information criteria: cross-validate"
+        )
     require(sigma is None or (np.isfinite(sigma) and sigma > 0), f"sigma must be > 0, got {sigma}")
     require(0 <= ebic_gamma <= 1, f"ebic_gamma must be in [0, 1], got {ebic_gamma}")
     grid = problem.working_grid(family, path.lambdas)

@@ -120,11 +120,15 @@ def relax(path: Path, problem: Problem, gamma: float = 0.0) -> RelaxedPath:
     ([[2.0, 0.0]], [[3.0, 0.0]], [[2.5, 0.0]])
     """
     if not isinstance(path, Path):
-        raise TypeError(f"the first argument must be a Path, got {type(path).__name__}: write relax(path, problem)")
+        raise TypeError(
+            f"the first argument must be a Path, got {type(path).__name__}: write relax(path, problem)"
+        )
     require_problem(problem, "jaxreg.relax(path, problem)")
     coef = np.asarray(path.coef)
     shape = problem.zeros()[0].shape
-    require(coef.shape[1:] == shape, f"the path has coefficients of shape {coef.shape[1:]}, the problem {shape}")
+    require(
+        coef.shape[1:] == shape, f"the path has coefficients of shape {coef.shape[1:]}, the problem {shape}"
+    )
     gamma = _checked_gamma(gamma)
     refit_coef, refit_intercept, relaxed = _refit_supports(path, problem, _supports(problem, coef))
     result = RelaxedPath(

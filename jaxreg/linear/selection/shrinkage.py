@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
@@ -25,8 +25,8 @@ from jaxreg._module import Module
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import require
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._restandardize import restandardized
-from jaxreg.linear.solve import Solution, solve, tolerance, unpenalized
+from jaxreg.linear.selection._reweighted import reweighted
+from jaxreg.linear.solve import solve, tolerance, unpenalized
 from jaxreg.linear.solvers import Solver
 from jaxreg.losses import Logistic, Loss, SquaredError
 from jaxreg.penalties import Penalty
@@ -175,9 +175,11 @@ def optimism(  # noqa: PLR0913, public options by keyword
 
     Args:
         problem: a concrete problem with one output.
-        penalty: the penalty; or the rule that chooses it from data, a function of a traced problem that
-            returns a penalty. A rule repeated in each replicate makes the corrected metrics those of the whole
-            procedure, choice of λ included.
+        penalty: the penalty; or the rule that chooses it from data, a function of a problem that returns a
+            penalty, by any function of jaxreg (`path` and `criteria.information`, `heuristic_factor`, …). A
+            rule is repeated in each replicate, so that the corrected metrics are those of the whole procedure,
+            choice of λ included. Rules run one after the other, a penalty is solved for all replicates at
+            once.
         metrics: functions (loss, z, y, weight) -> number of linear predictor and targets on the scale of the
             data. None takes the mean "deviance", "R2" (explained deviance), calibration "slope" and
             "intercept", and for `Logistic` "Dxy" (2·AUC − 1).
@@ -185,13 +187,13 @@ def optimism(  # noqa: PLR0913, public options by keyword
         key: PRNG key; None is `jax.random.key(0)`.
         solver: solver of the fits; None is `ProximalGradient`.
         tol: tolerance of the fits as in `jaxreg.solve`.
-        batch_size: limit of the replicates that are solved as lanes of one computation.
+        batch_size: limit of the replicates of a penalty that are solved as lanes of one computation.
 
     Raises:
         TypeError: where the first argument is no problem; for the default metrics, losses other than
             `SquaredError`, `Logistic` and `Poisson`.
-        ValueError: for several outputs, fewer than 2 replicates, and where more than half of the fits did not
-            meet the tolerance.
+        ValueError: for several outputs, fewer than 2 replicates, and where the fit on all samples or more than
+            half of the bootstrap fits did not meet the tolerance.
 
     References:
         B. Efron: Estimating the error rate of a prediction rule. JASA 78 (1983). F. E. Harrell: Regression
@@ -208,109 +210,118 @@ def optimism(  # noqa: PLR0913, public options by keyword
     require(not problem.outputs, f"optimism needs one output, got {problem.outputs}")
     require(replicates >= 2, f"replicates must be at least 2, got {replicates}")
     require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-    chosen = _default_metrics(problem.loss) if metrics is None else dict(metrics)
-    procedure = _Procedure(penalty, tuple(chosen.values()), solver, tolerance(problem, tol))
-    found = _evaluate_in_batches(procedure, problem, replicates, key, batch_size)
-    require(found.converged[0], "the fit on all samples did not meet the tolerance: raise tol")
-    draws = _Replicates(*(x[1:] for x in found))
-    fitted = int(np.sum(draws.converged))
+    names = _default_names(problem.loss) if metrics is None else tuple(metrics)
+    functions = None if metrics is None else tuple(metrics.values())
+    options = _Options(solver, tolerance(problem, tol))
+    drawn = _multiplicities(jax.random.key(0) if key is None else key, replicates, problem.shape[0])
+    rows = np.concatenate([np.ones_like(drawn[:1]), drawn]).astype(problem.dtype)
+    if isinstance(penalty, Penalty):
+        fits = _fit_in_batches(problem, penalty, options, rows, batch_size)
+    else:
+        fits = _fit_by_rule(problem, penalty, options, rows)
+    require(fits.converged[0], "the fit on all samples did not meet the tolerance: raise tol")
+    fitted = int(np.sum(fits.converged[1:]))
     require(
         fitted >= _LEAST_FITTED * replicates,
         f"only {fitted} of {replicates} bootstrap fits met the tolerance: penalise more, or raise tol",
     )
-    return Optimism(tuple(chosen), found.training[0], *draws)
+    values = np.asarray(_evaluate(functions, problem, fits, rows))
+    return Optimism(names, values[0, 0], values[1:, 0], values[1:, 1], fits.converged[1:])
 
 
-def _default_metrics(loss: Loss) -> dict[str, Metric]:
+def _default_names(loss: Loss) -> tuple[str, ...]:
     require_glm(loss, "the default metrics of optimism")
-    chosen: dict[str, Metric] = {"deviance": _deviance, "R2": metrics.explained_deviance}
-    if isinstance(loss, Logistic):
-        chosen["Dxy"] = _somers_d
-    return chosen | {"slope": _slope, "intercept": _intercept}
+    dxy = ("Dxy",) if isinstance(loss, Logistic) else ()
+    return ("deviance", "R2", *dxy, "slope", "intercept")
 
 
-def _deviance(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
-    """Return the mean deviance, 2·(loss − saturated loss); the mean squared error for squared error."""
+def _default_metrics(loss: Loss, z: Array, y: Array, weight: Array) -> Float[Array, " M"]:
+    """Return the metrics of `_default_names`; one recalibration gives slope and intercept."""
     deviance = 2 * (loss.value(z, y) - loss.saturated(y))
-    return jnp.sum(jnp.where(weight > 0, weight * deviance, 0.0)) / jnp.sum(weight)
+    deviance = jnp.sum(jnp.where(weight > 0, weight * deviance, 0.0)) / jnp.sum(weight)
+    dxy = [2 * metrics.auc(z, y, weight) - 1] if isinstance(loss, Logistic) else []
+    line = recalibrate(loss, z, y, weight)
+    explained = metrics.explained_deviance(loss, z, y, weight)
+    return jnp.stack([deviance, explained, *dxy, line.slope, line.intercept])
 
 
-def _somers_d(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
-    return 2 * metrics.auc(z, y, weight) - 1
+class _Fits(NamedTuple):
+    """Fits of all resamples, on the scale of the data."""
 
-
-def _slope(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
-    return recalibrate(loss, z, y, weight).slope
-
-
-def _intercept(loss: Loss, z: Array, y: Array, weight: Array) -> Scalar:
-    return recalibrate(loss, z, y, weight).intercept
-
-
-class _Procedure(eqx.Module):
-    """Everything that each replicate repeats."""
-
-    penalty: Any
-    metrics: tuple[Metric, ...] = eqx.field(static=True)
-    solver: Solver | None
-    tol: Scalar
-
-    def fit(self, problem: Problem) -> Solution:
-        """Choose the penalty and solve."""
-        penalty = self.penalty if isinstance(self.penalty, Penalty) else self.penalty(problem)
-        return solve(problem, penalty, solver=self.solver, tol=self.tol, throw=False)
-
-
-class _Replicates(NamedTuple):
-    """Metrics of each replicate on its own sample and on the original one; convergence of its fit."""
-
-    training: Float[Array, "B M"]
-    test: Float[Array, "B M"]
+    coef: Float[Array, "B p"]
+    intercept: Float[Array, " B"]
     converged: Bool[Array, " B"]
 
 
-def _evaluate_in_batches(
-    procedure: _Procedure, problem: Problem, replicates: int, key: Array | None, batch_size: int
-) -> _Replicates:
-    """Evaluate the sample itself, then all replicates, in batches of one size: one program serves all."""
-    n, total = problem.shape[0], replicates + 1
-    batches = -(-total // batch_size)
-    size = -(-total // batches)
-    seed = jax.random.key(0) if key is None else key
-    drawn = np.asarray(_multiplicities(seed, batches * size - 1, n))
-    rows = np.concatenate([np.ones((1, n), drawn.dtype), drawn]).reshape(batches, size, n)
-    parts = [_evaluate(procedure, problem, batch.astype(problem.dtype)) for batch in rows]
-    return _Replicates(*(np.concatenate(x)[:total] for x in zip(*parts, strict=True)))
+class _Options(NamedTuple):
+    """Options of `solve`."""
+
+    solver: Solver | None
+    tol: Scalar
+
+
+def _fit_by_rule(
+    problem: Problem, rule: Callable[[Problem], Penalty], options: _Options, rows: Float[np.ndarray, "B n"]
+) -> _Fits:
+    """Choose a penalty and solve for each resample in turn, on concrete problems."""
+    fits = []
+    for row in rows:
+        resample = reweighted(problem, row)
+        fit = solve(resample, rule(resample), solver=options.solver, tol=options.tol, throw=False)
+        fits.append([np.asarray(x) for x in (fit.coef, fit.intercept, fit.converged)])
+    return _Fits(*(np.stack(x) for x in zip(*fits, strict=True)))
+
+
+def _fit_in_batches(
+    problem: Problem, penalty: Penalty, options: _Options, rows: Float[np.ndarray, "B n"], batch_size: int
+) -> _Fits:
+    """Solve for resamples as lanes, in batches of one size: one program serves all."""
+    batches = -(-len(rows) // batch_size)
+    size = -(-len(rows) // batches)
+    filled = np.concatenate([rows, np.repeat(rows[:1], batches * size - len(rows), axis=0)])
+    parts = [_fit_batch(problem, penalty, options, batch) for batch in filled.reshape(batches, size, -1)]
+    return _Fits(*(np.concatenate(x)[: len(rows)] for x in zip(*parts, strict=True)))
 
 
 @eqx.filter_jit
-def _multiplicities(key: Array, replicates: int, n: int) -> Array:
-    """Return how often each sample was drawn, (replicates, n)."""
-    drawn = jax.random.randint(key, (replicates, n), 0, n)
-    return jax.vmap(lambda row: jnp.zeros(n, jnp.int32).at[row].add(1))(drawn)
+def _fit_batch(problem: Problem, penalty: Penalty, options: _Options, rows: Float[Array, "B n"]) -> _Fits:
+    def fit(row: Float[Array, " n"]) -> _Fits:
+        found = solve(reweighted(problem, row), penalty, solver=options.solver, tol=options.tol, throw=False)
+        return _Fits(found.coef, found.intercept, found.converged)
+
+    return jax.vmap(fit)(rows)
+
+
+def _multiplicities(key: Array, replicates: int, n: int) -> Int[np.ndarray, "replicates n"]:
+    """Return how often each sample was drawn."""
+    drawn = np.asarray(jax.random.randint(key, (replicates, n), 0, n))
+    return np.stack([np.bincount(row, minlength=n) for row in drawn])
 
 
 @eqx.filter_jit
-def _evaluate(procedure: _Procedure, problem: Problem, multiplicity: Float[Array, "B n"]) -> _Replicates:
-    y = problem.target_scale * problem.y + problem.target_mean
-    offset = problem.target_scale * problem.offset + problem.target_mean
+@jax.default_matmul_precision("highest")
+def _evaluate(
+    functions: tuple[Metric, ...] | None, problem: Problem, fits: _Fits, rows: Float[Array, "B n"]
+) -> Float[Array, "B 2 M"]:
+    """Return the metrics of each fit on its own resample and on the sample."""
+    loss, unit = problem.original_loss, problem.target_scale
+    y = unit * problem.y + problem.target_mean
     n_positive = jnp.sum(problem.weight > 0)
 
-    def replicate(multiplicity: Float[Array, " n"]) -> _Replicates:
-        weight = problem.weight * multiplicity
-        fit = procedure.fit(restandardized(problem, weight / jnp.sum(weight), problem.y))
-        w, b = problem.to_working(fit.coef, fit.intercept)
-        z = offset + problem.target_scale * (problem.design.matmul(w) + b)
+    def metrics_of_fit(row: tuple[_Fits, Array]) -> Array:
+        fit, multiplicity = row
+        z = unit * problem.predictor(*problem.to_working(fit.coef, fit.intercept)) + problem.target_mean
 
-        def metrics_of(weight: Array) -> Array:
+        def evaluate(weight: Array) -> Array:
             # The sum of weights matters to standard errors alone.
             weight = n_positive * weight / jnp.sum(weight)
-            values = [metric(problem.original_loss, z, y, weight) for metric in procedure.metrics]
-            return jnp.stack([jnp.asarray(value, problem.dtype) for value in values])
+            if functions is None:
+                return _default_metrics(loss, z, y, weight)
+            return jnp.stack([jnp.asarray(metric(loss, z, y, weight), z.dtype) for metric in functions])
 
-        return _Replicates(metrics_of(weight), metrics_of(problem.weight), fit.converged)
+        return jax.vmap(evaluate)(jnp.stack([problem.weight * multiplicity, problem.weight]))
 
-    return jax.vmap(replicate)(multiplicity)
+    return jax.vmap(metrics_of_fit)((fits, rows))
 
 
 # ---------------------------------------------------------------- λ by calibration

@@ -14,9 +14,7 @@ of a selection probability of at most q/p, and is tighter if selection probabili
 import math
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -25,7 +23,7 @@ from jaxreg._validation import require
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._restandardize import restandardized
+from jaxreg.linear.selection._reweighted import reweighted
 from jaxreg.penalties import Family
 
 __all__ = ["Stability", "stability_selection"]
@@ -135,7 +133,7 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
     for index in subsamples:
         mask = np.zeros(problem.shape[0], problem.dtype)
         mask[index] = 1.0
-        solved = path(_subsample(problem, mask), family, lambdas, tol=tol)
+        solved = path(reweighted(problem, mask), family, lambdas, tol=tol)
         selected = _selections(np.asarray(solved.coef), max_selected)
         counts = counts + selected
         anywhere = anywhere + selected.any(axis=0)
@@ -179,12 +177,6 @@ def _subsamples(
         return [draws.permutation(positive)[:size] for _ in range(replicates)]
     orders = [draws.permutation(positive) for _ in range(replicates // 2)]
     return [half for order in orders for half in (order[:size], order[size : 2 * size])]
-
-
-@eqx.filter_jit
-def _subsample(problem: Problem, mask: Float[Array, " n"]) -> Problem:
-    weight = problem.weight * mask
-    return restandardized(problem, weight / jnp.sum(weight), problem.y)
 
 
 def _selections(coef: np.ndarray, max_selected: int | None) -> Bool[np.ndarray, "L p"]:

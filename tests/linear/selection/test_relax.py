@@ -104,7 +104,9 @@ def test_several_outputs_and_classes():
     relaxed = jr.relax(path, both)
     for k in range(2):
         chosen = np.asarray(path.coef[0, :, k] != 0)
-        wanted, _ = jr.unpenalized(jr.Problem(L.SquaredError(), X[:, chosen], np.asarray(both.y + both.target_mean)[:, k]))
+        wanted, _ = jr.unpenalized(
+            jr.Problem(L.SquaredError(), X[:, chosen], np.asarray(both.y + both.target_mean)[:, k])
+        )
         np.testing.assert_allclose(relaxed.coef[0, chosen, k], wanted, atol=1e-7)
         assert not relaxed.coef[0, ~chosen, k].any()
 

@@ -125,7 +125,9 @@ def test_a_metric_of_your_own():
         return jnp.max(jnp.abs(z - y))
 
     problem = jr.Problem(L.SquaredError(), X, Y)
-    found = jr.shrinkage.optimism(problem, jr.SquaredL2(0.5), {"largest error": largest}, replicates=3, tol=1e-14)
+    found = jr.shrinkage.optimism(
+        problem, jr.SquaredL2(0.5), {"largest error": largest}, replicates=3, tol=1e-14
+    )
     assert found.names == ("largest error",)
     np.testing.assert_allclose(found.apparent[0], np.abs(lines(np.ones(N), Y, 0.5) - Y).max(), rtol=1e-5)
 
@@ -148,7 +150,9 @@ def test_the_calibrated_lambda_has_slope_one():
     found = jr.shrinkage.calibrated_lambda(L.SquaredError(), path.lambdas, z, Y[25:])
     assert found.slopes[0] > 1 > found.slopes[-1]
     fit = jr.path(problem, jr.SquaredL2, [found.lam])
-    assert abs(float(jr.metrics.calibration(L.SquaredError(), fit.linear(X[25:])[0], Y[25:]).slope) - 1) < 0.02
+    assert (
+        abs(float(jr.metrics.calibration(L.SquaredError(), fit.linear(X[25:])[0], Y[25:]).slope) - 1) < 0.02
+    )
     assert abs(np.log(path.lambdas[found.index] / found.lam)) < np.log(1e5) / 11
 
 

@@ -34,7 +34,11 @@ def subsamples():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_subsamples", record)
         found = jr.stability_selection(problem(), jr.L1, LAMS, replicates=6, key=jax.random.key(1))
-    return drawn, found, np.stack([np.asarray(jr.path(problem(np.sort(i)), jr.L1, LAMS).coef != 0) for i in drawn])
+    return (
+        drawn,
+        found,
+        np.stack([np.asarray(jr.path(problem(np.sort(i)), jr.L1, LAMS).coef != 0) for i in drawn]),
+    )
 
 
 def test_pairs_are_disjoint_halves_of_the_samples_with_weight(subsamples):
@@ -72,7 +76,12 @@ def test_paths_end_where_they_have_selected_enough(subsamples):
 def test_rows_of_several_outputs_and_subsamples_of_another_size():
     both = jr.Problem(L.SquaredError(), X, np.stack([Y, -Y], axis=1))
     found = jr.stability_selection(
-        both, lambda lam: jr.RowL2(lam, axis=1), [1.0, 0.5], replicates=3, fraction=0.8, complementary_pairs=False
+        both,
+        lambda lam: jr.RowL2(lam, axis=1),
+        [1.0, 0.5],
+        replicates=3,
+        fraction=0.8,
+        complementary_pairs=False,
     )
     assert found.probabilities.shape == (2, p) and found.unimodal_bound == math.inf and found.selected[0]
 
@@ -93,7 +102,12 @@ def test_the_bound_holds_for_noise_features():
         features = draw.normal(size=(N, p))
         y = features[:, 0] + draw.normal(size=N)
         found = jr.stability_selection(
-            jr.Problem(L.SquaredError(), features, y), jr.L1, LAMS, replicates=10, max_selected=2, threshold=0.8
+            jr.Problem(L.SquaredError(), features, y),
+            jr.L1,
+            LAMS,
+            replicates=10,
+            max_selected=2,
+            threshold=0.8,
         )
         false.append(found.selected[1:].sum())
     assert np.mean(false) <= found.error_bound
