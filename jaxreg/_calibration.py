@@ -1,10 +1,10 @@
 r"""Calibration of predictions: the regression of the target on the linear predictor.
 
 The recalibration model of Cox (1958) is a generalised linear model of the target with one feature, the linear
-predictor z: intercept α + slope β·z. Predictions for new samples are calibrated where α = 0 and β = 1. A model
-that was fitted without enough shrinkage predicts extremes that are too extreme, β < 1; with too much, β > 1.
-Calibration in the large is the intercept with β fixed at 1, the error of the mean prediction on the scale of
-the link.
+predictor z: intercept α + slope β·z. Predictions for new samples are calibrated where α = 0 and β = 1. A
+model that was fitted without enough shrinkage predicts extremes that are too extreme, β < 1; with too much, β
+> 1. Calibration in the large is the intercept with β fixed at 1, the error of the mean prediction on the
+scale of the link.
 """
 
 from typing import NamedTuple
@@ -60,17 +60,17 @@ def calibration(
         loss: `SquaredError`, `Logistic` or `Poisson`.
         z: linear predictors (n,), `fit.linear(X_new)`; or (L, n), one row for each λ, `path.linear(X_new)`.
         y: targets (n,).
-        sample_weight: number of observations that each sample stands for (n,), such as trials for proportions;
-            None counts each as one. Standard errors depend on their sum.
+        sample_weight: number of observations that each sample stands for (n,), such as trials for
+            proportions; None counts each as one. Standard errors depend on their sum.
 
     Returns:
-        Slope, intercept and calibration in the large, with standard errors. In a row of several λ they are NaN
-        where predictions do not determine them: all predictions equal (as at λ_max) or classes separated.
+        Slope, intercept and calibration in the large, with standard errors. In a row of several λ they are
+        NaN where predictions do not determine them: all predictions equal (as at λ_max) or classes separated.
 
     Raises:
         TypeError: for a loss without a likelihood for single targets (`Huber`, `Multinomial`).
-        ValueError: for shapes that disagree, targets outside the domain of the loss, fewer than 3 samples, and
-            for one row z that does not determine the slope.
+        ValueError: for shapes that disagree, targets outside the domain of the loss, fewer than 3 samples,
+            and for one row z that does not determine the slope.
 
     References:
         D. R. Cox: Two further applications of a model for binary regression. Biometrika 45 (1958).

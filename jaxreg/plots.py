@@ -1,4 +1,4 @@
-"""Draw a sweep (the map of sparsity versus shrinkage, coefficient paths), calibration and stability selection.
+"""Draw sweeps (map of sparsity versus shrinkage, coefficient paths), calibration and stability.
 
 Penalties differ by marker and line, the largest features by colour and line, so that both pictures can be
 read without colour. The colours are Okabe and Ito's and the scale is cividis, both safe for the colour-blind.
@@ -236,7 +236,8 @@ def calibration(
     ax.plot(np.asarray(loss.mean(line)), fitted, color=_COLOURS[0], label=f"Fit: {slope}")
     style = {"color": _COLOURS[2], "capsize": 2, "linewidth": 1.0, "markersize": 5}
     ax.errorbar(x, means, errors, fmt="o", label=f"Means of {groups} groups ± 2 s.e.", **style)
-    ax.set(xlabel=f"Predicted {_shown_name(name)}", ylabel=f"Observed {_shown_name(name)}")
+    name = _shown_name(name, longest=_UNITS_LENGTH)
+    ax.set(xlabel=f"Predicted {name}", ylabel=f"Observed {name}")
     ax.legend(fontsize=9)
     ax.grid(alpha=0.25)
     return ax
@@ -256,6 +257,8 @@ def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes 
     Raises:
         ValueError: for another number of names than features.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     p = found.selected.size
     names = [f"column {j}" for j in range(p)] if features is None else list(features)
     if len(names) != p:
@@ -278,6 +281,10 @@ def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes 
     threshold = f"Threshold {found.threshold:g}: {found.selected.sum()} selected"
     ax.axhline(found.threshold, color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label=threshold)
     ax.set(xscale="log", xlabel="λ, falling to the right", ylabel="Selection probability", ylim=(-0.03, 1.03))
+    # A short grid holds few powers of ten, and labels of all minor ticks would overlap.
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.invert_xaxis()
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -92,7 +92,7 @@ def test_losses_without_a_likelihood_of_single_targets_are_refused(loss):
     [
         (Z[0, :5], REAL, {}, "got shapes"),
         (Z[0, :2], REAL[:2], {}, "at least 3 samples"),
-        (np.where(Z == Z[0, 0], np.nan, Z), REAL, {}, "NaN or infinite"),
+        (np.where(Z[0, 0] == Z, np.nan, Z), REAL, {}, "NaN or infinite"),
         (Z[0], REAL, {"sample_weight": -np.ones(N)}, "finite and ≥ 0"),
         (Z[0], REAL, {"sample_weight": np.zeros(N)}, "0 for every sample"),
         (Z[0], REAL, {"sample_weight": np.ones(3)}, "must be"),

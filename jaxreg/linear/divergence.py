@@ -1,15 +1,15 @@
 r"""Degrees of freedom of a fit by any penalty: the divergence of its predictions.
 
 For squared error the degrees of freedom are Σᵢ ∂ŷᵢ/∂yᵢ (Stein 1981; Efron 2004). With the linear system of
-`jaxreg.linear.implicit`, M = J − J² + t·J H J for the derivative J of the prox and the Hessian H of the loss in
-coefficients and intercept, they are
+`jaxreg.linear.implicit`, M = J − J² + t·J H J for the derivative J of the prox and the Hessian H of the loss
+in coefficients and intercept, they are
 
     df = tr(J M⁺ J · t·H),
 
 which is the number of nonzero coefficients for the lasso (Zou, Hastie and Tibshirani 2007), the trace
 Σ σ²/(σ² + λ) for ridge, its counterpart on the active set for the elastic net, and the divergence of Yuan and
-Lin (2006) for the group lasso with orthonormal features. J comes from automatic differentiation, so that a new
-penalty needs no formula. For other losses H carries their curvatures (Hastie and Tibshirani 1990).
+Lin (2006) for the group lasso with orthonormal features. J comes from automatic differentiation, so that a
+new penalty needs no formula. For other losses H carries their curvatures (Hastie and Tibshirani 1990).
 
 The trace is exact for an active set of up to 512 coefficients; J has its range there. A penalty that couples
 all coefficients, such as total variation, counts all of them as active. Beyond, Hutchinson's estimator

@@ -9,6 +9,7 @@ import pytest
 
 import jaxreg as jr
 from experiments import (
+    calibration,
     conversion_rate,
     coupled_decoupled,
     geometry,
@@ -199,3 +200,18 @@ def test_one_lambda_per_group_predicts_better(tmp_path):
     # The minimum over a continuous λ is below that over a grid.
     assert groups["held-out loss"] < single["held-out loss"] <= grid["held-out loss"]
     assert groups["error"] < 0.9 * grid["error"] and groups["recall"] >= grid["recall"]
+
+
+# ---------------------------------------------------------------- unbiased, but not the winners
+
+
+def test_the_largest_estimates_are_too_large_and_shrinkage_calibrates(tmp_path):
+    small = {"n": 90, "p": 30, "lams": 12, "folds": 5, "seeds": 12, "winners": 3}
+    found = run_experiment(calibration, tmp_path, **small)
+    rows = {row["method"]: row for row in found["table"]}
+    plain, ridge = rows["least squares"], rows["L2, out-of-fold slope 1"]
+    assert 0.5 < found["bias_in_standard_errors"] < 1.6
+    assert plain[calibration.WINNERS] > 1.15 > abs(ridge[calibration.WINNERS])
+    assert plain[calibration.SLOPE] < 0.85 < ridge[calibration.SLOPE] < 1.25
+    assert ridge["error on new samples"] < plain["error on new samples"]
+    assert plain[calibration.SLOPE] < rows["heuristic factor, Copas"][calibration.SLOPE]

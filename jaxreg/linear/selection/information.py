@@ -75,8 +75,8 @@ def information(
     n is the number of samples of positive weight, and k the degrees of freedom of the fit (the divergence
     tr ∂ŷ/∂y, see `jaxreg.linear.divergence`: the number of nonzero coefficients for the lasso, the trace of
     the smoother for ridge, exact for groups and mixtures too) plus one for each intercept. With squared error
-    and unknown σ, −2 log L is n·log(RSS/n) and k counts σ as well; with `sigma` it is RSS/σ². Constants that do
-    not depend on λ are left out.
+    and unknown σ, −2 log L is n·log(RSS/n) and k counts σ as well; with `sigma` it is RSS/σ². Constants that
+    do not depend on λ are left out.
 
     With p ≥ n a path that interpolates has RSS → 0, where AIC, BIC and EBIC without `sigma` fall without
     bound: give `sigma`, end the grid before, or take AICc.
@@ -90,19 +90,21 @@ def information(
         ebic_gamma: γ in [0, 1] of EBIC; 0 is BIC.
 
     Raises:
-        TypeError: where `problem` is no problem or `family` no family, and for `Huber`, which is no likelihood.
+        TypeError: where `problem` is no problem or `family` no family, and for `Huber`, which is no
+            likelihood.
         ValueError: for a σ that is not positive, and a γ outside of [0, 1].
 
     References:
         H. Zou, T. Hastie, R. Tibshirani: On the degrees of freedom of the lasso. Annals of Statistics 35
         (2007). C. Hurvich, C.-L. Tsai: Regression and time series model selection in small samples.
-        Biometrika 76 (1989). J. Chen, Z. Chen: Extended Bayesian information criteria for model selection with
-        large model spaces. Biometrika 95 (2008). G. Golub, M. Heath, G. Wahba: Generalized cross-validation.
-        Technometrics 21 (1979). C. Mallows: Some comments on Cp. Technometrics 15 (1973).
+        Biometrika 76 (1989). J. Chen, Z. Chen: Extended Bayesian information criteria for model selection
+        with large model spaces. Biometrika 95 (2008). G. Golub, M. Heath, G. Wahba: Generalized
+        cross-validation. Technometrics 21 (1979). C. Mallows: Some comments on Cp. Technometrics 15 (1973).
 
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (50, 6))
-    >>> problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0] + jax.random.normal(jax.random.key(1), (50,)))
+    >>> y = X[:, 0] + jax.random.normal(jax.random.key(1), (50,))
+    >>> problem = jr.Problem(jr.losses.SquaredError(), X, y)
     >>> path = jr.path(problem, jr.L1, num=20)
     >>> found = information(path, problem, jr.L1)
     >>> path.at(found.lam("bic")).coef[0].item() != 0

@@ -1,7 +1,7 @@
 """Relaxed fits: the unpenalised fit on each support of a path, mixed with the penalised one.
 
-The lasso shrinks the coefficients that it selects. The relaxed lasso (Meinshausen 2007; Hastie, Tibshirani and
-Tibshirani 2020, the form of glmnet) takes its support and undoes a part of the shrinkage:
+The lasso shrinks the coefficients that it selects. The relaxed lasso (Meinshausen 2007; Hastie, Tibshirani
+and Tibshirani 2020, the form of glmnet) takes its support and undoes a part of the shrinkage:
 
     coef(λ, γ) = γ·coef(λ) + (1 − γ)·(unpenalised fit on the support of coef(λ)).
 """
@@ -109,15 +109,16 @@ def relax(path: Path, problem: Problem, gamma: float = 0.0) -> RelaxedPath:
 
     References:
         N. Meinshausen: Relaxed lasso. Computational Statistics and Data Analysis 52 (2007). T. Hastie,
-        R. Tibshirani, R. J. Tibshirani: Best subset, forward stepwise or lasso? Statistical Science 35 (2020).
+        R. Tibshirani, R. J. Tibshirani: Best subset, forward stepwise or lasso? Statistical Science 35
+        (2020).
 
     >>> import jaxreg as jr
     >>> X = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     >>> problem = jr.Problem(jr.losses.SquaredError(), X, 3 * X[:, 0] + 0.5 * X[:, 1])
     >>> path = jr.path(problem, jr.L1, [1.0])
     >>> relaxed = jr.relax(path, problem)
-    >>> path.coef.round(3).tolist(), relaxed.coef.round(3).tolist(), relaxed.at_gamma(0.5).coef.round(3).tolist()
-    ([[2.0, 0.0]], [[3.0, 0.0]], [[2.5, 0.0]])
+    >>> [fit.coef[0].round(3).tolist() for fit in (path, relaxed, relaxed.at_gamma(0.5))]
+    [[2.0, 0.0], [3.0, 0.0], [2.5, 0.0]]
     """
     if not isinstance(path, Path):
         raise TypeError(

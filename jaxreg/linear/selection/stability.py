@@ -30,7 +30,7 @@ __all__ = ["Stability", "stability_selection"]
 
 #: Values of the default grid: selection probabilities change slowly with λ.
 _NUM = 30
-#: Ratio of the smallest to the largest λ of the default grid; smaller λ select noise, and the bound grows as q².
+#: Smallest over largest λ of the default grid; smaller λ select noise, and the bound grows as q².
 _RATIO = 0.05
 
 
@@ -84,9 +84,9 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
     """Select the features that a path selects on most subsamples.
 
     A subsample is the same problem with sample weights of 0, centred and scaled anew, so that all subsamples
-    share their compiled programs. The paths are solved one after the other, each as by `jaxreg.path`: on a CPU
-    50 warm paths took 0.5 s and 3.8 s (200×50 and 100×1000, 20 λ) where one batch of all lanes took 2.1 s and
-    144 s.
+    share their compiled programs. The paths are solved one after the other, each as by `jaxreg.path`: on a
+    CPU 50 warm paths took 0.5 s and 3.8 s (200×50 and 100×1000, 20 λ) where one batch of all lanes took 2.1 s
+    and 144 s.
 
     Args:
         problem: a concrete problem.
@@ -113,7 +113,8 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
 
     >>> import jaxreg as jr
     >>> X = jax.random.normal(jax.random.key(0), (60, 10))
-    >>> problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0] + 0.5 * jax.random.normal(jax.random.key(1), (60,)))
+    >>> y = X[:, 0] + 0.5 * jax.random.normal(jax.random.key(1), (60,))
+    >>> problem = jr.Problem(jr.losses.SquaredError(), X, y)
     >>> found = jr.stability_selection(problem, jr.L1, replicates=20, max_selected=2)
     >>> np.flatnonzero(found.selected).tolist(), found.error_bound <= 2**2 / (0.5 * 10)
     ([0], True)
