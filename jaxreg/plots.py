@@ -271,8 +271,8 @@ def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes 
         some = others[found.selected[others] == chosen]
         if some.size:
             ax.plot(found.lambdas, found.probabilities[:, some], color=colour, linewidth=0.8, zorder=1)
-            words = "more selected" if chosen else "not selected"
-            ax.plot([], [], color=colour, linewidth=0.8, label=f"{some.size} {words}")
+            words = "selected" if chosen else "not selected"
+            ax.plot([], [], color=colour, linewidth=0.8, label=f"{some.size} others, {words}")
     for rank, j in reversed([*enumerate(labelled)]):
         style = {"color": _COLOURS[rank], "linestyle": _STYLES[rank].line, "linewidth": 1.7}
         ax.plot(

@@ -106,7 +106,7 @@ def test_stability_labels_the_most_probable_features():
     found = jr.Stability(np.array([1.0, 0.5, 0.1]), probabilities, best, best >= 0.3, 0.3, 2.0, 1.0, 1.0, 1.0)
     words = texts(ax := stability(found))
     assert words[0] == "Threshold 0.3: 5 selected" and words[1:6] == [f"column {j}" for j in range(7, 2, -1)]
-    assert words[6:] == ["3 not selected"]
+    assert words[6:] == ["3 others, not selected"]
     left, right = ax.get_xlim()
     assert left > right and ax.get_xscale() == "log"
     assert texts(stability(found, list("abcdefgh")))[1] == "h"
