@@ -118,13 +118,14 @@ def main(config: Config, out: Path) -> None:
     winner = error.argmin(axis=-1)
     wins = {name: int(np.sum(winner == k)) for k, name in enumerate(RATIOS)}
     few, all_of_them = error[..., 0, :], error[..., -1, :]
+    sparse = np.mean(few[..., 2] / few[..., 0])
+    dense = np.mean(all_of_them[..., 0] / all_of_them[..., 2])
     number = (
         f"{results['error'].size:,} fits, {winner.size} settings: L1 predicts best in {wins['L1']},"
-        f" the elastic net in {wins['elastic net']}, L2 in {wins['L2']}. Where {SHARES[0]:.0%} of the features"
-        f" matter L2 has {np.mean(few[..., 2] / few[..., 0]):.1f} times the error of L1; where all matter L1"
-        f" has {np.mean(all_of_them[..., 0] / all_of_them[..., 2]):.1f} times that of L2. At worst the error"
-        f" is {worst['L1']:.0%} (L1), {worst['elastic net']:.0%} (elastic net) and {worst['L2']:.0%} (L2)"
-        " above the best."
+        f" the elastic net in {wins['elastic net']}, L2 in {wins['L2']}. Where {SHARES[0]:.0%} of the"
+        f" features matter L2 has {sparse:.1f} times the error of L1; where all matter L1 has {dense:.1f}"
+        f" times that of L2. At worst the error is {worst['L1']:.0%} (L1), {worst['elastic net']:.0%}"
+        f" (elastic net) and {worst['L2']:.0%} (L2) above the best."
     )
     not_converged = 1 - float(results["converged"].mean())
     figures = {"decision_guide": _plot(error)}

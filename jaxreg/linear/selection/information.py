@@ -92,7 +92,8 @@ def information(
     Raises:
         TypeError: where `problem` is no problem or `family` no family, and for `Huber`, which is no
             likelihood.
-        ValueError: for a σ that is not positive, and a γ outside of [0, 1].
+        ValueError: for a σ that is not positive, a γ outside of [0, 1], and a path of another number of
+            features.
 
     References:
         H. Zou, T. Hastie, R. Tibshirani: On the degrees of freedom of the lasso. Annals of Statistics 35
@@ -117,6 +118,9 @@ def information(
         )
     require(sigma is None or (np.isfinite(sigma) and sigma > 0), f"sigma must be > 0, got {sigma}")
     require(0 <= ebic_gamma <= 1, f"ebic_gamma must be in [0, 1], got {ebic_gamma}")
+    shape = problem.zeros()[0].shape
+    found = path.coef.shape[1:]
+    require(found == shape, f"the path has coefficients of shape {found}, the problem {shape}")
     grid = problem.working_grid(family, path.lambdas)
     df = np.asarray(divergence(problem, grid, path.coef, path.intercept), float)
     n = float(np.sum(np.asarray(problem.weight) > 0))

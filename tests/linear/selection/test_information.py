@@ -80,7 +80,16 @@ def test_weights_of_zero_are_no_samples_and_glms_count_their_deviance():
         found.best("cp")
 
 
+def test_single_precision():
+    problem = jr.Problem(L.SquaredError(), X.astype(np.float32), Y.astype(np.float32), standardize=True)
+    path = jr.path(problem, jr.L1, num=6, ratio=0.05)
+    found = jr.criteria.information(path, problem, jr.L1)
+    np.testing.assert_allclose(found.degrees_of_freedom, found.nonzero, atol=1e-4)
+
+
 def test_bad_input():
+    with pytest.raises(ValueError, match="coefficients of shape"):
+        jr.criteria.information(PATH, jr.Problem(L.SquaredError(), X[:, :3], Y), jr.L1)
     with pytest.raises(TypeError, match="no likelihood"):
         jr.criteria.information(PATH, jr.Problem(L.Huber(), X, Y), jr.L1)
     with pytest.raises(ValueError, match="sigma must be > 0"):
