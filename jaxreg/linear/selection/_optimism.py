@@ -140,7 +140,8 @@ def optimism(  # noqa: PLR0913, public options by keyword
     names = _default_names(problem.loss) if metrics is None else tuple(metrics)
     functions = None if metrics is None else tuple(metrics.values())
     options = _Options(solver, tolerance(problem, tol))
-    drawn = _multiplicities(jax.random.key(0) if key is None else key, replicates, problem.shape[0])
+    positive = np.asarray(problem.weight) > 0
+    drawn = _multiplicities(jax.random.key(0) if key is None else key, replicates, positive)
     rows = np.concatenate([np.ones_like(drawn[:1]), drawn]).astype(problem.dtype)
     if isinstance(penalty, Penalty):
         fits = _fit_in_batches(problem, penalty, options, rows, batch_size)
@@ -219,10 +220,13 @@ def _fit_batch(problem: Problem, penalty: Penalty, options: _Options, rows: Floa
     return jax.vmap(fit)(rows)
 
 
-def _multiplicities(key: Array, replicates: int, n: int) -> Int[np.ndarray, "replicates n"]:
-    """Return how often each sample was drawn."""
-    drawn = np.asarray(jax.random.randint(key, (replicates, n), 0, n))
-    return np.stack([np.bincount(row, minlength=n) for row in drawn])
+def _multiplicities(
+    key: Array, replicates: int, positive: Bool[np.ndarray, " n"]
+) -> Int[np.ndarray, "replicates n"]:
+    """Return how often each sample was drawn, from those of positive weight."""
+    members = np.flatnonzero(positive)
+    drawn = np.asarray(jax.random.randint(key, (replicates, members.size), 0, members.size))
+    return np.stack([np.bincount(members[row], minlength=positive.size) for row in drawn])
 
 
 @eqx.filter_jit

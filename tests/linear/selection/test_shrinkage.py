@@ -88,7 +88,7 @@ def test_optimism_is_that_of_a_loop_over_bootstrap_samples(rule):
     problem = jr.Problem(L.SquaredError(), X, Y, scale_target=True)
     chosen = (lambda problem: jr.SquaredL2(float(problem.scale[0]) / 4)) if rule else jr.SquaredL2(0.5)
     found = jr.shrinkage.optimism(problem, chosen, replicates=7, batch_size=4, key=key, tol=1e-14)
-    drawn = np.asarray(_multiplicities(key, 7, N)).astype(float)
+    drawn = np.asarray(_multiplicities(key, 7, np.ones(N, bool))).astype(float)
     assert drawn.sum(axis=1).tolist() == [N] * 7
 
     def fit(weight):
@@ -127,6 +127,11 @@ def test_a_metric_of_your_own():
     )
     assert found.names == ("largest error",)
     np.testing.assert_allclose(found.apparent[0], np.abs(lines(np.ones(N), Y, 0.5) - Y).max(), rtol=1e-5)
+
+
+def test_samples_of_weight_zero_are_not_drawn():
+    drawn = _multiplicities(jax.random.key(0), 3, np.arange(9) >= 5)
+    assert drawn.sum(axis=1).tolist() == [4] * 3 and not drawn[:, :5].any()
 
 
 def test_too_few_fits_are_refused():
