@@ -8,9 +8,11 @@ from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.selection import criteria
+from jaxreg.linear.selection import criteria, shrinkage
 from jaxreg.linear.selection.cross_validation import cross_validate
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
+from jaxreg.linear.selection.relax import RelaxedPath, relax
+from jaxreg.linear.selection.stability import Stability, stability_selection
 from jaxreg.linear.selection.tune import Tuned, tune
 from jaxreg.linear.solve import Solution, solve, unpenalized
 from jaxreg.linear.solvers import Newton, ProximalGradient, Status
@@ -54,10 +56,12 @@ __all__ = [
     "Path",
     "Problem",
     "ProximalGradient",
+    "RelaxedPath",
     "RowL2",
     "Solution",
     "SparseGroup",
     "SquaredL2",
+    "Stability",
     "Status",
     "Toward",
     "Tuned",
@@ -80,8 +84,11 @@ __all__ = [
     "path",
     "penalties",
     "prox",
+    "relax",
     "save",
+    "shrinkage",
     "solve",
+    "stability_selection",
     "sweep",
     "sweeps",
     "train",

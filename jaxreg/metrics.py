@@ -1,13 +1,17 @@
-"""Metrics of coefficients and predictions: sparsity, shrinkage, degrees of freedom, error."""
+"""Metrics of coefficients and predictions: sparsity, shrinkage, degrees of freedom, error, calibration."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
+from jaxreg._calibration import Calibration, calibration
 from jaxreg._typing import Scalar
 from jaxreg.losses import Loss
 
 __all__ = [
+    "Calibration",
+    "auc",
+    "calibration",
     "degrees_of_freedom",
     "explained_deviance",
     "prediction_error",
@@ -109,27 +113,55 @@ def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scal
     return size - jnp.trace(inverse)
 
 
-def explained_deviance(loss: Loss, z: Array, y: Array) -> Scalar:
+def explained_deviance(loss: Loss, z: Array, y: Array, weight: Array | None = None) -> Scalar:
     """Return 1 − (loss − saturated)/(null − saturated), where the null model is the best constant predictor.
 
-    1 is a perfect fit, 0 as good as the constant, negative worse. Every sample counts alike, and no offset is
+    1 is a perfect fit, 0 as good as the constant, negative worse; R² for squared error. No offset is
     subtracted.
 
     Args:
         loss: The loss.
         z: Linear predictor, (n,) or (n, K).
         y: Encoded target, (n,) or (n, K).
+        weight: Sample weights (n,); None counts every sample alike.
 
     >>> from jaxreg.losses import SquaredError
     >>> y = jnp.array([0.0, 2.0])
     >>> float(explained_deviance(SquaredError(), y, y))
     1.0
     """
-    uniform = jnp.full(z.shape[:1], 1 / z.shape[0], z.dtype)
-    constant = loss.null_predictor(y, uniform, z.shape[1:])
-    null = jnp.mean(loss.value(jnp.broadcast_to(constant, z.shape), y))
-    saturated = jnp.mean(loss.saturated(y))
-    return 1 - (jnp.mean(loss.value(z, y)) - saturated) / (null - saturated)
+    weight = jnp.ones(z.shape[:1], z.dtype) if weight is None else weight
+    weight = weight / jnp.sum(weight)
+    constant = loss.null_predictor(y, weight, z.shape[1:])
+
+    def mean(values: Array) -> Scalar:
+        return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
+
+    null = mean(loss.value(jnp.broadcast_to(constant, z.shape), y))
+    saturated = mean(loss.saturated(y))
+    return 1 - (mean(loss.value(z, y)) - saturated) / (null - saturated)
+
+
+def auc(z: Float[Array, " n"], y: Float[Array, " n"], weight: Float[Array, " n"] | None = None) -> Scalar:
+    """Return the area under the ROC curve: P(z of a success > z of a failure), ties counted as ½.
+
+    Somers' Dxy is 2·auc − 1. NaN if a class has no weight.
+
+    Args:
+        z: Linear predictor or any increasing function of it.
+        y: Classes 0 and 1, or proportions of successes in [0, 1].
+        weight: Sample weights (n,); None counts every sample alike.
+
+    >>> float(auc(jnp.array([0.1, 0.4, 0.4, 0.9]), jnp.array([0.0, 0.0, 1.0, 1.0])))
+    0.875
+    """
+    weight = jnp.ones_like(z) if weight is None else weight
+    order = jnp.argsort(z)
+    ordered, failures = z[order], (weight * (1 - y))[order]
+    below = jnp.concatenate([jnp.zeros_like(failures[:1]), jnp.cumsum(failures)])
+    first, last = (jnp.searchsorted(ordered, z, side=side) for side in ("left", "right"))
+    won = below[first] + (below[last] - below[first]) / 2
+    return jnp.sum(weight * y * won) / (jnp.sum(weight * y) * below[-1])
 
 
 def prediction_error(loss: Loss, z: Array, y: Array) -> Scalar:

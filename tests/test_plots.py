@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxreg as jr
-from jaxreg.plots import best_step, cv, error, map, paths, prepare, save
+from jaxreg.plots import best_step, calibration, cv, error, map, paths, prepare, save, stability
 from tests.made_sweep import made_sweep
 
 
@@ -141,6 +141,38 @@ def test_cv_marks_both_choices_and_counts_coefficients():
     assert counts[0] == 0 and counts[-1] == result.nonzeros[-1]
     bars = ax.containers[0].lines[2][0].get_segments()
     np.testing.assert_allclose(bars[3][:, 1], result.mean[3] + np.array([-1, 1]) * result.se[3])
+
+
+def test_calibration_shows_means_of_groups_and_the_line():
+    rng = np.random.default_rng(0)
+    z = np.sort(2 * rng.normal(size=200))
+    y = (rng.uniform(size=200) < 1 / (1 + np.exp(-0.5 * z))).astype(float)
+    ax = calibration(jr.losses.Logistic(), z, y, groups=5, name="risk")
+    found = jr.metrics.calibration(jr.losses.Logistic(), z, y)
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words[:2] == ["Perfect calibration", f"Fit: slope {found.slope:.2f} ± {found.slope_se:.2f}"]
+    assert ax.get_xlabel() == "Predicted risk" and ax.get_ylabel() == "Observed risk"
+    points = ax.containers[0].lines[0]
+    np.testing.assert_allclose(points.get_ydata(), y.reshape(5, 40).mean(axis=1))
+    np.testing.assert_allclose(points.get_xdata(), (1 / (1 + np.exp(-z))).reshape(5, 40).mean(axis=1))
+    line = ax.get_lines()[1].get_ydata()
+    np.testing.assert_allclose(line[-1], 1 / (1 + np.exp(-found.intercept - found.slope * z[-1])))
+    with pytest.raises(ValueError, match="groups must be from 1 to 100"):
+        calibration(jr.losses.Logistic(), z, y, groups=101)
+
+
+def test_stability_labels_the_most_probable_features():
+    probabilities = np.linspace(0, 1, 8) * np.linspace(0.2, 1, 3)[:, None]
+    best = probabilities.max(axis=0)
+    found = jr.Stability(np.array([1.0, 0.5, 0.1]), probabilities, best, best >= 0.3, 0.3, 2.0, 1.0, 1.0, 1.0)
+    words = texts(ax := stability(found))
+    assert words[0] == "Threshold 0.3: 5 selected" and words[1:6] == [f"column {j}" for j in range(7, 2, -1)]
+    assert words[6:] == ["3 others, not selected"]
+    left, right = ax.get_xlim()
+    assert left > right and ax.get_xscale() == "log"
+    assert texts(stability(found, list("abcdefgh")))[1] == "h"
+    with pytest.raises(ValueError, match="features must have 8 names"):
+        stability(found, ["a"])
 
 
 def test_strange_names_do_not_break_a_picture(tmp_path):

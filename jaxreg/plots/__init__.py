@@ -1,5 +1,5 @@
-"""Draw a sweep (the map of sparsity versus shrinkage, the paths of the coefficients, the error) and a
-cross-validation.
+"""Draw a sweep (the map of sparsity versus shrinkage, the paths of the coefficients, the error), a
+cross-validation, the calibration of predictions and the stability of a selection.
 
 Penalties differ by marker and line, the largest features by colour and line, so that the pictures can be read
 without colour. The colours are Okabe and Ito's and the scale is cividis, both safe for the colour-blind.
@@ -11,16 +11,18 @@ import pathlib
 import warnings
 from typing import TYPE_CHECKING
 
+from jaxreg.plots._calibration import calibration
 from jaxreg.plots._cv import cv
 from jaxreg.plots._error import error
 from jaxreg.plots._map import map
 from jaxreg.plots._paths import paths
+from jaxreg.plots._stability import stability
 from jaxreg.plots._style import DPI, best_step, new_axes
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["best_step", "cv", "error", "map", "paths", "prepare", "save"]
+__all__ = ["best_step", "calibration", "cv", "error", "map", "paths", "prepare", "save", "stability"]
 
 
 def prepare() -> None:

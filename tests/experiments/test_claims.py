@@ -9,8 +9,10 @@ import pytest
 
 import jaxreg as jr
 from experiments import (
+    calibration,
     conversion_rate,
     coupled_decoupled,
+    decision_guide,
     geometry,
     gradient_pull,
     orthonormal,
@@ -199,3 +201,43 @@ def test_one_lambda_per_group_predicts_better(tmp_path):
     # The minimum over a continuous λ is below that over a grid.
     assert groups["held-out loss"] < single["held-out loss"] <= grid["held-out loss"]
     assert groups["error"] < 0.9 * grid["error"] and groups["recall"] >= grid["recall"]
+
+
+# ---------------------------------------------------------------- unbiased, but not the winners
+
+
+def test_the_largest_estimates_are_too_large_and_shrinkage_calibrates(tmp_path):
+    small = {"n": 90, "p": 30, "lams": 12, "folds": 5, "seeds": 12, "winners": 3}
+    found = run_experiment(calibration, tmp_path, **small)
+    rows = {row["method"]: row for row in found["table"]}
+    plain, ridge = rows["least squares"], rows["L2, out-of-fold slope 1"]
+    assert 0.5 < found["bias_in_standard_errors"] < 1.6
+    assert plain[calibration.WINNERS] > 1.15 > abs(ridge[calibration.WINNERS])
+    assert plain[calibration.SLOPE] < 0.85 < ridge[calibration.SLOPE] < 1.25
+    assert ridge["error on new samples"] < plain["error on new samples"]
+    assert plain[calibration.SLOPE] < rows["heuristic factor, Copas"][calibration.SLOPE]
+
+
+# ---------------------------------------------------------------- which penalty
+
+
+def test_l1_wins_where_few_features_matter_and_l2_where_all_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(decision_guide, "SHARES", (0.1, 1.0))
+    monkeypatch.setattr(decision_guide, "CORRELATIONS", (0.0, 0.6))
+    monkeypatch.setattr(decision_guide, "NOISES", (0.5,))
+    found = run_experiment(decision_guide, tmp_path, n=40, p=20, lams=6, seeds=4)
+    rows = {(row["correlation"], row["relevant"]): row for row in found["table"]}
+    assert found["not_converged"] == 0 and len(rows) == 4
+    for correlation in (0.0, 0.6):
+        few, every = rows[correlation, 0.1], rows[correlation, 1.0]
+        assert few["error L1"] < 0.8 * few["error L2"] and every["error L2"] < 0.8 * every["error L1"]
+        assert every["winner"] == "L2" and few["winner"] != "L2"
+    assert rows[0.0, 0.1]["L1 recall"] > 0.9
+
+
+def test_the_signal_of_the_guide_has_deviation_one():
+    config = decision_guide.Config(n=20_000, p=7, block=3)
+    data = decision_guide.draw(config, 0.6, 0.5, 0.0, 3)
+    np.testing.assert_allclose(np.var(data.y), 1, rtol=0.03)
+    np.testing.assert_allclose(np.corrcoef(data.X.T)[0, [1, 2, 3]], [0.5, 0.5, 0], atol=0.02)
+    np.testing.assert_allclose(decision_guide.variance(config, 0.5, data.coef), 1, rtol=1e-6)

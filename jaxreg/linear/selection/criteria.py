@@ -7,6 +7,8 @@ the solutions of the step before. Any function with these arguments is a criteri
 
     def criterion(problem, penalty, solve):
         return jnp.mean((solve(problem, penalty).predict(X_new) - y_new) ** 2)
+
+`information(path, problem, family)` evaluates AIC, BIC and their relatives along a path instead.
 """
 
 from typing import Any
@@ -21,11 +23,12 @@ from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._restandardize import restandardized
+from jaxreg.linear.selection.information import Information, information
 from jaxreg.linear.solve import Solution
 from jaxreg.losses import SquaredError
 from jaxreg.penalties import Penalty
 
-__all__ = ["held_out", "k_fold", "sure"]
+__all__ = ["Information", "held_out", "information", "k_fold", "sure"]
 
 #: Exponent of the number of samples in the step of the finite differences of `sure` (Deledalle et al. 2014).
 _STEP_EXPONENT = 0.3

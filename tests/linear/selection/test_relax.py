@@ -1,0 +1,143 @@
+"""Relaxed fits against unpenalised fits on the columns of each support."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_breast_cancer, load_diabetes
+
+import jaxreg as jr
+from jaxreg import losses as L
+
+N, p = 40, 8
+rng = np.random.default_rng(4)
+X = 2 + rng.normal(size=(N, p))
+Y = X @ np.array([1.5, -1, 0.5, 0, 0, 0, 0, 0]) + rng.normal(size=N)
+WEIGHT, OFFSET = rng.uniform(0.5, 2, size=N), 0.3 * rng.normal(size=N)
+CLASS = (Y + 2 * rng.normal(size=N) > 2).astype(float)
+COUNT = rng.poisson(np.exp(np.clip(0.5 * Y, -2, 2))).astype(float)
+OPTIONS = {"sample_weight": WEIGHT, "offset": OFFSET}
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [(L.SquaredError(), Y), (L.Logistic(), CLASS), (L.Poisson(), COUNT), (L.Huber(1.0), Y)],
+    ids=["squared error", "logistic", "poisson", "huber"],
+)
+def test_relaxed_fits_are_unpenalised_fits_on_the_supports(loss, y):
+    problem = jr.Problem(loss, X, y, standardize=True, **OPTIONS)
+    path = jr.path(problem, jr.L1, num=6, ratio=0.05)
+    relaxed = jr.relax(path, problem)
+    assert relaxed.relaxed.all() and ((relaxed.coef != 0) == (path.coef != 0)).all()
+    for k, coef in enumerate(np.asarray(path.coef)):
+        if np.any(chosen := coef != 0):
+            wanted, intercept = jr.unpenalized(jr.Problem(loss, X[:, chosen], y, **OPTIONS))
+            np.testing.assert_allclose(relaxed.coef[k, chosen], wanted, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(relaxed.intercept[k], intercept, rtol=1e-5, atol=1e-6)
+
+
+def test_glmnet_agrees():
+    diabetes, cancer = load_diabetes(), load_breast_cancer()
+    data = {
+        "gaussian": (L.SquaredError(), diabetes.data * 20, diabetes.target, 3.0),
+        "binomial": (L.Logistic(), cancer.data[:, :10], cancer.target.astype(float), 0.02),
+    }
+    file = pathlib.Path(__file__).parents[2] / "references" / "glmnet_relaxed.csv"
+    rows = [line.split(",") for line in file.read_text().splitlines()[4:]]
+    for kind in data:
+        loss, features, y, lam = data[kind]
+        problem = jr.Problem(loss, features, y, standardize=True)
+        relaxed = jr.relax(jr.path(problem, jr.L1, [lam], tol=1e-12), problem)
+        for row in (row for row in rows if row[0] == kind):
+            wanted, found = np.array(row[2:], float), relaxed.at_gamma(float(row[1]))
+            got = [*found.intercept, *found.coef[0]]
+            np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_gamma_mixes_both_fits():
+    problem = jr.Problem(L.SquaredError(), X, Y)
+    path = jr.path(problem, jr.L1, num=6, ratio=0.05)
+    relaxed = jr.relax(path, problem, gamma=0.25)
+    ends = relaxed.at_gamma(1.0), relaxed.at_gamma(0.0)
+    np.testing.assert_array_equal(ends[0].coef, path.coef)
+    np.testing.assert_array_equal(ends[1].coef, jr.relax(path, problem).coef)
+    mixed = 0.25 * ends[0].linear(X) + 0.75 * ends[1].linear(X)
+    np.testing.assert_allclose(relaxed.linear(X), mixed, rtol=1e-12)
+    assert relaxed.gamma == 0.25 and relaxed.predict(X).shape == (6, N)
+
+
+def test_each_support_is_fitted_once(monkeypatch):
+    from jaxreg.linear.selection import relax as module
+
+    problem = jr.Problem(L.SquaredError(), X, Y)
+    path = jr.path(problem, jr.L1, num=40)
+    fitted, fit = [], module._unpenalised_fits
+    monkeypatch.setattr(module, "_unpenalised_fits", lambda *args: fitted.append(args[2]) or fit(*args))
+    jr.relax(path, problem)
+    different = {row.tobytes() for row in np.asarray(path.coef != 0)}
+    assert len(fitted) == 1 and len(fitted[0]) == len(different) < 40
+
+
+def test_supports_without_a_unique_finite_fit_stay_penalised():
+    twin = np.column_stack([X, X[:, 0]])
+    problem = jr.Problem(L.SquaredError(), twin, Y)
+    path = jr.path(problem, lambda lam: jr.ElasticNet(lam, 0.5), [1.0, 0.1])
+    relaxed = jr.relax(path, problem)
+    both = np.asarray((path.coef[:, 0] != 0) & (path.coef[:, -1] != 0))
+    assert both.any() and relaxed.relaxed.tolist() == (~both).tolist()
+    np.testing.assert_array_equal(relaxed.coef[both], path.coef[both])
+
+    few = jr.Problem(L.SquaredError(), X[:6], Y[:6])
+    path = jr.path(few, jr.SquaredL2, [0.1])
+    assert not jr.relax(path, few).relaxed.any(), "8 coefficients of 6 samples"
+
+    separated = jr.Problem(L.Logistic(), X, (X[:, 0] > 2).astype(float))
+    path = jr.path(separated, jr.L1, [0.1])
+    assert path.coef[0, 0] != 0 and not jr.relax(path, separated).relaxed.any()
+
+
+def test_several_outputs_and_classes():
+    both = jr.Problem(L.SquaredError(), X, np.stack([Y, -2 * X[:, 3] + Y / 2], axis=1))
+    path = jr.path(both, jr.L1, [0.4])
+    relaxed = jr.relax(path, both)
+    for k in range(2):
+        chosen = np.asarray(path.coef[0, :, k] != 0)
+        wanted, _ = jr.unpenalized(
+            jr.Problem(L.SquaredError(), X[:, chosen], np.asarray(both.y + both.target_mean)[:, k])
+        )
+        np.testing.assert_allclose(relaxed.coef[0, chosen, k], wanted, atol=1e-7)
+        assert not relaxed.coef[0, ~chosen, k].any()
+
+    labels = np.digitize(Y + 3 * rng.normal(size=N), [1.0, 3.0])
+    classes = jr.Problem(L.Multinomial(), X, labels)
+    path = jr.path(classes, jr.L1, [0.08])
+    relaxed = jr.relax(path, classes)
+    chosen = np.asarray((path.coef[0] != 0).any(axis=1))
+    assert relaxed.relaxed.all() and 0 < chosen.sum() < p
+    restricted = jr.Problem(L.Multinomial(), X[:, chosen], labels)
+    tiny = jr.solve(restricted, jr.SquaredL2(1e-9), tol=1e-10, solver=jr.Newton())
+    np.testing.assert_allclose(relaxed.predict(X)[0], tiny.predict(X[:, chosen]), atol=1e-5)
+
+
+def test_sparse_features_in_single_precision():
+    features = scipy.sparse.csr_matrix(np.where(rng.uniform(size=X.shape) < 0.5, X, 0.0).astype(np.float32))
+    problem = jr.Problem(L.SquaredError(), features, Y.astype(np.float32), standardize=True)
+    path = jr.path(problem, jr.L1, [0.3])
+    relaxed = jr.relax(path, problem)
+    chosen = np.asarray(path.coef[0] != 0)
+    A = np.column_stack([features.toarray()[:, chosen], np.ones(N)])
+    assert relaxed.coef.dtype == jnp.float32
+    np.testing.assert_allclose(relaxed.coef[0, chosen], np.linalg.lstsq(A, Y)[0][:-1], rtol=1e-3, atol=1e-4)
+
+
+def test_bad_input():
+    problem = jr.Problem(L.SquaredError(), X, Y)
+    path = jr.path(problem, jr.L1, num=6, ratio=0.05)
+    with pytest.raises(ValueError, match="gamma must be one number"):
+        jr.relax(path, problem, gamma=1.5)
+    with pytest.raises(TypeError, match="must be a Path"):
+        jr.relax(problem, path)
+    with pytest.raises(ValueError, match="coefficients of shape"):
+        jr.relax(path, jr.Problem(L.SquaredError(), X[:, :3], Y))
