@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxreg.plots._style import COLOURS, STYLES, best_step, lam_axis, new_axes, shown_name
+from jaxreg.plots._style import COLOURS, STYLES, UNITS_LENGTH, best_step, lam_axis, new_axes, shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["paths"]
 
-#: Characters of the units of an axis.
-_UNITS_LENGTH = 60
 #: Ratio of the largest coefficients of two penalties above which each panel has a y axis of its own.
 _SCALES_DIFFER = 3.0
 #: Multiple of the largest coefficient at the best λ at which a panel ends: weakly penalised coefficients may
@@ -55,7 +53,7 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     units = dataset[name].attrs.get("units", "1")
     height = f"Norm over the {classes} classes" if classes else "Coefficient"
     units = units.replace("standard deviation", "s.d.")
-    axes[0].set_ylabel(f"{height}\n[{shown_name(units, longest=_UNITS_LENGTH)}]")
+    axes[0].set_ylabel(f"{height}\n[{shown_name(units, longest=UNITS_LENGTH)}]")
     handles, labels = axes[-1].get_legend_handles_labels()
     axes[-1].legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0].figure.suptitle(f"Coefficient paths: {shown_name(dataset.attrs['data'])}")

@@ -33,6 +33,8 @@ COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7")
 DPI = 140
 #: Characters of a name in a legend or title.
 _NAME_LENGTH = 28
+#: Characters of the units of an axis.
+UNITS_LENGTH = 60
 
 
 def best_step(part: Dataset) -> int | None:
