@@ -10,12 +10,12 @@ from experiments.benchmarks import hypergradient
 
 
 def test_the_gradient_that_is_timed_is_that_of_the_value():
-    lasso = hypergradient.Lasso(30, 12, blocks=3)
+    lasso = hypergradient.Lasso(30, 24, blocks=3)
     x = jnp.full(3, np.log(0.2 * lasso.lam_max))
     ends = [float(lasso.value(end)) for end in hypergradient.ends_of_differences(x)]
     differences = (np.array(ends[::2]) - np.array(ends[1::2])) / (2 * hypergradient.STEP)
     np.testing.assert_allclose(lasso.value_and_grad(x)[1], differences, rtol=1e-5)
-    assert 0 < lasso.support(0.5 * lasso.lam_max) < 12
+    assert 0 < lasso.support(0.5 * lasso.lam_max) < 24
 
 
 @pytest.mark.slow
