@@ -1,16 +1,15 @@
 """Fewer and lighter programs: conversion without compiling, and compilation with less optimisation.
 
-XLA's CPU backend spends most of a first call on optimisations that small programs do not repay. Measured on
-two cores with jax 0.10.2, CPU seconds of a first call and of a later one:
+XLA's CPU backend spends most of a first call on optimisations that small programs do not repay. Programs that
+run once per problem are compiled at its optimisation level 0, those that iterate at level 2, both without the
+fusion emitters. CPU seconds on two shared cores with jax 0.10.2, a first call and a later one:
 
-| path | default | level 1, no fusion emitters | level 0, no fusion emitters |
-|---|---|---|---|
-| lasso 442×10 | 5.4, 0.041 | 3.5, 0.041 | 1.8, 0.044 |
-| logistic 1000×100 | 13.2, 0.124 | 6.0, 0.141 | 3.3, 0.247 |
-| group lasso 1000×100 | 7.6, 0.059 | 4.7, 0.060 | 2.6, 0.172 |
-| lasso 1000×5000 | 9.5, 0.90 | 5.8, 0.96 | 4.2, 1.77 |
-
-Programs that run once per problem are compiled at level 0, those that iterate at level 1.
+| path | XLA's defaults | here |
+|---|---|---|
+| lasso 442×10 | 4.5, 0.014 | 2.8, 0.013 |
+| logistic 1000×100 | 6.0, 0.068 | 4.3, 0.073 |
+| group lasso 1000×100 | 9.5, 0.051 | 5.0, 0.057 |
+| lasso 1000×5000 | 10.3, 1.01 | 6.7, 1.10 |
 """
 
 import functools
@@ -45,7 +44,7 @@ def jit_at_level(
     on other devices, and where `XLA_FLAGS` sets the level, the decorator is `equinox.filter_jit`.
 
     Args:
-        level: 0 for programs that run once, 1 for programs that iterate.
+        level: 0 for programs that run once, 2 for programs that iterate.
         donate: the arguments whose memory the results may take, as in `equinox.filter_jit`.
     """
 
