@@ -6,11 +6,13 @@ double precision if JAX is (`jax.config.update("jax_enable_x64", True)`) and X i
 """
 
 try:
-    from sklearn.utils.validation import validate_data as _  # new in scikit-learn 1.6
+    from jaxreg.estimators.classifier import PenalizedClassifier, PenalizedClassifierCV
+    from jaxreg.estimators.regressor import PenalizedRegressor, PenalizedRegressorCV
 except ImportError as error:
-    raise ImportError("jaxreg.estimators needs scikit-learn 1.6: pip install 'jaxreg[sklearn]'") from error
-
-from jaxreg.estimators.classifier import PenalizedClassifier, PenalizedClassifierCV
-from jaxreg.estimators.regressor import PenalizedRegressor, PenalizedRegressorCV
+    if (error.name or "").partition(".")[0] != "sklearn":
+        raise
+    raise ImportError(
+        "jaxreg.estimators needs scikit-learn 1.6 or later: pip install 'jaxreg[sklearn]'"
+    ) from error
 
 __all__ = ["PenalizedClassifier", "PenalizedClassifierCV", "PenalizedRegressor", "PenalizedRegressorCV"]

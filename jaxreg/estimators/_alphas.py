@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from jaxreg._typing import ArrayLike
@@ -59,7 +60,25 @@ class GivenAlpha(PenalizedModel):
         alpha = non_negative("alpha", self.alpha)
         family = self._family(problem.shape[1], self.l1_ratio)
         solution = solve(problem, family(alpha), tol=self.tol, max_steps=self.max_iter, throw=False)
-        return Chosen(solution, alpha, _lambda_max(problem, family))
+        return Chosen(solution, alpha)
+
+    def lambda_max(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the smallest alpha at which all penalised coefficients are 0, for grids of alpha.
+
+        For penalties without a threshold, such as "l2", the largest alpha of glmnet's grid, see
+        `jaxreg.lambda_max`. The estimator need not be fitted, and does not change.
+
+        Args:
+            X: Features (n, p).
+            y: Targets or classes.
+            sample_weight: Weights (n,).
+
+        Raises:
+            ValueError: The features explain nothing of y, as for a constant target.
+        """
+        fresh = clone(self)
+        problem = fresh._problem(X, y, sample_weight)
+        return float(lambda_max(problem, fresh._family(problem.shape[1], fresh.l1_ratio)))
 
 
 class ChosenAlpha(PenalizedModel):
@@ -122,10 +141,10 @@ class ChosenAlpha(PenalizedModel):
         best, ratio = (result.best, result.best_value) if mixed else (result, self.l1_ratio)
         self.cv_result_, self.l1_ratio_, self.alphas_ = result, ratio, np.asarray(best.lambdas)
         self.alpha_ = float(self.alphas_[best.index(self.choose)])
-        start = float(self.alphas_[0])
+        self.lambda_max_ = float(self.alphas_[0])
         if self.alphas is not None:
-            start = _lambda_max(problem, partial(family, l1_ratio=ratio) if mixed else family)
-        return Chosen(best.solution(self.choose), self.alpha_, start)
+            self.lambda_max_ = _lambda_max(problem, partial(family, l1_ratio=ratio) if mixed else family)
+        return Chosen(best.solution(self.choose), self.alpha_)
 
     def _options(self, problem: Problem) -> dict[str, Any]:
         """Return the options of `cross_validate` that need no family."""

@@ -26,41 +26,41 @@ _DTYPES = (np.float64, np.float32)
 
 
 class Chosen(NamedTuple):
-    """The solution that becomes the fit, with its λ and λ_max."""
+    """The solution that becomes the fit, with its λ."""
 
     solution: Solution
     alpha: float
-    lambda_max: float
 
 
 class PenalizedModel(BaseEstimator):
     """Base of the estimators.
 
-    A subclass has the options as attributes, `_solve`, which is one solution or a choice among several,
-    and `_weights`, which is `coef_` as (p,) or (p, K).
+    A subclass has the options as attributes and writes
+
+    - `_problem`, which checks data and makes the problem of them;
+    - `_solve`, which returns the one solution of a problem, or a choice among several;
+    - `_set_weights` and `_weights`, which convert coefficients (p,) or (p, K) to `coef_` and back.
     """
 
     def _checked_data(self, X: Any, y: Any, **options: Any) -> tuple[Any, np.ndarray]:
         """Return X as a float array or CSR matrix, and y; sets `n_features_in_` and `feature_names_in_`."""
-        return validate_data(
-            self, X, y, accept_sparse="csr", dtype=_DTYPES, ensure_min_samples=2, **options
-        )
+        return validate_data(self, X, y, accept_sparse="csr", dtype=_DTYPES, ensure_min_samples=2, **options)
 
-    def _fit_checked(
-        self, loss: Loss, X: Any, y: np.ndarray, sample_weight: ArrayLike | None, groups: ArrayLike | None
-    ) -> Self:
-        """Solve and set the attributes of the fit."""
+    def _as_problem(self, loss: Loss, X: Any, y: np.ndarray, sample_weight: ArrayLike | None) -> Problem:
+        """Return the problem of data that were checked."""
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         intercept, standardize = bool(self.fit_intercept), bool(self.standardize)
-        problem = Problem(
-            loss, X, y, sample_weight=sample_weight, intercept=intercept, standardize=standardize
-        )
-        solution, alpha, lambda_max = self._solve(problem, groups)
+        return Problem(loss, X, y, sample_weight=sample_weight, intercept=intercept, standardize=standardize)
+
+    def _fit_problem(self, problem: Problem, groups: ArrayLike | None = None) -> Self:
+        """Solve and set the attributes of the fit."""
+        solution, alpha = self._solve(problem, groups)
         if not bool(solution.converged):
             warnings.warn(
                 f"the fit at alpha={alpha:g} stopped before its tolerance: relative duality gap"
-                f" {float(solution.gap):.1e}, KKT residual {float(solution.kkt):.1e}. Increase max_iter or tol",
+                f" {float(solution.gap):.1e}, KKT residual {float(solution.kkt):.1e}. Increase"
+                " max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -68,7 +68,6 @@ class PenalizedModel(BaseEstimator):
         self._set_weights(np.asarray(solution.coef), np.asarray(solution.intercept))
         self.n_iter_ = int(solution.steps)
         self.dual_gap_, self.kkt_residual_ = float(solution.gap), float(solution.kkt)
-        self.lambda_max_ = lambda_max
         return self
 
     def _family(self, n_features: int, l1_ratio: Any) -> Family:

@@ -68,7 +68,9 @@ _SIGN = "positive"
 _FORMS: dict[str, _Form] = {
     "l1": _Form(lambda lam, o: L1(lam, o.penalty_factors), (_FACTORS, _SIGN)),
     "l2": _Form(lambda lam, o: SquaredL2(lam, o.penalty_factors), (_FACTORS, _SIGN)),
-    "elastic_net": _Form(lambda lam, o: ElasticNet(lam, o.l1_ratio, o.penalty_factors), (_MIX, _FACTORS, _SIGN)),
+    "elastic_net": _Form(
+        lambda lam, o: ElasticNet(lam, o.l1_ratio, o.penalty_factors), (_MIX, _FACTORS, _SIGN)
+    ),
     "mcp": _Form(lambda lam, o: _concave(MCP, lam, gamma=o.gamma), (_GAMMA,)),
     "scad": _Form(lambda lam, o: _concave(SCAD, lam, gamma=o.gamma), (_GAMMA,)),
     "l0": _Form(lambda lam, o: L0(lam)),

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from jaxreg._typing import ArrayLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import class_loss
+from jaxreg.linear.problem import Problem
 
 __all__ = ["PenalizedClassifier", "PenalizedClassifierCV"]
 
@@ -17,14 +18,14 @@ __all__ = ["PenalizedClassifier", "PenalizedClassifierCV"]
 class _Classification(ClassifierMixin):
     """Methods of classifiers; `coef_` is (1, p) for a loss with one output, or (K, p)."""
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, groups: ArrayLike | None = None) -> Self:
+    def _problem(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Problem:
         X, y = self._checked_data(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only ({self.classes_[0]}): wanted at least two classes")
         loss = class_loss(self.loss, len(self.classes_))
-        return self._fit_checked(loss, X, labels, sample_weight, groups)
+        return self._as_problem(loss, X, labels, sample_weight)
 
     def _set_weights(self, coef: Float[np.ndarray, "p *K"], intercept: Float[np.ndarray, "*K"]) -> None:
         self.coef_, self.intercept_ = np.atleast_2d(coef.T), np.atleast_1d(intercept)
@@ -99,7 +100,6 @@ class PenalizedClassifier(_Classification, GivenAlpha):
         n_iter_: Number of solver steps.
         dual_gap_: Relative duality gap of the fit, inf for non-convex penalties.
         kkt_residual_: Relative KKT residual of the fit.
-        lambda_max_: Smallest alpha at which all penalised coefficients are 0.
         loss_: The loss.
         n_features_in_: Number of features p.
         feature_names_in_: Names of the features, where X has names.
@@ -123,7 +123,7 @@ class PenalizedClassifier(_Classification, GivenAlpha):
             TypeError: `loss` or `penalty` is of another type.
             ValueError: The data or an option are out of their range, or there is one class only.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit_problem(self._problem(X, y, sample_weight))
 
 
 class PenalizedClassifierCV(_Classification, ChosenAlpha):
@@ -158,6 +158,8 @@ class PenalizedClassifierCV(_Classification, ChosenAlpha):
         alpha_: The chosen alpha.
         l1_ratio_: The chosen l1_ratio.
         alphas_: The grid at this l1_ratio, falling.
+        lambda_max_: Smallest alpha at which all penalised coefficients are 0, see `jaxreg.lambda_max`; NaN
+            where there is none, as for a constant target.
         cv_result_: The `jaxreg.CrossValidation`, or `jaxreg.CrossValidations` for several l1_ratio.
 
     >>> from sklearn.datasets import load_breast_cancer
@@ -182,4 +184,4 @@ class PenalizedClassifierCV(_Classification, ChosenAlpha):
             TypeError: `loss` or `penalty` is of another type.
             ValueError: The data, an option or the folds are out of their range, or there is one class only.
         """
-        return self._fit(X, y, sample_weight, groups)
+        return self._fit_problem(self._problem(X, y, sample_weight), groups)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from jaxreg._typing import ArrayLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import explained_deviance, regression_loss
-from jaxreg.losses import Loss
+from jaxreg.linear.problem import Problem
 
 __all__ = ["PenalizedRegressor", "PenalizedRegressorCV"]
 
@@ -18,10 +18,10 @@ __all__ = ["PenalizedRegressor", "PenalizedRegressorCV"]
 class _Regression(RegressorMixin):
     """Methods of regressors; `coef_` is (p,), or (K, p) for K outputs."""
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, groups: ArrayLike | None = None) -> Self:
+    def _problem(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Problem:
         loss = regression_loss(self.loss)
         X, y = self._checked_data(X, y, multi_output=True, y_numeric=True)
-        return self._fit_checked(loss, X, y, sample_weight, groups)
+        return self._as_problem(loss, X, y, sample_weight)
 
     def _set_weights(self, coef: Float[np.ndarray, "p *K"], intercept: Float[np.ndarray, "*K"]) -> None:
         self.coef_, self.intercept_ = coef.T, intercept if intercept.ndim else intercept.item()
@@ -79,7 +79,8 @@ class PenalizedRegressor(_Regression, GivenAlpha):
         loss: "squared_error" ("auto"), "huber" (delta = 1), "poisson" (log link), or an object such as
             `jaxreg.losses.Huber(2.0)`.
         penalty: "l1", "l2", "elastic_net", "mcp", "scad", "l0", "l_half", "group", "sparse_group",
-            "group_mcp", "rows" (all outputs of a feature together), or a function of λ that returns a penalty.
+            "group_mcp", "rows" (all outputs of a feature together), or a function of λ that returns a
+            penalty.
         alpha: λ ≥ 0. The default has no meaning for targets in other units than their standard deviation.
         l1_ratio: Share of L1 in "elastic_net" and "sparse_group", in [0, 1].
         gamma: Concavity of "mcp", "group_mcp" (None is 3) and "scad" (None is 3.7).
@@ -100,8 +101,6 @@ class PenalizedRegressor(_Regression, GivenAlpha):
         n_iter_: Number of solver steps.
         dual_gap_: Relative duality gap of the fit, inf for non-convex penalties.
         kkt_residual_: Relative KKT residual of the fit.
-        lambda_max_: Smallest alpha at which all penalised coefficients are 0, see `jaxreg.lambda_max`; NaN
-            where there is none, as for a constant target.
         loss_: The loss.
         n_features_in_: Number of features p.
         feature_names_in_: Names of the features, where X has names.
@@ -113,6 +112,8 @@ class PenalizedRegressor(_Regression, GivenAlpha):
     [0.0, -0.0, 367.7, 6.3, 0.0, 0.0, 0.0, 0.0, 307.6, 0.0]
     >>> bool(model.dual_gap_ <= 1e-6), round(model.score(X, y), 3)
     (True, 0.357)
+    >>> bool((model.set_params(alpha=model.lambda_max(X, y)).fit(X, y).coef_ == 0).all())
+    True
     """
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
@@ -127,7 +128,7 @@ class PenalizedRegressor(_Regression, GivenAlpha):
             TypeError: `loss` or `penalty` is of another type.
             ValueError: The data or an option are out of their range.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit_problem(self._problem(X, y, sample_weight))
 
 
 class PenalizedRegressorCV(_Regression, ChosenAlpha):
@@ -161,6 +162,8 @@ class PenalizedRegressorCV(_Regression, ChosenAlpha):
         alpha_: The chosen alpha.
         l1_ratio_: The chosen l1_ratio.
         alphas_: The grid at this l1_ratio, falling.
+        lambda_max_: Smallest alpha at which all penalised coefficients are 0, see `jaxreg.lambda_max`; NaN
+            where there is none, as for a constant target.
         cv_result_: The `jaxreg.CrossValidation`, or `jaxreg.CrossValidations` for several l1_ratio.
 
     >>> from sklearn.datasets import load_diabetes
@@ -185,4 +188,4 @@ class PenalizedRegressorCV(_Regression, ChosenAlpha):
             TypeError: `loss` or `penalty` is of another type.
             ValueError: The data, an option or the folds are out of their range.
         """
-        return self._fit(X, y, sample_weight, groups)
+        return self._fit_problem(self._problem(X, y, sample_weight), groups)
