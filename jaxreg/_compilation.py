@@ -21,7 +21,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import Array
@@ -104,8 +103,7 @@ def on_device(x: ArrayLike, dtype: Any = None) -> Array:
     if isinstance(x, jax.Array):
         return x if dtype is None or x.dtype == dtype else x.astype(dtype)
     # A copy, since JAX may take the memory of a host array that its owner changes later.
-    x = np.array(x, dtype)
-    return jnp.asarray(x) if _is_staged() else jax.device_put(x)
+    return jax.device_put(np.array(x, dtype))
 
 
 def _levels_apply() -> bool:

@@ -134,17 +134,20 @@ def count_unpenalised(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capac
 
 def _count_elementary(grid: PenaltyGrid) -> int:
     """Count on the host the rows with a slope of 0 on a side that is neither bounded nor curved."""
+    # All λ at once: numbers of one λ are aligned with the coordinates, λ is the axis before these.
+    leaves = [*(leaf[0] for leaf in grid.carried), *(leaf for leaf in grid.shared if leaf is not None)]
+    ndim = max((leaf.ndim for leaf in leaves), default=0)
+    carried = [
+        np.asarray(leaf).reshape(-1, *(1,) * (ndim - leaf.ndim + 1), *leaf.shape[1:]) for leaf in grid.carried
+    ]
     shared = [None if leaf is None else np.asarray(leaf) for leaf in grid.shared]
-    host = PenaltyGrid([np.asarray(leaf) for leaf in grid.carried], shared, grid.structure)
-    largest = 0
-    for k in range(host.carried[0].shape[0] if host.carried else 1):
-        c = host.at(k).coefficients()
-        left, right = (c.negative == 0) & np.isinf(c.lower), (c.positive == 0) & np.isinf(c.upper)
-        unpenalised = (left | right) & (c.curvature == 0) & ~np.asarray(c.excluded)
-        unpenalised = unpenalised.any(axis=1) if unpenalised.ndim == 2 else unpenalised
-        count = int(unpenalised.sum()) if unpenalised.ndim else _MAX_COLUMNS * int(unpenalised)
-        largest = max(largest, count)
-    return largest
+    c = PenaltyGrid(carried, shared, grid.structure).row(carried).coefficients()
+    left, right = (c.negative == 0) & np.isinf(c.lower), (c.positive == 0) & np.isinf(c.upper)
+    unpenalised = np.asarray((left | right) & (c.curvature == 0) & ~np.asarray(c.excluded))
+    if ndim == 0:
+        return _MAX_COLUMNS * int(unpenalised.any())
+    unpenalised = unpenalised.any(axis=-1) if ndim == 2 else unpenalised
+    return int(unpenalised.sum(axis=-1).max())
 
 
 @jit_at_level(0)

@@ -126,8 +126,12 @@ def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scal
     _require_fitted(null)
     top = float(np.max(np.abs(null.grad)))
     lower, upper = top * (1 / _HUGE), top * _HUGE
+    # The threshold of the lasso, up to rounding, is among the first values.
+    near = top * (1 + 2 * float(np.finfo(problem.dtype).eps) * np.arange(-2, 3))
     for _ in range(_MAX_SUBDIVISIONS):
-        lambdas = np.geomspace(lower, upper, _SUBDIVISION).astype(problem.dtype)
+        spaced = np.geomspace(lower, upper, _SUBDIVISION - near.size)
+        lambdas = np.sort(np.concatenate([spaced, near])).astype(problem.dtype)
+        near = np.full(near.size, upper)
         grid = problem.working_grid(family, on_device(lambdas))
         held = np.asarray(_holds_null_fit(problem, grid, null_fit, null.coef, null.grad))
         if not held.any():
