@@ -58,6 +58,8 @@ class GivenAlpha(PenalizedModel):
 
     def _solve(self, problem: Problem, groups: None) -> Chosen:
         alpha = non_negative("alpha", self.alpha)
+        if np.ndim(self.l1_ratio):
+            raise ValueError(f"l1_ratio is {self.l1_ratio!r}: wanted one number; the CV form takes several")
         family = self._family(problem.shape[1], self.l1_ratio)
         solution = solve(problem, family(alpha), tol=self.tol, max_steps=self.max_iter, throw=False)
         return Chosen(solution, alpha)

@@ -24,7 +24,7 @@ class _Regression(RegressorMixin):
         return self._as_problem(loss, X, y, sample_weight)
 
     def _set_weights(self, coef: Float[np.ndarray, "p *K"], intercept: Float[np.ndarray, "*K"]) -> None:
-        self.coef_, self.intercept_ = coef.T, intercept if intercept.ndim else intercept.item()
+        self.coef_, self.intercept_ = coef.T, intercept[()]
 
     def _weights(self) -> tuple[Float[np.ndarray, "p *K"], Float[np.ndarray, "*K"]]:
         return np.asarray(self.coef_).T, np.asarray(self.intercept_)
