@@ -28,6 +28,10 @@ class _Classification(ClassifierMixin):
         return self._as_problem(loss, X, labels, sample_weight)
 
     def _set_weights(self, coef: Float[np.ndarray, "p *K"], intercept: Float[np.ndarray, "*K"]) -> None:
+        if intercept.ndim:
+            # Probabilities stay the same if all intercepts change by one number, so that only centred ones
+            # are unique.
+            intercept = intercept - intercept.mean()
         self.coef_, self.intercept_ = np.atleast_2d(coef.T), np.atleast_1d(intercept)
 
     def _weights(self) -> tuple[Float[np.ndarray, "p *K"], Float[np.ndarray, "*K"]]:
@@ -96,7 +100,7 @@ class PenalizedClassifier(_Classification, GivenAlpha):
     Attributes:
         classes_: The K classes, sorted.
         coef_: Coefficients (1, p) for "logistic", (K, p) for "multinomial".
-        intercept_: Intercepts (1,) or (K,).
+        intercept_: Intercepts (1,), or (K,) that sum to 0.
         n_iter_: Number of solver steps.
         dual_gap_: Relative duality gap of the fit, inf for non-convex penalties.
         kkt_residual_: Relative KKT residual of the fit.

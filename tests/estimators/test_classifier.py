@@ -46,6 +46,15 @@ def test_a_multinomial_of_two_classes_decides_by_one_number():
     np.testing.assert_allclose(np.log(proba[:, 1] / proba[:, 0]), fit.decision_function(X))
 
 
+def test_intercepts_of_several_classes_are_centred():
+    fit = PenalizedClassifier(alpha=0.02).fit(X + 1.0, three)
+    assert abs(fit.intercept_.sum()) < 1e-12 < abs(fit.intercept_[0])
+    solution = jr.solve(
+        jr.Problem(jr.losses.Multinomial(3), X + 1.0, np.unique(three, return_inverse=True)[1]), jr.L1(0.02)
+    )
+    np.testing.assert_allclose(fit.predict_proba(X), np.asarray(solution.predict(X)), rtol=1e-12)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="one class only"):
         PenalizedClassifier().fit(X, np.full(N, "yes"))
