@@ -2,7 +2,8 @@
 
 `PenalizedRegressor` and `PenalizedClassifier` solve for one alpha, which is λ of `jaxreg.solve`.
 `PenalizedRegressorCV` and `PenalizedClassifierCV` choose alpha by `jaxreg.cross_validate`. Fits are in
-double precision if JAX is (`jax.config.update("jax_enable_x64", True)`) and X is not float32.
+double precision if JAX is (`jax.config.update("jax_enable_x64", True)`) and X is not float32. The worker
+processes of `n_jobs` read that setting from the environment: JAX_ENABLE_X64=1.
 """
 
 try:

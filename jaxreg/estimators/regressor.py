@@ -11,6 +11,7 @@ from jaxreg._typing import ArrayLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import explained_deviance, regression_loss
 from jaxreg.linear.problem import Problem
+from jaxreg.losses import Poisson
 
 __all__ = ["PenalizedRegressor", "PenalizedRegressorCV"]
 
@@ -55,7 +56,8 @@ class _Regression(RegressorMixin):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
+        counts = self.loss == "poisson" if isinstance(self.loss, str) else isinstance(self.loss, Poisson)
+        tags.target_tags.positive_only = counts
         return tags
 
 
@@ -81,7 +83,8 @@ class PenalizedRegressor(_Regression, GivenAlpha):
         penalty: "l1", "l2", "elastic_net", "mcp", "scad", "l0", "l_half", "group", "sparse_group",
             "group_mcp", "rows" (all outputs of a feature together), or a function of λ that returns a
             penalty.
-        alpha: λ ≥ 0. The default has no meaning for targets in other units than their standard deviation.
+        alpha: λ ≥ 0, in units of y times those of X. The default suits features and targets whose standard
+            deviation is about 1; `lambda_max` returns the alpha above which all coefficients are 0.
         l1_ratio: Share of L1 in "elastic_net" and "sparse_group", in [0, 1].
         gamma: Concavity of "mcp", "group_mcp" (None is 3) and "scad" (None is 3.7).
         feature_groups: Label of the group of each feature (p,), for "group", "sparse_group", "group_mcp".
