@@ -1,7 +1,7 @@
 """One alpha that is given, and one that cross-validation chooses."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ class GivenAlpha(PenalizedModel):
         *,
         l1_ratio: float = 0.5,
         gamma: float | None = None,
-        feature_groups: ArrayLike | None = None,
+        feature_groups: ArrayLike | Callable[[Any], ArrayLike] | None = None,
         penalty_factors: ArrayLike | None = None,
         positive: bool = False,
         fit_intercept: bool = True,
@@ -100,7 +100,7 @@ class ChosenAlpha(PenalizedModel):
         metric: Any = None,
         random_state: Any = None,
         gamma: float | None = None,
-        feature_groups: ArrayLike | None = None,
+        feature_groups: ArrayLike | Callable[[Any], ArrayLike] | None = None,
         penalty_factors: ArrayLike | None = None,
         positive: bool = False,
         fit_intercept: bool = True,

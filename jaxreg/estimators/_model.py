@@ -72,9 +72,15 @@ class PenalizedModel(BaseEstimator):
 
     def _family(self, n_features: int, l1_ratio: Any) -> Family:
         """Return the penalty of the estimator as a function of λ."""
-        options = PenaltyOptions(
-            l1_ratio, self.gamma, self.feature_groups, self.penalty_factors, bool(self.positive)
-        )
+        groups = self.feature_groups
+        if callable(groups):
+            if not hasattr(self, "feature_names_in_"):
+                raise ValueError(
+                    "feature_groups is a function of the names of features, and X has none: give a data frame"
+                    ' (in a pipeline .set_output(transform="pandas")), or one label for each feature'
+                )
+            groups = groups(self.feature_names_in_)
+        options = PenaltyOptions(l1_ratio, self.gamma, groups, self.penalty_factors, bool(self.positive))
         return family_of(self.penalty, options, n_features)
 
     def _linear(self, X: Any) -> Float[np.ndarray, "n *K"]:

@@ -87,7 +87,8 @@ class PenalizedRegressor(_Regression, GivenAlpha):
             deviation is about 1; `lambda_max` returns the alpha above which all coefficients are 0.
         l1_ratio: Share of L1 in "elastic_net" and "sparse_group", in [0, 1].
         gamma: Concavity of "mcp", "group_mcp" (None is 3) and "scad" (None is 3.7).
-        feature_groups: Label of the group of each feature (p,), for "group", "sparse_group", "group_mcp".
+        feature_groups: Label of the group of each feature (p,), for "group", "sparse_group", "group_mcp"; or
+            a function from the names of the features to labels, such as `jaxreg.groups.from_columns`.
         penalty_factors: Factors of λ, (p,) for "l1", "l2", "elastic_net" and (G,) for "group",
             "sparse_group": 0 leaves a feature unpenalised, inf leaves it out.
         positive: Whether coefficients are at least 0, for "l1", "l2", "elastic_net".

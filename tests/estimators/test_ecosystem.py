@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import joblib
 import numpy as np
@@ -73,6 +74,28 @@ def test_columns_of_a_data_frame_keep_their_names():
     assert final.to_model().features == tuple(final.feature_names_in_)
     with pytest.raises(ValueError, match="feature names"):
         final.predict(pandas.DataFrame(X[:, :4], columns=list("abcd")))
+
+
+def test_dummies_of_a_factor_enter_together():
+    colour = rng.choice(["red", "green", "blue"], N)
+    frame = pandas.DataFrame({"age": X[:, 0], "colour": colour, "bmi": X[:, 1]})
+    encode = make_column_transformer(
+        (OneHotEncoder(sparse_output=False), ["colour"]),
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    )
+    model = PenalizedRegressor(
+        penalty="group", alpha=0.05, feature_groups=partial(jr.groups.from_columns, factors=["colour"])
+    )
+    target = y + 2.0 * (colour == "red")
+    final = make_pipeline(encode, model).set_output(transform="pandas").fit(frame, target)[-1]
+    assert final.feature_names_in_.tolist()[:3] == ["colour_blue", "colour_green", "colour_red"]
+    by_hand = PenalizedRegressor(penalty="group", alpha=0.05, feature_groups=[0, 0, 0, 1, 2])
+    by_hand.fit(encode.fit_transform(frame), target)
+    np.testing.assert_array_equal(final.coef_, by_hand.coef_)
+    assert (final.coef_[:3] != 0).all()
+    with pytest.raises(ValueError, match="function of the names of features, and X has none"):
+        clone(model).fit(X, y)
 
 
 def test_polars_frames():
