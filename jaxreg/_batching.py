@@ -4,6 +4,7 @@
 that feeds it chunk after chunk.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,15 @@ def compile_lanes(
     here = SingleDeviceSharding(device)
     place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)  # noqa: E731
     run = jax.jit(lambda shared, each: lanes(function, shared, each, None))
-    return run.lower(shared, jax.tree.map(place, each)).compile()
+    with _context_of_one(device):
+        return run.lower(shared, jax.tree.map(place, each)).compile()
+
+
+def _context_of_one(device: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a mesh of several devices that was set outside does not apply."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    return jax.set_mesh(jax.make_mesh((1,), ("one",), devices=[device]))
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:

@@ -9,12 +9,12 @@ scale of the link.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import require
 from jaxreg.losses import Logistic, Loss, Poisson, SquaredError
@@ -124,7 +124,7 @@ def _checked(
     return z, y, weight
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _recalibrate_rows(
     loss: Loss, z: Float[Array, "L n"], y: Shaped[Array, " n"], weight: Float[Array, " n"]
 ) -> tuple[Calibration, Bool[Array, " L"]]:

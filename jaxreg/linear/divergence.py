@@ -18,13 +18,13 @@ averages vᵀAv over random vectors v of entries ±1.
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.implicit import _conjugate_gradients, _System, _Unknowns
@@ -66,7 +66,7 @@ def divergence(
     return _map_solutions(room if room <= _MAX_EXACT or size <= _MAX_EXACT else None, *solutions)
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _map_solutions(
     room: int | None,
     problem: Problem,

@@ -56,13 +56,14 @@ def in_size_class(problem: _Problem) -> _Problem:
 
 
 def is_small(X: Array) -> bool:
-    """Return whether rows may be added: a small array on one CPU."""
-    (device, *others) = X.devices()
-    return not others and device.platform == "cpu" and X.size <= _MAX_ENTRIES and X.shape[0] > 0
+    """Return whether rows may be added: a small array on the CPU that is the default device."""
+    default = jax.devices()[0]
+    on_cpu = default.platform == "cpu" and X.devices() == {default}
+    return on_cpu and 0 < X.size <= _MAX_ENTRIES
 
 
 def pad_rows(x: Array, n: int, fill: float | None = None) -> Array:
     """Return an array with rows added up to n: copies of the first row, or rows of `fill`."""
     host = np.asarray(x)
     row = host[:1] if fill is None else np.full_like(host[:1], fill)
-    return jax.device_put(np.concatenate([host, np.repeat(row, n - host.shape[0], axis=0)]), x.sharding)
+    return jax.device_put(np.concatenate([host, np.repeat(row, n - host.shape[0], axis=0)]))

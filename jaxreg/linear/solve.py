@@ -207,7 +207,7 @@ def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
     return accepts(penalty, coef) and (small or not problem.design.dense_like)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _solve(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
     start = None if init is None else task.problem.to_working(*init)
     return solve_working(task, start).solution
@@ -263,7 +263,7 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
     return (coef, intercept) if bool(exists) else None
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Array, Array, Array]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
     coef, intercept = problem.zeros()[0], initial_intercept(problem)

@@ -167,7 +167,7 @@ def _in_size_class(stored: Design, weight: Array) -> tuple[Design, Array]:
     return DenseDesign(pad_rows(stored.X, n)), pad_rows(weight, n, fill=0.0)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 @jax.default_matmul_precision("highest")
 def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
     """Return the means of x and of |x|, not finite where an entry is not, and which columns are 0."""
@@ -175,7 +175,7 @@ def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
     return stored.rmatmul(weight), size / weight.size, size == 0
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 @jax.default_matmul_precision("highest")
 def _moments(
     stored: Design, weight: Array, shift: Array, unit: Array, intercept: bool, standardize: bool
@@ -198,7 +198,7 @@ def _moments(
     return _ColumnMoments(*stored_moments, mean, scale, constant, size)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _standardized_copy(X: Array, moments: _ColumnMoments) -> Array:
     """Centre and scale columns; the first subtraction is exact where the mean is large."""
     return jnp.where(moments.constant, 0.0, ((X - moments.anchor) - moments.rest) / moments.inner_scale)

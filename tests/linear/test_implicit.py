@@ -1,13 +1,17 @@
 """Derivatives of solutions equal central differences, forward and reverse, in every number of a problem."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxreg as jr
 from jaxreg import losses as L
 from jaxreg import penalties as P
+from tests.members import devices
 
 N, p, K = 40, 6, 3
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -235,3 +239,24 @@ def test_training_is_differentiable_in_its_hyperparameters():
     wanted = (error(-2.0 + h) - error(-2.0 - h)) / (2 * h)
     for derivative in (jax.grad, jax.jacfwd):
         np.testing.assert_allclose(derivative(error)(-2.0), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
+def test_derivatives_with_rows_spread_over_devices(axis_type):
+    """On explicit axes JAX wants the mesh in context."""
+    mesh = jax.make_mesh((4,), ("rows",), (getattr(AxisType, axis_type),), devices=devices(4).devices.ravel())
+
+    def gradients(X, y):
+        def size(lam, y):
+            problem = jr.Problem(L.SquaredError(), X, y)
+            return jnp.sum(jr.solve(problem, jr.L1(lam), tol=1e-10).coef ** 2)
+
+        return jax.grad(size, argnums=(0, 1))(jnp.asarray(0.05), y)
+
+    X_, y = jnp.asarray(X), jnp.asarray(LOSSES["squared"][1])
+    rows = NamedSharding(mesh, PartitionSpec("rows"))
+    wanted = gradients(X_, y)
+    with jax.set_mesh(mesh) if axis_type == "Explicit" else contextlib.nullcontext():
+        got = gradients(jax.device_put(X_, rows), jax.device_put(y, rows))
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)

@@ -241,3 +241,13 @@ def test_nothing_warns_without_cause():
         warnings.simplefilter("error")
         assert jr.sweep(shrunk, **AXES).attrs["done"] == 15
         assert jr.sweep(lambda k: k, k=range(5)).attrs["done"] == 5
+
+
+@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
+def test_a_mesh_in_context_changes_nothing(axis_type):
+    """A sweep spreads its lanes over the devices itself."""
+    types = (getattr(jax.sharding.AxisType, axis_type),)
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=types, devices=devices(4).devices.ravel())
+    with jax.set_mesh(mesh):
+        inside = jr.sweep(lambda lam: lam**2, lam=np.arange(6.0))
+    np.testing.assert_array_equal(inside["value"], np.arange(6.0) ** 2)

@@ -21,7 +21,7 @@ __all__ = ["complete", "solve_batch", "solve_in_turn"]
 Point = tuple[Array, Array]
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution]:
     """Solve for the λ whose leaves of the penalty are `carried`, each from the solution before.
 
@@ -35,7 +35,7 @@ def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tupl
     return jax.lax.scan(body, start, carried)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Array]:
     """Solve for all λ in one batch, each from the null fit; return the solutions and the steps run (L,)."""
     shared, static = eqx.partition(path, eqx.is_array)

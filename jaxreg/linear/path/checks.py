@@ -60,7 +60,7 @@ def check_block(
     return check._replace(missing=check.missing * result.solved[:, None])
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _check(path: PathProblem, lam_index: Array, coef: Array, intercept: Array, outside: Array) -> BlockCheck:
     problem, grid, null_fit = path.problem, path.grid, path.null_fit
     missing_above = _MISSING * jnp.finfo(problem.dtype).eps * null_fit.max_grad

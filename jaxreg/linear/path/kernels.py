@@ -107,7 +107,7 @@ class _Carry(NamedTuple):
     last: PathPoint
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def newton_block(
     block: BlockProblem,
     lam_index: Int[Array, " B"],
@@ -182,7 +182,7 @@ class _PivotState(NamedTuple):
     solved: Flag
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def pivot_block(
     block: BlockProblem, lam_index: Int[Array, " B"], last: PathPoint, kept: ActiveInverse, inner_tol: Scalar
 ) -> tuple[BlockResult, ActiveInverse]:

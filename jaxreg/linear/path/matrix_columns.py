@@ -190,12 +190,12 @@ def _penalty_blocks(problem: Problem, penalty: Penalty) -> Int[np.ndarray, " p"]
     return np.unique(labels.reshape(coef.shape[0], -1)[:, 0], return_inverse=True)[1]
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
     return problem.design.weighted_gram(problem.weight)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _expand(problem: Problem, intercept: Array) -> _Expansion:
     at = evaluate(problem, problem.zeros()[0], intercept)
     return _Expansion(problem.value(at.z), at.gradient)
@@ -208,7 +208,7 @@ def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
     return jnp.all(jax.vmap(lambda part: prox_slopes_are_0_or_1(grid.row(part), (p,), scale))(ends))
 
 
-@jit_at_level(1, donate="all-except-first")
+@jit_at_level(2, donate="all-except-first")
 def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer:
     """Write the columns `index` (p for none) into the buffer from row `at` on."""
     rows = problem.design.columns(index).XT
@@ -221,7 +221,7 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
     return _Buffer(XT, gram, buffer.inverse)
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _reorder(buffer: _Buffer, order: Array) -> _Buffer:
     """Take rows in another order, zeros beyond. The inverse is reset where an active column leaves."""
     rows = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxreg._batching import lanes
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.path import GridOptions, Known
 from jaxreg.linear.path.result import Path
@@ -98,7 +99,7 @@ def batched_paths(
     return paths
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 def _solve(
     batch: _Batch, each: _Lanes, n_folds: int, mesh: jax.sharding.Mesh | None
 ) -> tuple[Solution, Array]:

@@ -26,9 +26,13 @@ __all__ = ["Task", "fit_folds"]
 
 
 class Task(NamedTuple):
-    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them."""
+    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
+
+    Rows from `n_rows` on have weight 0 and are not data.
+    """
 
     problem: Problem
+    n_rows: int
     folds: Folds
     metric: Metric
     options: GridOptions
@@ -150,4 +154,4 @@ def _predictions(task: Task, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> 
         used = rows < n
         total[rows[used]] += np.moveaxis(fit.means, 0, 1)[used]
     count = task.folds.test.sum(axis=0).reshape((n,) + (1,) * (total.ndim - 1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)[: task.n_rows]

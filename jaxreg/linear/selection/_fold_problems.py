@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.design import DenseDesign, Design, Standardized
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection.folds import Folds
@@ -96,34 +97,12 @@ class FoldProblems(NamedTuple):
         remaining = np.sum(weight)
         weight = (weight / remaining).astype(self.arrays.weight.dtype)
         fold = _with_weight(self.whole, weight, self.columns[k], self.arrays)
-        if self.whole.loss.smoothness() == np.inf:
-            fold = eqx.tree_at(lambda p: p.design, fold, _without_rows(fold.design, weight > 0))
         # Arrays of NumPy would be copied to the device by every program.
         fold = jax.device_put(fold)
         if self.gram is None or not self.columns[k].by_difference:
             return FoldProblem(fold, None)
         gram = _gram_by_difference(self.whole, self.gram, self.left_out[k], remaining, fold.design)
         return FoldProblem(fold, gram)
-
-
-@eqx.filter_jit
-def _without_rows(design: Design, used: Bool[Array, " n"]) -> Design:
-    """Return a design with the means of the columns in dense rows that are not used, zeros in sparse ones.
-
-    A loss without a bound on its curvature may overflow on these rows, and 0·inf is NaN.
-    """
-    outer = design if isinstance(design, Standardized) else None
-    inner = design if outer is None else outer.inner
-    if isinstance(inner, DenseDesign):
-        fill = jnp.zeros((), inner.dtype) if outer is None else outer.mean
-        inner = DenseDesign(jnp.where(used[:, None], inner.X, fill))
-    else:
-        values = lambda d: (d.by_row.value, d.by_column.value)  # noqa: E731
-        by_row, by_column = values(inner)
-        by_row = jnp.where(used[inner.by_row.row], by_row, 0.0)
-        by_column = jnp.where(used[inner.by_column.column], by_column, 0.0)
-        inner = eqx.tree_at(values, inner, (by_row, by_column))
-    return inner if outer is None else eqx.tree_at(lambda d: d.inner, outer, inner)
 
 
 def in_form_of_folds(problem: Problem) -> Problem:
@@ -192,7 +171,7 @@ class _Sums(NamedTuple):
     square: Float[Array, "*S p"]
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _sums(design: Design, weight: Array, left_out: Array) -> tuple[_Sums, _Sums]:
     """Return the sums over all rows, and over the rows that each fold leaves out."""
@@ -214,7 +193,7 @@ def _exact_columns(problem: Problem, weight: Float[np.ndarray, " n"]) -> _Column
     return _Columns(mean, scale.astype(problem.dtype), constant | np.asarray(problem.constant), False)
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _moments(design: Design, weight: Array) -> tuple:
     return design.moments(weight)
@@ -258,13 +237,13 @@ def _with_weight(problem: Problem, weight: np.ndarray, columns: _Columns, arrays
 # ---------------------------------------------------------------- Gram matrices
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
     return problem.design.weighted_gram(problem.weight)
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _gram_by_difference(
     problem: Problem, whole: Float[Array, "p p"], rows: Int[Array, " m"], remaining: Array, fold: Design

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.design import DenseDesign, Design, Standardized
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
@@ -66,7 +66,7 @@ def score_rows(
     return RowScores(np.array([float(metric.score(y, z, weight[used])) for z in mean_used]), mean)
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _predict(
     problem: Problem, coef: Array, intercept: Array, rows: Int[Array, " r"], wants_mean: bool

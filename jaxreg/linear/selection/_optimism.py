@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
+from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
@@ -211,7 +212,7 @@ def _fit_in_batches(
     return _Fits(*(np.concatenate(x)[: len(rows)] for x in zip(*parts, strict=True)))
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 def _fit_batch(problem: Problem, penalty: Penalty, options: _Options, rows: Float[Array, "B n"]) -> _Fits:
     def fit(row: Float[Array, " n"]) -> _Fits:
         found = solve(reweighted(problem, row), penalty, solver=options.solver, tol=options.tol, throw=False)
@@ -229,7 +230,7 @@ def _multiplicities(
     return np.stack([np.bincount(members[row], minlength=positive.size) for row in drawn])
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 @jax.default_matmul_precision("highest")
 def _evaluate(
     functions: tuple[Metric, ...] | None, problem: Problem, fits: _Fits, rows: Float[Array, "B n"]

@@ -1,16 +1,16 @@
 """A problem whose samples are counted several times or left out."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._restandardize import restandardized
 
 __all__ = ["reweighted"]
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def reweighted(problem: Problem, multiplicity: Float[Array, " n"]) -> Problem:
     """Return the problem in which each sample counts `multiplicity` times, standardised under these weights.
 

@@ -6,13 +6,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import is_traced
 from jaxreg.linear.path.path import GridOptions, path, resolve_mode
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._fold_fits import Task, fit_folds
@@ -20,6 +19,7 @@ from jaxreg.linear.selection._fold_problems import in_form_of_folds
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
 from jaxreg.linear.selection.folds import Folds, make_folds
 from jaxreg.linear.selection.scores import Score, metric_of
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solve import MAX_STEPS, tolerance
 from jaxreg.linear.solvers import Solver
 from jaxreg.penalties import Family
@@ -127,12 +127,13 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     options = {"y": targets, "repeats": repeats, "key": key, "groups": groups, "stratify": stratify}
     made = make_folds(problem.shape[0], folds, **options)
     _warn_of_empty_folds(problem, made)
-    whole = in_form_of_folds(problem)
+    whole = in_size_class(in_form_of_folds(problem))
+    made = made.with_rows_of_no_weight(whole.shape[0])
     options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps, "mesh": mesh}
     paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
-    limit = jnp.asarray(MAX_STEPS if max_steps is None else max_steps)
+    limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
-    task = Task(whole, made, scored, fits, keep_predictions, train_scores)
+    task = Task(whole, problem.shape[0], made, scored, fits, keep_predictions, train_scores)
     results = fit_folds(task, axis.families, paths)
     return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
 

@@ -42,6 +42,11 @@ class Folds(NamedTuple):
         test = np.concatenate([row == np.arange(k)[:, None] for row, k in zip(labels, counts, strict=True)])
         return cls(~test, test, np.repeat(np.arange(len(labels)), counts))
 
+    def with_rows_of_no_weight(self, n: int) -> "Folds":
+        """Return the folds with rows added up to n, which are among those of every fit."""
+        added = ((0, 0), (0, n - self.train.shape[1]))
+        return Folds(np.pad(self.train, added, constant_values=True), np.pad(self.test, added), self.repeat)
+
     @property
     def complementary(self) -> bool:
         """Return whether every fit is made of all rows that it does not predict."""

@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._validation import require
 from jaxreg.linear.divergence import divergence
@@ -140,7 +140,7 @@ class _Ingredients(NamedTuple):
     ebic_gamma: float
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _mean_deviance(problem: Problem, coef: Array, intercept: Array) -> Float[Array, " L"]:
     """Return the weighted mean of 2·(loss − saturated loss) at each λ, in squares of y's unit."""

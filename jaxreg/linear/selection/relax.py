@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
@@ -185,7 +186,7 @@ def _size_classes(columns: np.ndarray, p: int) -> np.ndarray:
     return rooms
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 def _unpenalised_fits(
     problem: Problem, room: int, supports: Bool[Array, "S p *K"]
 ) -> tuple[Array, Array, Bool[Array, " S"]]:

@@ -12,13 +12,13 @@ the factor by which coefficients should have been shrunk. Three ways to know it 
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
+from jaxreg._compilation import jit_at_level
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
 from jaxreg.linear.problem import Problem, require_problem
@@ -81,7 +81,7 @@ def heuristic_factor(problem: Problem, *, observations: float | None = None) -> 
     return float(1 - p / (degrees * gain)) if gain > 0 else float("-inf")
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _losses_of_fit_and_null(problem: Problem, coef: Array, intercept: Array) -> Array:
     """Return the mean losses of a fit and of the intercept alone, in working units."""
     z = problem.predictor(*problem.to_working(coef, intercept))

@@ -256,7 +256,7 @@ class _Step(NamedTuple):
     converged: Array
 
 
-@jit_at_level(1)
+@jit_at_level(2)
 def _step(descent: _Descent, state: _State) -> tuple[_State, _Step]:
     def objective(free: PyTree[Array]) -> tuple[Scalar, Any]:
         return descent.evaluate(free, state.starts)
