@@ -102,8 +102,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name == "L2":
         raise AttributeError("jaxreg has no L2: take SquaredL2 (weight decay) or GroupL2 (not squared)")
-    if name == "plots":
+    if name in ("estimators", "plots"):
         import importlib
 
-        return importlib.import_module("jaxreg.plots")
+        return importlib.import_module(f"jaxreg.{name}")
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")

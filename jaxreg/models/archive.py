@@ -27,7 +27,7 @@ import math
 import os
 import pathlib
 import zipfile
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,11 +53,21 @@ _QUOTE_LENGTH = 120
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def save(model: FittedModel | LinearPredictor, path: str | os.PathLike[str]) -> None:
+@runtime_checkable
+class HasModel(Protocol):
+    """An object that returns itself as a `FittedModel`, such as an estimator."""
+
+    def to_model(self) -> FittedModel:
+        """Return the fitted model."""
+        ...
+
+
+def save(model: FittedModel | LinearPredictor | HasModel, path: str | os.PathLike[str]) -> None:
     """Write a model to a file, whole or not at all: a complete file replaces an existing one.
 
     Args:
-        model: A `FittedModel`, or a `Solution`, whose features are then named x0, x1, ….
+        model: A `FittedModel`, an estimator of `jaxreg.estimators`, or a `Solution`, whose features are then
+            named x0, x1, ….
         path: The file, by custom `NAME.jaxreg`.
 
     Raises:
@@ -72,6 +82,8 @@ def save(model: FittedModel | LinearPredictor, path: str | os.PathLike[str]) -> 
     ...     jr.load(f"{folder}/model.jaxreg").predict({"age": [3.0]}).tolist()
     [7.0]
     """
+    if isinstance(model, HasModel):
+        model = model.to_model()
     model = model if isinstance(model, FittedModel) else FittedModel.of(model)
     path = pathlib.Path(path)
     members = {_HEADER: _header(model)}
