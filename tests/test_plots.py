@@ -143,6 +143,23 @@ def test_cv_marks_both_choices_and_counts_coefficients():
     np.testing.assert_allclose(bars[3][:, 1], result.mean[3] + np.array([-1, 1]) * result.se[3])
 
 
+def test_cross_validations_of_a_second_axis_are_curves_in_one_picture():
+    X = np.sin(np.arange(240.0)).reshape(60, 4)
+    y = X[:, 0] + 0.5 * np.cos(np.arange(60.0) ** 2)
+    problem, second = jr.Problem(jr.losses.SquaredError(), X, y), {"l1_ratio": [0.5, 1.0]}
+    result = jr.cross_validate(problem, jr.ElasticNet, second=second, num=12, ratio=0.01, folds=5)
+    ax = cv(result)
+    for k, (label, one) in enumerate(zip(texts(ax), result.results, strict=True)):
+        best = " (best)" * (k == result.best_index)
+        count = one.nonzeros[one.index_min]
+        assert label == f"l1_ratio {second['l1_ratio'][k]}: λ = {one.lambda_min:.3g}, {count} nonzero{best}"
+        curve, mark = ax.get_lines()[2 * k : 2 * k + 2]
+        np.testing.assert_allclose(curve.get_ydata(), one.mean)
+        assert mark.get_xdata()[0] == pytest.approx(one.lambda_min)
+    left, right = ax.get_xlim()
+    assert left > right and ax.get_ylabel() == "Deviance, 5 folds"
+
+
 def test_calibration_shows_means_of_groups_and_the_line():
     rng = np.random.default_rng(0)
     z = np.sort(2 * rng.normal(size=200))
