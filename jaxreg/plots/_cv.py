@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
-from jaxreg.plots._style import COLOURS, STYLES, new_axes, shown_name
+from jaxreg.plots._style import COLOURS, STYLES, new_axes, require_result, shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,11 @@ def cv(result: CrossValidation | CrossValidations, ax: Axes | None = None) -> Ax
 
     Returns:
         The axes.
+
+    Raises:
+        TypeError: The argument is not the result of a cross-validation.
     """
+    require_result(result, (CrossValidation, CrossValidations), "cross_validate")
     ax = new_axes(1, (6.4, 4.4))[0] if ax is None else ax
     if isinstance(result, CrossValidations):
         _curves(ax, result)

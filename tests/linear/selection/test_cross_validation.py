@@ -309,6 +309,7 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
         ({"folds": 5, "stratify": True}, "takes the targets as classes"),
         ({"second": {"a": [1], "b": [2]}}, "second names one argument"),
         ({"second": {"l1_ratio": []}}, "no value of 'l1_ratio'"),
+        ({"second": {"l1_ratio": 0.5}}, r"a list of values of 'l1_ratio', got 0.5: write \[0.5\]"),
         ({"groups": np.arange(N) // 4, "folds": FOLD_OF}, "straddle fold 0"),
         ({"folds": [(np.arange(50), np.arange(40, 80)), (np.arange(40), np.arange(40, 80))]}, "its fit uses"),
     ],
@@ -317,6 +318,14 @@ def test_bad_input(options, message):
     lambdas = options.pop("lambdas", None)
     with pytest.raises(ValueError, match=message):
         jr.cross_validate(problem(), jr.L1, lambdas, **{"folds": FOLD_OF, "num": 12, "ratio": 0.01} | options)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(jr.ElasticNet, "ElasticNet"), (lambda lam: jr.L1(lam), "<lambda>")]
+)
+def test_a_second_axis_that_the_family_does_not_take(family, name):
+    with pytest.raises(TypeError, match=f"second names 'ratio', which {name} does not take"):
+        jr.cross_validate(problem(), family, second={"ratio": [0.5]})
 
 
 def test_a_fold_without_which_a_class_is_missing():

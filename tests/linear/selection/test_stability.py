@@ -128,3 +128,18 @@ def test_the_bound_holds_for_noise_features():
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         jr.stability_selection(problem(), jr.L1, LAMS, **options)
+
+
+def test_a_penalty_that_selects_every_feature_is_refused():
+    with pytest.raises(ValueError, match=r"selects all .* take a penalty with exact zeros"):
+        jr.stability_selection(problem(), jr.SquaredL2, LAMS, replicates=2)
+
+
+def test_keys_and_seeds():
+    found = [
+        jr.stability_selection(problem(), jr.L1, LAMS, replicates=2, key=k).probabilities
+        for k in (7, jax.random.key(7))
+    ]
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(TypeError, match="key must be an integer or a key such as"):
+        jr.stability_selection(problem(), jr.L1, LAMS, replicates=2, key=0.5)
