@@ -206,7 +206,7 @@ def _without_gaps(
     if counts.empty:
         return frame, []
     n, rows = len(frame), missing.any(axis=1)
-    if missing[target].all():
+    if bool(missing[target].all()):
         raise refusal(
             f"target {target!r} has no value in any row", "at least two values", "choose another target"
         )

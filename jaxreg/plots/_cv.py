@@ -66,7 +66,8 @@ def _curves(ax: Axes, result: CrossValidations) -> None:
         best, at = k == result.best_index, one.index_min
         lam, mean = np.asarray(one.lambdas), np.asarray(one.mean)
         colour, style = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
-        label = f"{shown_name(f'{result.name} {value}')}: λ = {lam[at]:.3g}, {one.nonzeros[at]} nonzero"
+        named = str(value) if result.name == "family" else f"{result.name} {value}"
+        label = f"{shown_name(named)}: λ = {lam[at]:.3g}, {one.nonzeros[at]} nonzero"
         ax.plot(
             lam, mean, color=colour, linestyle=style.line, linewidth=2.2 if best else 1.3,
             label=f"{label} (best)" if best else label,

@@ -61,10 +61,13 @@ class Stability(NamedTuple):
     converged: float
 
     def __str__(self) -> str:
+        selected, bound = int(self.selected.sum()), min(self.error_bound, self.unimodal_bound)
+        false = f"at most {bound:.3g} of them expected to be false (q = {self.mean_selected:.3g})"
+        if selected and bound >= selected:
+            false = f"all of which may be false (q = {self.mean_selected:.3g}): set max_selected for a bound"
         return (
-            f"Stability: {self.selected.sum()} of {self.selected.size} features selected with probability ≥"
-            f" {self.threshold:g}, at most {min(self.error_bound, self.unimodal_bound):.3g} of them expected"
-            f" to be false (q = {self.mean_selected:.3g})"
+            f"Stability: {selected} of {self.selected.size} features selected with probability ≥"
+            f" {self.threshold:g}, {false}"
         )
 
 
