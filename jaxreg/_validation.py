@@ -17,7 +17,7 @@ from jaxtyping import Array
 from jaxreg._compilation import is_traced
 from jaxreg._typing import ArrayLike
 
-__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "require", "require_scalar"]
+__all__ = ["holds", "hyperparameter", "number", "per_coordinate", "prng_key", "require", "require_scalar"]
 
 
 def require(condition: ArrayLike, message: str) -> None:
@@ -51,6 +51,15 @@ def require_scalar(name: str, x: ArrayLike) -> None:
             " grid of λ is for jaxreg.path or jax.vmap"
         )
     require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{name} must be a finite number ≥ 0, got {x}")
+
+
+def prng_key(key: Any) -> Array:
+    """Return a key of JAX; an integer is the seed of one, None the seed 0. TypeError for other objects."""
+    if key is None or (isinstance(key, int | np.integer) and not isinstance(key, bool)):
+        return jax.random.key(int(key or 0))
+    if isinstance(key, jax.Array):
+        return key
+    raise TypeError(f"key must be an integer or a key such as jax.random.key(0), got {key!r}")
 
 
 def hyperparameter(default: Any = dataclasses.MISSING) -> Any:

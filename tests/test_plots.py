@@ -143,6 +143,42 @@ def test_cv_marks_both_choices_and_counts_coefficients():
     np.testing.assert_allclose(bars[3][:, 1], result.mean[3] + np.array([-1, 1]) * result.se[3])
 
 
+@pytest.mark.parametrize("draw", [map, paths, error, cv, stability])
+def test_other_objects_are_refused(draw):
+    made_by = {cv: "result of jaxreg.cross_validate", stability: "result of jaxreg.stability_selection"}
+    with pytest.raises(
+        TypeError, match=f"wanted the {made_by.get(draw, 'xarray.Dataset of a sweep')}.* got dict"
+    ):
+        draw({"penalty": 1})
+
+
+def test_powers_of_ten_do_not_cover_the_counts():
+    data = made_sweep()
+    data["error"].values[:] *= 1e9
+    ax = error(data)[0]
+    ax.figure.draw_without_rendering()
+    power, first = ax.yaxis.get_offset_text(), ax.child_axes[0].get_xticklabels()[0]
+    assert power.get_text() == "1e9"
+    assert not power.get_window_extent().overlaps(first.get_window_extent())
+
+
+def test_cross_validations_of_a_second_axis_are_curves_in_one_picture():
+    X = np.sin(np.arange(240.0)).reshape(60, 4)
+    y = X[:, 0] + 0.5 * np.cos(np.arange(60.0) ** 2)
+    problem, second = jr.Problem(jr.losses.SquaredError(), X, y), {"l1_ratio": [0.5, 1.0]}
+    result = jr.cross_validate(problem, jr.ElasticNet, second=second, num=12, ratio=0.01, folds=5)
+    ax = cv(result)
+    for k, (label, one) in enumerate(zip(texts(ax), result.results, strict=True)):
+        best = " (best)" * (k == result.best_index)
+        count = one.nonzeros[one.index_min]
+        assert label == f"l1_ratio {second['l1_ratio'][k]}: λ = {one.lambda_min:.3g}, {count} nonzero{best}"
+        curve, mark = ax.get_lines()[2 * k : 2 * k + 2]
+        np.testing.assert_allclose(curve.get_ydata(), one.mean)
+        assert mark.get_xdata()[0] == pytest.approx(one.lambda_min)
+    left, right = ax.get_xlim()
+    assert left > right and ax.get_ylabel() == "Deviance, 5 folds"
+
+
 def test_calibration_shows_means_of_groups_and_the_line():
     rng = np.random.default_rng(0)
     z = np.sort(2 * rng.normal(size=200))
@@ -155,6 +191,8 @@ def test_calibration_shows_means_of_groups_and_the_line():
     points = ax.containers[0].lines[0]
     np.testing.assert_allclose(points.get_ydata(), y.reshape(5, 40).mean(axis=1))
     np.testing.assert_allclose(points.get_xdata(), (1 / (1 + np.exp(-z))).reshape(5, 40).mean(axis=1))
+    with pytest.raises(ValueError, match="wanted one row of linear predictors"):
+        calibration(jr.losses.Logistic(), np.stack([z, z]), y)
     line = ax.get_lines()[1].get_ydata()
     np.testing.assert_allclose(line[-1], 1 / (1 + np.exp(-found.intercept - found.slope * z[-1])))
     with pytest.raises(ValueError, match="groups must be from 1 to 100"):

@@ -139,7 +139,12 @@ def _misfit(source: str, columns: int, header_end: int, error: Exception) -> Val
         where = f"line {int(at[1]) + header_end} has {at[2]} values"
     else:
         where = "too many values, or an open quote"
-    got = f"{source!r} has {columns} columns and rows that do not fit them ({where})"
+    shown = (
+        "1 column and rows that do not fit it"
+        if columns == 1
+        else f"{columns} columns and rows that do not fit them"
+    )
+    got = f"{source!r} has {shown} ({where})"
     return refusal(got, "a value for each column", "correct its separators and quotes, or give --sep")
 
 
@@ -157,7 +162,9 @@ def _read_header(file: TextIO, source: str, separator: str) -> tuple[list[str], 
 def _recognise(sample: str, separator: str, reading: Reading) -> _Form:
     """Recognise the separator and the decimal mark that the options leave open."""
     lines = sample.splitlines()
-    lines = [line for line in (lines[:-1] or lines) if line.strip()][:_SNIFFED_LINES]
+    # The last line of a sample that is not the whole file may be cut.
+    whole = len(sample) < _SNIFFED
+    lines = [line for line in (lines if whole else lines[:-1] or lines) if line.strip()][:_SNIFFED_LINES]
     chosen = reading.sep or max(
         _SEPARATORS, key=lambda mark: (*_width(lines, mark), mark == separator, -_SEPARATORS.index(mark))
     )

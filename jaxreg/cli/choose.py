@@ -106,7 +106,9 @@ def scores(model: FittedModel, mean: np.ndarray, y: np.ndarray) -> dict[str, flo
     if isinstance(model.loss, losses.Logistic | losses.Multinomial):
         label = (mean > 0.5).astype(int) if mean.ndim == 1 else mean.argmax(axis=1)
         found = {"misclassified": float(np.mean(label != y))}
-        return found | ({"AUC": auc(y, mean, np.ones(len(y)))} if mean.ndim == 1 else {})
+        # Rows of a single class have no AUC.
+        ranked = mean.ndim == 1 and y.min() < y.max()
+        return found | ({"AUC": auc(y, mean, np.ones(len(y)))} if ranked else {})
     residual = y - mean
     spread = float(np.sum((y - y.mean()) ** 2))
     found = {"R²": 1 - float(np.sum(residual**2)) / spread} if spread > 0 else {}

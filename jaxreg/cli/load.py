@@ -206,6 +206,10 @@ def _without_gaps(
     if counts.empty:
         return frame, []
     n, rows = len(frame), missing.any(axis=1)
+    if bool(missing[target].all()):
+        raise refusal(
+            f"target {target!r} has no value in any row", "at least two values", "choose another target"
+        )
     shown = [f"{quoted([column])} ({count})" for column, count in counts.head(_COLUMNS_SHOWN).items()]
     where = ", ".join(shown) + (f" … and {len(counts) - len(shown)} more" if len(counts) > len(shown) else "")
     if reading.missing == "error":

@@ -92,31 +92,42 @@ def _without_gaps(
     """Treat missing cells as --missing says; returns X, the rows that are predicted, and notes."""
     import numpy as np
 
-    gaps = np.isnan(X).any(axis=1)
-    text_gaps = [column.name for column in model.columns if column.kind == "levels"]
-    for column in model.columns:
-        if column.kind == "levels":
-            gaps |= column.encode(frame[column.name].to_numpy(object)).missing
-    if not gaps.any():
+    missing = _missing(model, X, frame)
+    gaps = np.any([np.zeros(len(X), bool), *missing.values()], axis=0)
+    if not missing:
         return X, ~gaps, []
-    where = quoted([name for name in frame if bool(frame[name].isna().any())])
-    rows = f"{gaps.sum()} of {len(frame)} rows"
+    where, rows = quoted(missing), f"{gaps.sum()} of {len(frame)} rows"
     if reading.missing == "error" or (reading.missing == "mean" and not model.columns):
         got = f"{rows} of {source!r} miss values in columns {where}, where no training row did"
         todo = "add --missing mean (of the training rows) or --missing drop, or fill them"
         raise refusal(got, "a value in every cell", todo)
     if reading.missing == "drop":
-        return (
-            np.where(np.isnan(X), 0.0, X),
-            ~gaps,
-            [f"{rows} have no prediction, for missing values in {where}."],
-        )
+        note = f"Left without a prediction, for missing values in {where}: {rows}."
+        return np.where(np.isnan(X), 0.0, X), ~gaps, [note]
     fill = np.array([number for column in model.columns for number in column.fill])
-    note = f"Missing values in {where} became the mean of the training rows"
-    note += (
-        ", and none of the levels in text." if any(frame[name].isna().any() for name in text_gaps) else "."
-    )
-    return np.where(np.isnan(X), fill, X), np.ones_like(gaps), [note]
+    text = [column.name for column in model.columns if column.kind == "levels" and column.name in missing]
+    numbers = [name for name in missing if name not in text]
+    notes = [f"Missing values in {quoted(numbers)} became the mean of the training rows."] if numbers else []
+    notes += [f"Missing values in {quoted(text)} became none of the levels."] if text else []
+    return np.where(np.isnan(X), fill, X), np.ones_like(gaps), notes
+
+
+def _missing(model: FittedModel, X: np.ndarray, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the mask of the missing cells of each column that has some and had none in training."""
+    import numpy as np
+
+    if not model.columns:
+        masks = dict(zip(frame.columns, np.isnan(X).T, strict=True))
+    else:
+        ends = np.cumsum([len(column.features) for column in model.columns])[:-1]
+        parts = zip(model.columns, np.split(X, ends, axis=1), strict=True)
+        masks = {
+            column.name: column.encode(frame[column.name].to_numpy(object)).missing
+            if column.kind == "levels"
+            else np.isnan(part).any(axis=1)
+            for column, part in parts
+        }
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def _columns(model: FittedModel, X: np.ndarray, whole: np.ndarray) -> dict[str, list[Any]]:
@@ -138,7 +149,7 @@ def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole:
     """Describe the model in a line, with its scores where the target is known."""
     import numpy as np
 
-    text = f"{int(whole.sum())} rows predicted by {model.penalty or 'the model'}"
+    text = f"{_rows(int(whole.sum()))} predicted by {model.penalty or 'the model'}"
     text += "" if model.lam is None else f" at λ = {model.lam:.3g}"
     text += f", target {model.target}" if model.target else ""
     if target is None:
@@ -157,4 +168,8 @@ def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole:
         return f"{text}."
     found = scores(model, model.predict(X[known]), y[known])
     shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    return f"{text}; the file has the target, and on {int(known.sum())} rows: {shown}."
+    return f"{text}; the file has the target, and on {_rows(int(known.sum()))}: {shown}."
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

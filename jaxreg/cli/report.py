@@ -85,12 +85,12 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     if reference[largest] == 0 or (coef == reference).all():
         return f"{kept}."
     percent = 100 * abs(coef[largest]) / abs(reference[largest])
-    if percent >= 100:
-        became = f"{percent:.0f} % of its size"
-    else:
-        became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
+    norm = _norm_percent(part)[best]
     of = f"the largest weight of {part.attrs['reference']} ({_weight_name(part, largest)})"
-    return f"{kept}; {of} is {became}, the norm of all to {_norm_percent(part)[best]:.0f} %."
+    if round(percent) >= 100:
+        return f"{kept}; {of} has {percent:.0f} % of its size, the norm of all {norm:.0f} %."
+    became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
+    return f"{kept}; {of} is {became}, the norm of all to {norm:.0f} %."
 
 
 def _rule(dataset: Dataset) -> str:

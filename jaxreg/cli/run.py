@@ -166,7 +166,10 @@ def _errors(loss: jr.losses.Loss, z: Array, y: Array) -> dict[str, Array]:
     The deviance, twice the loss above that of the saturated model, is the squared error for squared losses.
     """
     deviance = 2 * (loss.value(z, y) - loss.saturated(y))
-    error = {"error": jnp.mean(deviance), "error_se": jnp.std(deviance) / jnp.sqrt(1.0 * len(deviance))}
+    # Squares of large deviances overflow in single precision.
+    unit = jnp.maximum(jnp.max(deviance), jnp.finfo(deviance.dtype).tiny)
+    se = unit * jnp.std(deviance / unit) / jnp.sqrt(1.0 * len(deviance))
+    error = {"error": jnp.mean(deviance), "error_se": se}
     if isinstance(loss, jr.losses.Logistic | jr.losses.Multinomial):
         error["misclassified"] = jr.metrics.prediction_error(loss, z, y)
     return {name: value.astype(z.dtype) for name, value in error.items()}

@@ -264,7 +264,11 @@ def _seconds(name: str, values: Iterable[Any], day_first: bool) -> np.ndarray:
     try:
         stamps = pd.to_datetime(cells, format="mixed", dayfirst=day_first, utc=True)
     except (ValueError, TypeError, OverflowError) as error:
-        wanted = "wanted dates, as in training; correct the cells or empty them"
-        raise ValueError(f"column {name!r} has cells that are no dates: {wanted}") from error
+        known = pd.to_datetime(cells, format="mixed", dayfirst=day_first, utc=True, errors="coerce")
+        wrong = np.flatnonzero(known.isna() & cells.notna())
+        at = int(wrong[0]) if wrong.size else 0
+        cell = f"{str(cells[at])[:40]!r} in row {at + 1}"
+        wanted = "wanted a date, as in training; correct the cell or empty it"
+        raise ValueError(f"column {name!r} has {cell}: {wanted}") from error
     whole = stamps.to_numpy(dtype="datetime64[ns]")
     return np.where(np.isnat(whole), np.nan, whole.astype("int64") / 1e9)

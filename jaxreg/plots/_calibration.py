@@ -40,6 +40,8 @@ def calibration(
         TypeError, ValueError: as `jaxreg.metrics.calibration`, and for fewer than 2 samples in a group.
     """
     z, y = np.asarray(z, float), np.asarray(y, float)
+    if z.ndim != 1:
+        raise ValueError(f"z has shape {z.shape}, wanted one row of linear predictors (n,): choose a λ")
     found = metrics.calibration(loss, z, y)
     if not 1 <= groups <= z.size // 2:
         raise ValueError(f"groups must be from 1 to {z.size // 2}, half of the samples, got {groups}")

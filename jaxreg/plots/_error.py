@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxreg.plots._style import COLOURS, best_step, lam_axis, new_axes, nonzero, shown_name
+from jaxreg.plots._style import COLOURS, best_step, lam_axis, new_axes, nonzero, require_sweep, shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,11 @@ def error(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
 
     Returns:
         The array of axes.
+
+    Raises:
+        TypeError: The argument is not the dataset of a sweep.
     """
+    require_sweep(dataset)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
     axes = new_axes(len(parts), (1.2 + 3.6 * len(parts), 4.4)) if axes is None else np.atleast_1d(axes)
     errors = dataset["error"].values
@@ -63,6 +67,8 @@ def _panel(ax: Axes, part: Dataset, best: int | None) -> None:
         ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)))
         ax.plot(lam[best], values[best], "o", color=COLOURS[1], markeredgecolor="black", zorder=3)
     lam_axis(ax, part)
+    # The power of ten of large errors belongs left of the counts on top.
+    ax.yaxis.get_offset_text().set_horizontalalignment("right")
     top, counts = ax.secondary_xaxis("top"), nonzero(part)
     at = np.unique(np.linspace(0, len(lam) - 1, _COUNTS_SHOWN).round().astype(int))
     top.set_xticks(lam[at], [f"{counts[k]:,}" for k in at], fontsize=8)

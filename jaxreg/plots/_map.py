@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.plots._style import STYLES, Style, best_step, new_axes, nonzero, shown_name
+from jaxreg.plots._style import STYLES, Style, best_step, new_axes, nonzero, require_sweep, shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,11 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Raises:
+        TypeError: The argument is not the dataset of a sweep.
     """
+    require_sweep(dataset)
     ax = new_axes(1, (7.5, 5.4))[0] if ax is None else ax
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
     frame = _frame(dataset, parts)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxreg.plots._style import COLOURS, STYLES, UNITS_LENGTH, best_step, lam_axis, new_axes, shown_name
+from jaxreg.plots._style import (
+    COLOURS,
+    STYLES,
+    UNITS_LENGTH,
+    best_step,
+    lam_axis,
+    new_axes,
+    require_sweep,
+    shown_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +44,11 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
 
     Returns:
         The array of axes.
+
+    Raises:
+        TypeError: The argument is not the dataset of a sweep.
     """
+    require_sweep(dataset)
     count = dataset.sizes["penalty"]
     coef = _standardized(dataset)
     classes = dataset.sizes.get("class", 0) if coef.ndim == 4 else 0

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxreg.plots._style import COLOURS, STYLES, new_axes, shown_name
+from jaxreg.linear.selection.stability import Stability
+from jaxreg.plots._style import COLOURS, STYLES, new_axes, require_result, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-
-    from jaxreg.linear.selection.stability import Stability
 
 __all__ = ["stability"]
 
@@ -30,10 +29,12 @@ def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes 
         The axes.
 
     Raises:
+        TypeError: The argument is not the result of a stability selection.
         ValueError: for another number of names than features.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    require_result(found, (Stability,), "stability_selection")
     p = found.selected.size
     names = [f"column {j}" for j in range(p)] if features is None else list(features)
     if len(names) != p:

@@ -10,7 +10,19 @@ from jaxtyping import Int
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["COLOURS", "DPI", "STYLES", "Style", "best_step", "lam_axis", "new_axes", "nonzero", "shown_name"]
+__all__ = [
+    "COLOURS",
+    "DPI",
+    "STYLES",
+    "Style",
+    "best_step",
+    "lam_axis",
+    "new_axes",
+    "nonzero",
+    "require_result",
+    "require_sweep",
+    "shown_name",
+]
 
 
 class Style(NamedTuple):
@@ -54,6 +66,21 @@ def best_step(part: Dataset) -> int | None:
     if not part.attrs["rows_held_out"] or np.isnan(error).all():
         return None
     return int(np.nanargmin(error))
+
+
+def require_sweep(dataset: Any) -> None:
+    """Raise TypeError for an object that is not the dataset of a sweep over penalties."""
+    if "penalty" not in getattr(dataset, "dims", ()):
+        raise TypeError(
+            "wanted the xarray.Dataset of a sweep, such as xarray.open_dataset('jaxreg-diabetes/sweep.nc'),"
+            f" got {type(dataset).__name__}"
+        )
+
+
+def require_result(result: Any, kinds: tuple[type, ...], made_by: str) -> None:
+    """Raise TypeError for an object that is not a result of the function `made_by`."""
+    if not isinstance(result, kinds):
+        raise TypeError(f"wanted the result of jaxreg.{made_by}, got {type(result).__name__}")
 
 
 def nonzero(part: Dataset) -> Int[np.ndarray, " steps"]:

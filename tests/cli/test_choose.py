@@ -51,6 +51,7 @@ def test_scores():
     found, z = scores(two, two.predict(X), y), two.linear(X)
     assert found["AUC"] == pytest.approx(metrics.roc_auc_score(y, z))
     assert found["misclassified"] == pytest.approx(np.mean((z > 0) != y))
+    assert set(scores(two, two.predict(X), np.ones(40))) == {"misclassified"}, "one class has no AUC"
     number = FittedModel(jr.losses.Poisson(), [0.3, 0.1], 0.0)
     found = scores(number, number.predict(X), y)
     assert found["R²"] == pytest.approx(metrics.r2_score(y, number.predict(X)))

@@ -153,6 +153,8 @@ def test_separators_and_decimals_are_recognised(write):
         assert load(write(ROWS.replace(",", mark)), target="y").X.tolist() == [[1, 2], [3, 5], [4, 4]]
     grouped = "a;y\n1.234,5;1\n12,25;2\n1.000.000,75;4\n"
     assert load(write(grouped), target="y").X[:, 0].tolist() == [1234.5, 12.25, 1000000.75]
+    last = "a;b;y\n1;2;3\n2;3,5;1,5"
+    assert load(write(last), target="y").y.tolist() == [3, 1.5], "decimals on the last line alone"
     quoted = 'a,y\n"0,5",1\n"1,25",2\n"2,75",4\n'
     assert load(write(quoted), target="y").X[:, 0].tolist() == [0.5, 1.25, 2.75]
 

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from jaxreg.cli import _text
+from jaxreg.cli._settings import Reading
 from jaxreg.cli.load import load
 
 ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
@@ -167,6 +168,9 @@ def test_missing_values(write, assert_refused, rows):
         load(write(rows(**many, y=[1, 2, 4])), target="y")
     with assert_refused("1 of 2 rows", "'b' (1), 'y' (1)"):
         load(write("a,b,y\n1,2,3\n4\n"), target="y")
+    for missing in ("error", "drop", "mean"):
+        with assert_refused("target 'y' has no value in any row", "choose another target"):
+            load(write("a,y\n1,\n2,\n3,\n"), target="y", reading=Reading(missing=missing))
 
 
 @pytest.mark.parametrize("cell", ["inf", "-inf"])

@@ -8,6 +8,7 @@ import pytest
 import jaxreg as jr
 from jaxreg.cli.main import main
 from jaxreg.models import FittedModel, LevelColumn, NumberColumn
+from jaxreg.models.columns import MISSING_LEVEL
 
 COLUMNS = (NumberColumn("age", mean=40.0), LevelColumn("colour", levels=("blue", "red")))
 
@@ -66,11 +67,31 @@ def test_missing_cells(place, model, missing, wanted, assert_fails):
     )  # fmt: skip
 
 
+def test_only_the_cells_that_training_did_not_have_are_called_missing(place, assert_fails, capsys):
+    columns = (
+        NumberColumn("age", mean=40.0), NumberColumn("size", mean=1.0, indicator=True),
+        LevelColumn("colour", levels=(MISSING_LEVEL, "red")), LevelColumn("shape", levels=("o", "x")),
+    )  # fmt: skip
+    names = [feature for column in columns for feature in column.features]
+    made = FittedModel(
+        jr.losses.SquaredError(), [1.0, 2, 3, 4, 5, 6, 7], 0.0, features=names, columns=columns
+    )
+    jr.save(made, place / "model.jaxreg")
+    rows = predicted(place, "age,size,colour,shape\n1,,,o\n,1,red,x\n", "--missing", "mean")
+    assert [float(row["prediction"]) for row in rows] == [1 + 2 + 3 + 4 + 6, 40 + 2 + 5 + 7]
+    assert "note: Missing values in 'age' became the mean" in " ".join(capsys.readouterr().out.split())
+    assert_fails(
+        ["predict", "model.jaxreg", "new.csv", "--out", "other.csv"], "1 of 2 rows", "in columns 'age', where"
+    )
+    predicted(place, "age,size,colour,shape\n1,2,red,\n", "--missing", "mean")
+    assert "Missing values in 'shape' became none of the levels." in " ".join(capsys.readouterr().out.split())
+
+
 def test_predictions_on_stdout(place, model, capsys):
     (place / "new.csv").write_text("age,colour\n1,red\n")
     assert main(["predict", "model.jaxreg", "new.csv", "--out", "-"]) == 0
     shown = capsys.readouterr()
-    assert shown.out.splitlines() == ["row,prediction", "1,23.0"] and "1 rows predicted" in shown.err
+    assert shown.out.splitlines() == ["row,prediction", "1,23.0"] and "1 row predicted" in shown.err
     assert not (place / "predictions.csv").exists()
 
 

@@ -92,6 +92,12 @@ def test_sentence_says_what_happened():
     assert sentence(data.isel(penalty=1)).startswith(f"L2 kept all 4 weights at λ = {lam}, where")
 
 
+def test_sentence_of_a_weight_that_did_not_shrink():
+    part = made_sweep().isel(penalty=0)
+    part["standardized_coef"][{"step": 20, "feature": 0}] = 1.04 * part["reference_coef"].values[0]
+    assert "(a) has 104 % of its size, the norm of all " in sentence(part)
+
+
 def test_sentence_at_the_ends_of_the_grid():
     part = made_sweep().isel(penalty=0)
     part["error"][{"step": 0}] = 0.0

@@ -2,6 +2,7 @@
 
 import io
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
@@ -13,7 +14,7 @@ from jaxreg.cli._settings import Settings
 from jaxreg.cli.choose import choose, comparison
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
-from jaxreg.cli.run import run
+from jaxreg.cli.run import _errors, run
 from jaxreg.cli.split import split
 from jaxreg.plots import best_step
 
@@ -122,3 +123,11 @@ def test_bar_of_steps(monkeypatch):
         tick("solving")
         tick.aside(lambda: None)
     assert "reading" in seen.getvalue() and "1/2" in seen.getvalue()
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_the_standard_error_of_large_targets_is_finite_in_single_precision(unit):
+    z, y = np.zeros(6, np.float32), np.float32(unit) * np.array([1, 2, 3, 4, 5, 6], np.float32)
+    found = _errors(jr.losses.SquaredError(), jnp.asarray(z), jnp.asarray(y))
+    squares = y.astype(float) ** 2
+    np.testing.assert_allclose(found["error_se"], squares.std() / np.sqrt(6), rtol=1e-5)

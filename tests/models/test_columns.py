@@ -51,8 +51,8 @@ def test_dates_are_days_since_the_origin():
     column = DateColumn("d", origin="2020-01-01T00:00:00", mean=7.0, indicator=True, day_first=True)
     cells = ["3/1/2020", None, pd.Timestamp("2020-01-01 06:00")]
     assert column.encode(cells).values.tolist() == [[2, 0], [7, 1], [0.25, 0]]
-    with pytest.raises(ValueError, match="column 'd' has cells that are no dates"):
-        column.encode(["soon"])
+    with pytest.raises(ValueError, match="column 'd' has 'soon' in row 3: wanted a date"):
+        column.encode(["3/1/2020", None, "soon"])
 
 
 @pytest.mark.parametrize(

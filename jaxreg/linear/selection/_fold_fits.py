@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreg._compilation import on_device
 from jaxreg.linear.path.matrix_columns import gram_applies
 from jaxreg.linear.path.path import GridOptions, Known, solve_grid
 from jaxreg.linear.path.result import Path
@@ -91,7 +92,9 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
         solved = [batched_paths(folds, f, lambdas, task.options, shared) for f, lambdas, shared in each]
         fits = [[_fit(task, path, rows, k) for k, path in enumerate(own)] for own in solved]
     else:
-        fits = list(zip(*map_in_threads(fit, len(rows.test)), strict=True))
+        # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
+        blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
+        fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=blocks), strict=True))
     return [_result(task, whole, list(own), rows.test) for whole, own in zip(paths, fits, strict=True)]
 
 

@@ -14,7 +14,7 @@ from jaxreg._calibration import recalibrate, require_glm
 from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
-from jaxreg._validation import require
+from jaxreg._validation import prng_key, require
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._reweighted import reweighted
 from jaxreg.linear.solve import solve, tolerance
@@ -90,7 +90,7 @@ def optimism(  # noqa: PLR0913, public options by keyword
     metrics: Mapping[str, Metric] | None = None,
     *,
     replicates: int = 200,
-    key: Array | None = None,
+    key: Array | int | None = None,
     solver: Solver | None = None,
     tol: float | None = None,
     batch_size: int = 100,
@@ -112,14 +112,14 @@ def optimism(  # noqa: PLR0913, public options by keyword
             data. None takes the mean "deviance", "R2" (explained deviance), calibration "slope" and
             "intercept", and for `Logistic` "Dxy" (2·AUC − 1).
         replicates: number of bootstrap samples.
-        key: PRNG key; None is `jax.random.key(0)`.
+        key: JAX key, or the integer that seeds one; None is 0.
         solver: solver of the fits; None is `ProximalGradient`.
         tol: tolerance of the fits as in `jaxreg.solve`.
         batch_size: limit of the replicates of a penalty that are solved as lanes of one computation.
 
     Raises:
-        TypeError: where the first argument is no problem; for the default metrics, losses other than
-            `SquaredError`, `Logistic` and `Poisson`.
+        TypeError: where the arguments are not a problem and a penalty or rule; for the default metrics,
+            losses other than `SquaredError`, `Logistic` and `Poisson`.
         ValueError: for several outputs, fewer than 2 replicates, and where the fit on all samples or more
             than half of the bootstrap fits did not meet the tolerance.
 
@@ -142,8 +142,9 @@ def optimism(  # noqa: PLR0913, public options by keyword
     functions = None if metrics is None else tuple(metrics.values())
     options = _Options(solver, tolerance(problem, tol))
     positive = np.asarray(problem.weight) > 0
-    drawn = _multiplicities(jax.random.key(0) if key is None else key, replicates, positive)
+    drawn = _multiplicities(prng_key(key), replicates, positive)
     rows = np.concatenate([np.ones_like(drawn[:1]), drawn]).astype(problem.dtype)
+    _require_penalty_or_rule(penalty)
     if isinstance(penalty, Penalty):
         fits = _fit_in_batches(problem, penalty, options, rows, batch_size)
     else:
@@ -156,6 +157,15 @@ def optimism(  # noqa: PLR0913, public options by keyword
     )
     values = np.asarray(_evaluate(functions, problem, fits, rows))
     return Optimism(names, values[0, 0], values[1:, 0], values[1:, 1], fits.converged[1:])
+
+
+def _require_penalty_or_rule(penalty: object) -> None:
+    """Raise TypeError for other objects, and for a family: the class of a penalty is no rule."""
+    if isinstance(penalty, type) or not (isinstance(penalty, Penalty) or callable(penalty)):
+        got = f"the class {penalty.__name__}" if isinstance(penalty, type) else type(penalty).__name__
+        raise TypeError(
+            "wanted a penalty such as jaxreg.L1(0.1), or a function of a problem that returns one, got " + got
+        )
 
 
 def _default_names(loss: Loss) -> tuple[str, ...]:

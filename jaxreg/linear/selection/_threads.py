@@ -19,14 +19,21 @@ _MAX_THREADS = 8
 T = TypeVar("T")
 
 
-def map_in_threads(function: Callable[[int], T], count: int) -> list[T]:
+def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool = False) -> list[T]:
     """Return [function(0), …, function(count − 1)].
 
     The first call is made alone: it compiles what the other calls need. These run in threads on a CPU, unless
     the caller has settings of JAX of its own, which threads would not inherit.
+
+    Args:
+        function: the function.
+        count: number of calls.
+        factorises: whether the programs of `function` factorise matrices by LAPACK, which asks for further
+            threads of XLA. Where the programs themselves take all of these, it waits for ever; so half of the
+            cores are left free.
     """
     first = function(0)
-    n_threads = min(_MAX_THREADS, _cores(), count - 1)
+    n_threads = min(_MAX_THREADS, _cores() // 2 if factorises else _cores(), count - 1)
     if n_threads < 2 or jax.default_backend() != "cpu":
         return [first, *map(function, range(1, count))]
     with ThreadPoolExecutor(n_threads) as pool:

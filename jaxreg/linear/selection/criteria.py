@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxreg._typing import ArrayLike, Scalar
-from jaxreg._validation import holds, require
+from jaxreg._validation import holds, prng_key, require
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._restandardize import restandardized
 from jaxreg.linear.selection.information import Information, information
@@ -69,7 +69,7 @@ def _mean_loss(problem: Problem, fit: Solution, weight: Float[Array, " n"]) -> S
     return problem.original_objective(jnp.sum(weight * losses) / jnp.sum(weight))
 
 
-def k_fold(folds: ArrayLike = 5, *, key: Array | None = None) -> Partial:
+def k_fold(folds: ArrayLike = 5, *, key: Array | int | None = None) -> Partial:
     """Return the cross-validated loss: the mean over folds of the mean loss on the fold's samples.
 
     Each fold is predicted by a fit in which its samples have weight 0. Features and targets are centred and
@@ -80,7 +80,7 @@ def k_fold(folds: ArrayLike = 5, *, key: Array | None = None) -> Partial:
     Args:
         folds: the number of folds K ≥ 2 of equal size, drawn at random; or the fold of each sample, integers
             0 … K − 1 (n,), to keep groups, classes or periods together.
-        key: PRNG key of the random folds; None is `jax.random.key(0)`.
+        key: JAX key of the random folds, or the integer that seeds one; None is 0.
 
     Raises:
         TypeError: for folds that are not integers.
@@ -94,7 +94,7 @@ def k_fold(folds: ArrayLike = 5, *, key: Array | None = None) -> Partial:
     count = int(array) if array.ndim == 0 else int(array.max(initial=-1)) + 1
     require(count >= 2, f"cross-validation needs at least 2 folds, got {count}")
     if array.ndim == 0:
-        return Partial(_k_fold, Partial(_random_masks, jax.random.key(0) if key is None else key, count))
+        return Partial(_k_fold, Partial(_random_masks, prng_key(key), count))
     masks = array == np.arange(count)[:, None]
     require(holds(lambda masks: masks.any(axis=1), masks) and array.min() >= 0, _NO_LABELS)
     return Partial(_k_fold, Partial(_masks_of_labels, masks))
@@ -126,7 +126,7 @@ def _k_fold(masks_of: Partial, problem: Problem, penalty: Penalty, solve: Any) -
     return jnp.mean(jax.vmap(loss_on_fold)(masks, solve.batch(without_fold, masks, penalty)))
 
 
-def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | None = None) -> Partial:
+def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | int | None = None) -> Partial:
     r"""Return Stein's unbiased estimate of the risk of a fit by squared error.
 
     With noise of standard deviation σ, predictions ŷ and weights ω that sum to 1, the risk
@@ -142,7 +142,7 @@ def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | None = None) -> Parti
     Args:
         sigma: standard deviation σ > 0 of the noise, in the units of y.
         draws: the number of directions, each of them one more fit.
-        key: PRNG key of the directions; None is `jax.random.key(0)`.
+        key: JAX key of the directions, or the integer that seeds one; None is 0.
 
     Raises:
         ValueError: for a σ that is not positive and finite, and `draws` below 1.
@@ -156,7 +156,7 @@ def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | None = None) -> Parti
     good = holds(lambda sigma: np.ndim(sigma) == 0 and np.isfinite(sigma) & (sigma > 0), sigma)
     require(good, f"sigma must be one finite number > 0, got {sigma}")
     require(draws >= 1, f"draws must be at least 1, got {draws}")
-    return Partial(_sure, jnp.asarray(sigma), jax.random.key(0) if key is None else key, int(draws))
+    return Partial(_sure, jnp.asarray(sigma), prng_key(key), int(draws))
 
 
 def _sure(sigma: Array, key: Array, draws: int, problem: Problem, penalty: Penalty, solve: Any) -> Scalar:

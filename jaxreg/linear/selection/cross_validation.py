@@ -1,5 +1,6 @@
 """Cross-validation of a certified path: the public function."""
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -92,7 +93,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         A `CrossValidation`; with `second` or several families `CrossValidations`, which hold one for each.
 
     Raises:
-        TypeError: where the arguments are not a problem and a family.
+        TypeError: where the arguments are not a problem and a family, and for a second axis that the family
+            does not take.
         ValueError: for folds that cannot be made, fits that predict their own rows, groups in several
             folds, a fold without which a class has no sample, a metric that does not fit the loss or
             returns NaN, a grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
@@ -158,11 +160,29 @@ def _axis(family: Any, second: Mapping[str, Iterable[Any]] | None) -> _Axis:
                 "second names one argument of one family and its values, such as"
                 f' second={{"l1_ratio": [0.5, 0.9]}}, got {second!r}'
             )
-        ((name, values),) = ((key, tuple(values)) for key, values in second.items())
+        ((name, values),) = second.items()
+        if isinstance(values, str) or not np.iterable(values):
+            raise ValueError(f"second needs a list of values of {name!r}, got {values!r}: write [{values!r}]")
+        values = tuple(values)
+        if values:
+            _require_argument(checked(family), name)
         families = tuple(partial(checked(family), **{name: value}) for value in values)
     if not families:
         raise ValueError(f"there is no value of {name!r} to compare: give at least one")
     return _Axis(name, values, families)
+
+
+def _require_argument(family: Family, name: str) -> None:
+    """Raise TypeError where a family takes no argument of this name."""
+    try:
+        inspect.signature(family).bind(1.0, **{name: None})
+    except TypeError as error:
+        shown = getattr(family, "__name__", type(family).__name__)
+        raise TypeError(
+            f"second names {name!r}, which {shown} does not take ({error}): name an argument beside λ"
+        ) from None
+    except ValueError:
+        return  # A builtin without a signature shows its arguments when it is called.
 
 
 def _warn_of_empty_folds(problem: Problem, folds: Folds) -> None:

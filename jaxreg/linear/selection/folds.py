@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import require
+from jaxreg._validation import prng_key, require
 
 __all__ = ["Folds", "make_folds", "random_folds"]
 
@@ -154,7 +154,8 @@ def _generator(key: Array | int | None) -> np.random.Generator:
     """Return a generator of NumPy that is seeded by a key of JAX, an integer or, for None, 0."""
     if key is None or isinstance(key, int | np.integer):
         return np.random.default_rng(int(key or 0))
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    key = prng_key(key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel().tolist())
 
 

@@ -65,6 +65,18 @@ class Information(NamedTuple):
         """Return the λ with the smallest value of a criterion, for `path.at`."""
         return float(self.lambdas[self.best(criterion)])
 
+    def __str__(self) -> str:
+        lines = [
+            f"Information: {self.lambdas.size} λ",
+            f"{'':5}{'λ':>12}{'index':>7}{'nonzero':>9}{'value':>12}",
+        ]
+        for name in self._fields[4:]:
+            if not np.isnan(getattr(self, name)).all():
+                k = self.best(name)
+                numbers = f"{k:>7}{self.nonzero[k]:>9}{getattr(self, name)[k]:>12.4g}"
+                lines.append(f"{name:5}{self.lambdas[k]:>12.4g}{numbers}")
+        return "\n".join(lines)
+
 
 @on_auto_axes(replicated)
 def information(

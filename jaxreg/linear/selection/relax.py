@@ -76,6 +76,8 @@ class RelaxedPath(LinearPredictor):
 
 
 def _checked_gamma(gamma: float) -> np.ndarray:
+    if isinstance(gamma, type) or callable(gamma):
+        raise TypeError(f"gamma must be one number in [0, 1], got {gamma!r}: relax takes no family")
     value = np.asarray(gamma, float)
     require(value.ndim == 0 and 0 <= value <= 1, f"gamma must be one number in [0, 1], got {gamma}")
     return value

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._typing import ArrayLike
-from jaxreg._validation import require
+from jaxreg._validation import prng_key, require
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.problem import Problem, require_problem
@@ -61,10 +61,13 @@ class Stability(NamedTuple):
     converged: float
 
     def __str__(self) -> str:
+        selected, bound = int(self.selected.sum()), min(self.error_bound, self.unimodal_bound)
+        false = f"at most {bound:.3g} of them expected to be false (q = {self.mean_selected:.3g})"
+        if selected and bound >= selected:
+            false = f"all of which may be false (q = {self.mean_selected:.3g}): set max_selected for a bound"
         return (
-            f"Stability: {self.selected.sum()} of {self.selected.size} features selected with probability ≥"
-            f" {self.threshold:g}, at most {min(self.error_bound, self.unimodal_bound):.3g} of them expected"
-            f" to be false (q = {self.mean_selected:.3g})"
+            f"Stability: {selected} of {self.selected.size} features selected with probability ≥"
+            f" {self.threshold:g}, {false}"
         )
 
 
@@ -78,7 +81,7 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
     complementary_pairs: bool = True,
     threshold: float = 0.75,
     max_selected: int | None = None,
-    key: Array | None = None,
+    key: Array | int | None = None,
     tol: float | None = None,
 ) -> Stability:
     """Select the features that a path selects on most subsamples.
@@ -99,13 +102,14 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
         max_selected: end each path before the λ at which it has selected more features than this, and keep
             the features of its last λ from there on. This bounds q, so that the error bound can be set in
             advance. None follows each path to the end of the grid.
-        key: PRNG key; None is `jax.random.key(0)`.
+        key: JAX key, or the integer that seeds one; None is 0.
         tol: tolerance as in `jaxreg.path`.
 
     Raises:
         TypeError: where the arguments are not a problem and a family.
         ValueError: for an odd number of complementary subsamples, another fraction than ½ of them, a fraction
-            outside of (0, 1), fewer than 2 samples in a subsample, and a threshold outside of (½, 1].
+            outside of (0, 1), fewer than 2 samples in a subsample, a threshold outside of (½, 1], and where
+            every subsample selects all features at every λ.
 
     References:
         N. Meinshausen, P. Bühlmann: Stability selection. JRSS B 72 (2010). R. D. Shah, R. J. Samworth:
@@ -126,8 +130,7 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
     _check_subsamples(positive.size, replicates, fraction, complementary_pairs)
     if lambdas is None:
         lambdas = lambda_grid(lambda_max(problem, family), _NUM, _RATIO)
-    seed = jax.random.key(0) if key is None else key
-    draws = np.random.default_rng(np.asarray(jax.random.key_data(seed)).ravel().tolist())
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(prng_key(key))).ravel().tolist())
     subsamples = _subsamples(draws, positive, replicates, fraction, complementary_pairs)
 
     counts, anywhere, n_selected, converged = 0.0, 0.0, 0.0, 0.0
@@ -142,6 +145,11 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
         converged += float(np.mean(np.asarray(solved.converged)))
     probabilities = np.asarray(counts) / replicates
     q, p = n_selected / replicates, problem.shape[1]
+    if p > 1 and probabilities.min() == 1:
+        raise ValueError(
+            f"every subsample selects all {p} features at every λ: take a penalty with exact zeros, such as"
+            " jaxreg.L1, or larger λ"
+        )
     best = probabilities.max(axis=0)
     pairs = replicates // 2 if complementary_pairs else None
     return Stability(

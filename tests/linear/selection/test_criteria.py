@@ -145,5 +145,8 @@ def test_refusals():
     for sigma in (0.0, -1.0, np.nan, [1.0, 2.0]):
         with pytest.raises(ValueError, match="sigma must be"):
             criteria.sure(sigma)
+    for criterion, first in ((criteria.k_fold, 5), (criteria.sure, 1.0)):
+        with pytest.raises(TypeError, match="key must be an integer or a key such as"):
+            criterion(first, key="seed")
     with pytest.raises(TypeError, match="squared error, got Huber"):
         criteria.sure(1.0)(problem(loss=L.Huber(1.0)), jr.L1(0.1), solver())

@@ -2,6 +2,8 @@
 
 import csv
 import pathlib
+import threading
+import time
 import warnings
 from itertools import groupby
 
@@ -15,6 +17,7 @@ from sklearn.model_selection import TimeSeriesSplit
 
 import jaxreg as jr
 from jaxreg import losses as L
+from jaxreg.linear.selection import _fold_fits, _threads
 from tests.members import compilations
 
 N, P = 80, 10
@@ -294,6 +297,35 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
     assert not np.allclose(warm.fold_scores, free.fold_scores), "the bounds hold coefficients back"
 
 
+@pytest.mark.parametrize(("factorises", "threads"), [(False, 4), (True, 2)])
+def test_factorisations_leave_half_of_the_cores_free(monkeypatch, factorises, threads):
+    """XLA waits for ever where programs that call LAPACK take all of its threads."""
+    monkeypatch.setattr(_threads, "_cores", lambda: 4)
+    seen = set()
+
+    def name(k):
+        time.sleep(0.02)
+        seen.add(threading.get_ident())
+        return k
+
+    assert _threads.map_in_threads(name, 13, factorises=factorises) == list(range(13))
+    assert len(seen - {threading.get_ident()}) == threads
+
+
+def test_folds_of_a_penalty_on_blocks_leave_cores_free(monkeypatch):
+    asked = []
+
+    def in_turn(function, count, *, factorises):
+        asked.append(factorises)
+        return [function(k) for k in range(count)]
+
+    monkeypatch.setattr(_fold_fits, "map_in_threads", in_turn)
+    groups = np.arange(problem().shape[1]) // 2
+    for family in (jr.L1, lambda lam: jr.GroupL2(lam, groups)):
+        jr.cross_validate(problem(), family, folds=FOLD_OF, num=3, ratio=0.3)
+    assert asked == [False, True]
+
+
 # ---------------------------------------------------------------- refusals and warnings
 
 
@@ -309,6 +341,7 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
         ({"folds": 5, "stratify": True}, "takes the targets as classes"),
         ({"second": {"a": [1], "b": [2]}}, "second names one argument"),
         ({"second": {"l1_ratio": []}}, "no value of 'l1_ratio'"),
+        ({"second": {"l1_ratio": 0.5}}, r"a list of values of 'l1_ratio', got 0.5: write \[0.5\]"),
         ({"groups": np.arange(N) // 4, "folds": FOLD_OF}, "straddle fold 0"),
         ({"folds": [(np.arange(50), np.arange(40, 80)), (np.arange(40), np.arange(40, 80))]}, "its fit uses"),
     ],
@@ -317,6 +350,14 @@ def test_bad_input(options, message):
     lambdas = options.pop("lambdas", None)
     with pytest.raises(ValueError, match=message):
         jr.cross_validate(problem(), jr.L1, lambdas, **{"folds": FOLD_OF, "num": 12, "ratio": 0.01} | options)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(jr.ElasticNet, "ElasticNet"), (lambda lam: jr.L1(lam), "<lambda>")]
+)
+def test_a_second_axis_that_the_family_does_not_take(family, name):
+    with pytest.raises(TypeError, match=f"second names 'ratio', which {name} does not take"):
+        jr.cross_validate(problem(), family, second={"ratio": [0.5]})
 
 
 def test_a_fold_without_which_a_class_is_missing():

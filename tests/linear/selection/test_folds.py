@@ -124,6 +124,7 @@ def test_shuffled_splits_are_one_partition():
         (1, {}, ValueError, "at least 2 folds, got 1"),
         (48, {}, ValueError, "48 folds need at least as many rows, got 47: take fewer folds"),
         (17, {"groups": GROUPS}, ValueError, "17 folds need at least as many groups, got 16"),
+        (5, {"key": 0.5}, TypeError, "key must be an integer or a key such as"),
         (5, {"repeats": 0}, ValueError, "repeats must be at least 1, got 0"),
         (5, {"groups": [1, 2]}, ValueError, r"groups has shape \(2,\), wanted one label per row, \(47,\)"),
         ([0, 1], {}, ValueError, "folds has 2 labels for 47 rows"),

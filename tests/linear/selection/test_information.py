@@ -51,6 +51,16 @@ def test_aic_and_bic_with_known_noise_choose_as_scikit_learn_does():
         np.testing.assert_allclose(ours, peer.criterion_.min(), rtol=5e-3)
 
 
+def test_a_table_shows_the_choice_of_each_criterion_that_is_known():
+    found = jr.criteria.information(PATH, PROBLEM, jr.L1)
+    rows = [line.split() for line in str(found).splitlines()[2:]]
+    assert [row[0] for row in rows] == ["aic", "aicc", "bic", "ebic", "gcv", "cp"]
+    for name, lam, index, nonzero, _ in rows:
+        assert float(lam) == pytest.approx(found.lam(name), rel=1e-3)
+        assert (int(index), int(nonzero)) == (found.best(name), found.nonzero[found.best(name)])
+    assert "cp" not in str(found._replace(cp=np.full(PATH.lambdas.size, np.nan)))
+
+
 def test_the_choice_does_not_depend_on_units():
     scaled = jr.Problem(L.SquaredError(), 10 * X, 1e-3 * Y + 5, standardize=True, scale_target=True)
     plain = jr.Problem(L.SquaredError(), X, Y, standardize=True, scale_target=True)

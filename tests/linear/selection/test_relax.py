@@ -137,6 +137,8 @@ def test_bad_input():
     path = jr.path(problem, jr.L1, num=6, ratio=0.05)
     with pytest.raises(ValueError, match="gamma must be one number"):
         jr.relax(path, problem, gamma=1.5)
+    with pytest.raises(TypeError, match="relax takes no family"):
+        jr.relax(path, problem, jr.L1)
     with pytest.raises(TypeError, match="must be a Path"):
         jr.relax(problem, path)
     with pytest.raises(ValueError, match="coefficients of shape"):

@@ -134,6 +134,14 @@ def test_samples_of_weight_zero_are_not_drawn():
     assert drawn.sum(axis=1).tolist() == [4] * 3 and not drawn[:, :5].any()
 
 
+@pytest.mark.parametrize(
+    ("penalty", "got"), [(jr.L1, "the class L1"), (0.5, "float"), (jr.losses.Huber, "the class Huber")]
+)
+def test_optimism_of_no_penalty_is_refused(penalty, got):
+    with pytest.raises(TypeError, match=f"wanted a penalty such as .* got {got}"):
+        jr.shrinkage.optimism(jr.Problem(L.SquaredError(), X, Y), penalty, replicates=2)
+
+
 def test_too_few_fits_are_refused():
     problem = jr.Problem(L.SquaredError(), X, Y, scale_target=True)
     with pytest.raises(ValueError, match="at least 2"):

@@ -128,3 +128,28 @@ def test_the_bound_holds_for_noise_features():
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         jr.stability_selection(problem(), jr.L1, LAMS, **options)
+
+
+def test_a_penalty_that_selects_every_feature_is_refused():
+    with pytest.raises(ValueError, match=r"selects all .* take a penalty with exact zeros"):
+        jr.stability_selection(problem(), jr.SquaredL2, LAMS, replicates=2)
+
+
+def test_a_bound_that_bounds_nothing_is_said_so():
+    found = jr.stability_selection(problem(), jr.L1, LAMS, replicates=2)
+    count = found.selected.sum()
+    assert count > 0
+    loose = str(found._replace(error_bound=float(count), unimodal_bound=np.inf))
+    assert "all of which may be false" in loose and "set max_selected" in loose
+    tight = str(found._replace(error_bound=0.25 * count, unimodal_bound=np.inf))
+    assert f"at most {0.25 * count:.3g} of them" in tight
+
+
+def test_keys_and_seeds():
+    found = [
+        jr.stability_selection(problem(), jr.L1, LAMS, replicates=2, key=k).probabilities
+        for k in (7, jax.random.key(7))
+    ]
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(TypeError, match="key must be an integer or a key such as"):
+        jr.stability_selection(problem(), jr.L1, LAMS, replicates=2, key=0.5)
