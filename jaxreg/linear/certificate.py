@@ -203,44 +203,65 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
     return _minimise_over_scale(gap, s_max, target)
 
 
-class _Bracket(NamedTuple):
-    """Golden section search: `inner` divides [low, high], `value` is f there, and `trial` comes next."""
+class _Point(NamedTuple):
+    """A dual scale s and the gap there."""
 
-    low: Scalar
-    high: Scalar
-    inner: Scalar
+    s: Scalar
     value: Scalar
+
+
+class _Bracket(NamedTuple):
+    """Points of a search for the best scale: the best so far between two ends, and the scale that is next."""
+
+    low: _Point
+    best: _Point
+    high: _Point
     trial: Scalar
     count: Array
 
+    def next_trial(self) -> Scalar:
+        """Return the vertex of the parabola through the points, or the point opposite to the best one.
+
+        Until a value is finite, halve the scale.
+        """
+        low, best, high = self.low, self.best, self.high
+        left, right = best.s - low.s, high.s - best.s
+        a, b = left * (best.value - high.value), right * (low.value - best.value)
+        vertex = best.s - 0.5 * (left * a + right * b) / (a - b)
+        usable = (vertex > low.s) & (vertex < high.s) & (vertex != best.s)
+        opposite = jnp.where(usable, vertex, low.s + high.s - best.s)
+        return jnp.where(jnp.isfinite(best.value), opposite, 0.5 * self.trial)
+
 
 def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: ArrayLike) -> Scalar:
-    """Return the smallest value of a convex f seen in a golden section search of [0, s_max] from s_max.
+    """Return the smallest value of a convex f seen in a search of [0, s_max] from s_max.
 
-    The search ends at the first value ≤ `target`, which near the optimum is that at s_max, and after 12
-    values, when the best scale is known to 1 %.
+    The search is that of Brent (1973), Algorithms for minimization without derivatives, chapter 5, without
+    its safeguards: golden sections, then parabolas. It ends at the first value ≤ `target`, which near the
+    optimum is that at s_max, and after 12 values.
     """
 
     def search(at: _Bracket) -> _Bracket:
-        low, high, inner, value, trial, count = at
-        new = jnp.where(trial <= s_max, f(trial), jnp.inf)
-        better, right = new < value, trial > inner
+        new = _Point(at.trial, jnp.where(at.trial <= s_max, f(at.trial), jnp.inf))
+        better = new.value < at.best.value
         # The worse of both points becomes an end, on its own side.
-        end = jnp.where(better, inner, trial)
-        end_is_low = better == right
-        low, high = jnp.where(end_is_low, end, low), jnp.where(end_is_low, high, end)
-        inner, value = jnp.where(better, trial, inner), jnp.where(better, new, value)
-        # Halve the scale until a value is finite; then the point opposite to `inner` comes next.
-        trial = jnp.where(jnp.isfinite(value), low + high - inner, 0.5 * trial)
-        return _Bracket(low, high, inner, value, trial, count + 1)
+        end, best = _where(better, at.best, new), _where(better, new, at.best)
+        end_is_low = end.s < best.s
+        low, high = _where(end_is_low, end, at.low), _where(end_is_low, at.high, end)
+        bracket = _Bracket(low, best, high, at.trial, at.count + 1)
+        return bracket._replace(trial=bracket.next_trial())
 
     def unfinished(at: _Bracket) -> Array:
-        return (at.value > target) & (at.count < _MAX_SCALES)
+        return (at.best.value > target) & (at.count < _MAX_SCALES)
 
-    zero = jnp.zeros_like(s_max)
+    nothing = _Point(jnp.zeros_like(s_max), jnp.full_like(s_max, jnp.inf))
     # s_max divides [0, s_max/0.618] by the golden section.
-    start = _Bracket(zero, s_max / _GOLDEN, zero, zero + jnp.inf, s_max, jnp.array(0))
-    return jax.lax.while_loop(unfinished, search, start).value
+    start = _Bracket(nothing, nothing, nothing._replace(s=s_max / _GOLDEN), s_max, jnp.array(0))
+    return jax.lax.while_loop(unfinished, search, start).best.value
+
+
+def _where(condition: Array, one: _Point, other: _Point) -> _Point:
+    return _Point(jnp.where(condition, one.s, other.s), jnp.where(condition, one.value, other.value))
 
 
 def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:

@@ -43,6 +43,7 @@ TOGETHER = {
     "jaxreg.linear.solvers.base": "tests/linear/test_solvers.py",
     "jaxreg.linear.solvers.newton": "tests/linear/test_newton.py",
     "jaxreg.linear.solvers.proximal_gradient": "tests/linear/test_solvers.py",
+    "jaxreg.prox.groups": "tests/prox/test_block_thresholds.py",
     "jaxreg.metrics": "tests/linear/path/test_path.py",
 }
 
