@@ -39,6 +39,8 @@ _MAX_SUBDIVISIONS = 12
 _CONSTRAINED_TOL = 1e-12
 #: Proximal gradient steps for such a null fit at most.
 _CONSTRAINED_STEPS = 2000
+#: Length of the prox steps that find λ_max of a penalty that is not convex, over 1/curvature.
+_LONGER_STEP = 1.001
 #: Largest λ without a threshold, over the null gradient: glmnet's floor of α = 1e-3.
 _WITHOUT_THRESHOLD = 1000
 
@@ -236,9 +238,21 @@ def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> O
 def _holds_null_fit(
     problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, grad: Array
 ) -> Bool[Array, " L"]:
-    """Return at which λ the prox step of length 1/curvature leaves `coef` where it is."""
+    """Return at which λ the prox step of length 1/curvature leaves `coef` where it is.
+
+    Whether the prox of a convex penalty stays put does not depend on the length of the step. A penalty that
+    is not convex takes the longest step that descends in each coordinate alone, 1/curvature of its column: a
+    shorter one would call more points stationary, such as L0's null fit at almost any λ.
+    """
     z = problem.predictor(null_fit.coef, null_fit.intercept)
-    step = 1 / curvature_bound(problem, z, null_fit.max_eigenvalue)
+    eigenvalue = null_fit.max_eigenvalue
+    if grid.at(0).separable and not grid.at(0).convex:
+        squares = problem.design.squares(problem.weight)
+        squares = jnp.where(squares > 0, jnp.minimum(squares, eigenvalue), eigenvalue)
+        # A hair longer, so that rounding lets no column enter at λ_max.
+        squares = squares / _LONGER_STEP
+        eigenvalue = squares if coef.ndim == 1 else squares[:, None]
+    step = 1 / curvature_bound(problem, z, eigenvalue)
     eps = jnp.finfo(problem.dtype).eps
 
     def holds_at(carried: list[Array]) -> Array:
@@ -246,7 +260,7 @@ def _holds_null_fit(
         after = jnp.where(grad == 0, coef, penalty.prox(coef - step * grad, step))
         # A prox that lands on 0 does so exactly; one that lands on a common level may round.
         exact = penalty.separable or penalty.keeps_signs
-        slack = 0.0 if exact else 8 * eps * (jnp.max(jnp.abs(coef)) + step * jnp.max(jnp.abs(grad)))
+        slack = 0.0 if exact else 8 * eps * (jnp.max(jnp.abs(coef)) + jnp.max(jnp.abs(step * grad)))
         return ~jnp.any(jnp.abs(after - coef) > slack)
 
     return jax.vmap(holds_at)(grid.carried)

@@ -1,5 +1,6 @@
 """Result of a path: solutions along a grid of λ."""
 
+import numbers
 from typing import TYPE_CHECKING, ClassVar
 
 import equinox as eqx
@@ -88,6 +89,8 @@ class Path(LinearPredictor):
     def at(self, lam: float) -> Solution:
         """Return the solution whose λ is nearest to `lam` in log λ; ValueError for `lam` outside the grid."""
         grid = np.asarray(self.lambdas, float)
+        if not isinstance(lam, numbers.Real | np.ndarray | jax.Array) or np.ndim(lam):
+            raise TypeError(f"lam must be one number on the grid of the path, got {lam!r}")
         if not grid[-1] * (1 - 1e-9) <= lam <= grid[0] * (1 + 1e-9):
             raise ValueError(
                 f"λ = {lam} is outside the grid, which runs from {grid[0]:.6g} to {grid[-1]:.6g}"

@@ -11,6 +11,7 @@ import jaxreg as jr
 from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.path import grid
 from jaxreg.linear.path import path as path_module
+from tests import members
 from tests.members import LOSSES, devices
 
 rng = np.random.default_rng(5)
@@ -238,3 +239,21 @@ def test_the_loss_of_a_path_is_that_of_one_problem(mode):
     found = jr.path(here, family, [0.2, 0.1], mode=mode)
     np.testing.assert_allclose(found.loss.delta, 0.7, rtol=1e-12)
     np.testing.assert_allclose(found.at(0.1).loss.delta, 0.7, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", [jr.penalties.L0, jr.penalties.LHalf, lambda lam: jr.MCP(lam, 3.0)])
+def test_a_penalty_that_is_not_convex_starts_at_the_null_fit_of_wide_data(family):
+    """The curvature of all columns is many times that of one: short steps would hold L0's null fit for ever."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(45, 300))
+    here = jr.Problem(jr.losses.SquaredError(), X, X[:, :3] @ [2.0, -2.0, 1.5] + 0.3 * rng.normal(size=45))
+    fits = jr.path(here, family, num=12, ratio=0.05)
+    counts = np.sum(np.asarray(fits.coef) != 0, axis=1)
+    assert counts[0] == 0 and 1 <= counts[2] <= 3 and fits.converged.all()
+
+
+@pytest.mark.parametrize("lam", ["min", None, [0.1]])
+def test_a_solution_is_asked_for_by_one_number(lam):
+    fits = jr.path(members.problem("SquaredError"), jr.L1, num=3)
+    with pytest.raises(TypeError, match="lam must be one number"):
+        fits.at(lam)
