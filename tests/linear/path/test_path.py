@@ -243,7 +243,7 @@ def test_the_loss_of_a_path_is_that_of_one_problem(mode):
 
 @pytest.mark.parametrize("family", [jr.penalties.L0, jr.penalties.LHalf, lambda lam: jr.MCP(lam, 3.0)])
 def test_a_penalty_that_is_not_convex_starts_at_the_null_fit_of_wide_data(family):
-    """The curvature of all columns is many times that of one: short steps would hold L0's null fit for ever."""
+    """The curvature of all columns is many times that of one: short steps hold L0's null fit for ever."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(45, 300))
     here = jr.Problem(jr.losses.SquaredError(), X, X[:, :3] @ [2.0, -2.0, 1.5] + 0.3 * rng.normal(size=45))
