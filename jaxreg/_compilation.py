@@ -35,9 +35,7 @@ _LEVEL = "xla_backend_optimization_level"
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 
 
-def jit_at_level(
-    level: int, donate: str = "none"
-) -> Callable[[Callable[_Args, _Out]], Callable[_Args, _Out]]:
+def jit_at_level(level: int) -> Callable[[Callable[_Args, _Out]], Callable[_Args, _Out]]:
     """Return a decorator like `equinox.filter_jit` that compiles at an optimisation level of XLA.
 
     The level applies to programs of their own on CPU. Within another program, which has options of its own,
@@ -45,12 +43,11 @@ def jit_at_level(
 
     Args:
         level: 0 for programs that run once, 2 for programs that iterate.
-        donate: the arguments whose memory the results may take, as in `equinox.filter_jit`.
     """
 
     def decorate(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
-        default = eqx.filter_jit(function, donate=donate)
-        light = eqx.filter_jit(function, donate=donate, compiler_options={_LEVEL: level, _EMITTERS: False})
+        default = eqx.filter_jit(function)
+        light = eqx.filter_jit(function, compiler_options={_LEVEL: level, _EMITTERS: False})
 
         @functools.wraps(function)
         def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Out:

@@ -6,6 +6,7 @@ penalties whose prox has slopes 0 or 1 the inverse of its active block.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -208,7 +209,7 @@ def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
     return jnp.all(jax.vmap(lambda part: prox_slopes_are_0_or_1(grid.row(part), (p,), scale))(ends))
 
 
-@jit_at_level(2, donate="all-except-first")
+@partial(jax.jit, donate_argnums=1)
 def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer:
     """Write the columns `index` (p for none) into the buffer from row `at` on."""
     rows = problem.design.columns(index).XT
@@ -221,7 +222,7 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
     return _Buffer(XT, gram, buffer.inverse)
 
 
-@jit_at_level(2)
+@jax.jit
 def _reorder(buffer: _Buffer, order: Array) -> _Buffer:
     """Take rows in another order, zeros beyond. The inverse is reset where an active column leaves."""
     rows = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731
