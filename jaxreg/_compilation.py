@@ -66,8 +66,8 @@ def cache_programs(folder: str | Path | None = None) -> Path:
     at the start of a script.
 
     Args:
-        folder: the folder of the cache; None is a folder `jaxreg` in the user's folder for caches
-            (`XDG_CACHE_HOME`, or `~/.cache`).
+        folder: the folder of the cache; None is `JAX_COMPILATION_CACHE_DIR`, or a folder `jaxreg` in the
+            user's folder for caches (`XDG_CACHE_HOME`, or `~/.cache`).
 
     Returns:
         The folder.
@@ -75,8 +75,9 @@ def cache_programs(folder: str | Path | None = None) -> Path:
     >>> import jaxreg as jr, tempfile
     >>> folder = jr.cache_programs(tempfile.mkdtemp())  # doctest: +SKIP
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "jaxreg" if folder is None else Path(folder).expanduser()
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR") or caches / "jaxreg"
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -74,7 +74,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is read and its columns are coded; each is the option of the same name.
+    """Options for reading a file and coding its columns, each named as the option of the command.
 
     Raises:
         ValueError: An option has a value that it does not know.

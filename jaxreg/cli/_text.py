@@ -52,7 +52,7 @@ class ReadFile(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """How the cells of a text are written."""
+    """Separator, decimal mark and other marks of the cells of a text."""
 
     separator: str
     decimal: str

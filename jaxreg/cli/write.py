@@ -152,17 +152,11 @@ def use_cache(on: bool) -> None:
     """
     import jax
 
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = pathlib.Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or pathlib.Path(root) / "jaxreg")
+    import jaxreg as jr
+
     if on:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            on = os.access(folder, os.W_OK)
+            on = os.access(jr.cache_programs(), os.W_OK)
         except OSError:
             on = False
     jax.config.update("jax_enable_compilation_cache", on)
-    if on:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # A sweep runs many small programs: all of them together take as long to compile as a large one.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -6,6 +6,7 @@ frozen dataclass with `kind`, `features`, `fill` and `encode`, and name it in `K
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -48,7 +49,7 @@ class Encoded(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
+class Column(ABC):
     """Base of all codings.
 
     Attributes:
@@ -59,39 +60,30 @@ class Column:
     kind: ClassVar[str] = ""
 
     @property
+    @abstractmethod
     def features(self) -> tuple[str, ...]:
         """Names of the columns of numbers."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def fill(self) -> tuple[float, ...]:
         """Numbers that replace a missing cell, one for each feature."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
         """Return the columns of numbers of new cells (n,).
 
         Raises:
             ValueError: A cell is of another kind than in training.
         """
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class NumberColumn(Column):
-    """A number as it is; a missing cell becomes the mean, marked in a second column where training had some.
-
-    Attributes:
-        mean: Mean of the training rows.
-        indicator: Whether a second column marks missing cells by 1.
-
-    >>> NumberColumn("age", mean=40.0, indicator=True).encode([30, None]).values.tolist()
-    [[30.0, 0.0], [40.0, 1.0]]
-    """
+class _ColumnWithMean(Column):
+    """A column whose missing cells become its mean, marked in a second column where training had some."""
 
     mean: float = 0.0
     indicator: bool = False
-    kind: ClassVar[str] = "number"
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -102,6 +94,21 @@ class NumberColumn(Column):
     def fill(self) -> tuple[float, ...]:
         """The mean, and 1 for the indicator."""
         return (self.mean, 1.0) if self.indicator else (self.mean,)
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberColumn(_ColumnWithMean):
+    """A number as it is; a missing cell becomes the mean, marked in a second column where training had some.
+
+    Attributes:
+        mean: Mean of the training rows.
+        indicator: Whether a second column marks missing cells by 1.
+
+    >>> NumberColumn("age", mean=40.0, indicator=True).encode([30, None]).values.tolist()
+    [[30.0, 0.0], [40.0, 1.0]]
+    """
+
+    kind: ClassVar[str] = "number"
 
     def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
         """Return the numbers; ValueError for text."""
@@ -170,7 +177,7 @@ class LevelColumn(Column):
 
 
 @dataclasses.dataclass(frozen=True)
-class DateColumn(Column):
+class DateColumn(_ColumnWithMean):
     """A date as days since the origin; missing cells as in `NumberColumn`.
 
     Attributes:
@@ -184,20 +191,8 @@ class DateColumn(Column):
     """
 
     origin: str = "1970-01-01"
-    mean: float = 0.0
-    indicator: bool = False
     day_first: bool = False
     kind: ClassVar[str] = "date"
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The name, followed by the name of the indicator."""
-        return (self.name, f"{self.name} is missing") if self.indicator else (self.name,)
-
-    @property
-    def fill(self) -> tuple[float, ...]:
-        """The mean, and 1 for the indicator."""
-        return (self.mean, 1.0) if self.indicator else (self.mean,)
 
     def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
         """Return the days; ValueError for cells that are no dates."""

@@ -38,7 +38,7 @@ _FEW_NONZERO = 0.1
 
 
 class _Frame(NamedTuple):
-    """What all curves of a map share: the range of colours, and whether weights are counted on a log axis."""
+    """Settings shared by all curves of a map: range of colours, and whether a log axis counts the weights."""
 
     lowest: float
     highest: float

@@ -116,7 +116,7 @@ def test_a_failure_leaves_the_old_file(path, monkeypatch):
     assert path.read_text() == "mine" and list(path.parent.iterdir()) == [path]
 
 
-def refused(path, part):
+def assert_refused(path, part):
     with pytest.raises(ValueError) as error:
         jr.load(path)
     text = str(error.value)
@@ -126,16 +126,16 @@ def refused(path, part):
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", pickle.dumps([1]), b"PK\x03\x04" + bytes(50)])
 def test_files_of_another_kind(path, content):
     path.write_bytes(content)
-    refused(path, "is no jaxreg model")
+    assert_refused(path, "is no jaxreg model")
 
 
 def test_archives_of_another_kind(path):
     np.savez(path.with_suffix(".npz"), coef=np.ones(2))
     path.with_suffix(".npz").rename(path)
-    refused(path, "is no jaxreg model")
+    assert_refused(path, "is no jaxreg model")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("header.json", b'{"format": "other"}')
-    refused(path, "has other members")
+    assert_refused(path, "has other members")
 
 
 def test_every_cut_and_every_changed_byte_is_seen_or_harmless(path):
@@ -163,7 +163,7 @@ def test_newer_and_absurd_headers(path):
         (0, "format version"),
     ):
         with_header(path, format_version=version)
-        refused(path, part)
+        assert_refused(path, part)
     for changes in (
         {"features": ["a"]},
         {"features": 3},
@@ -179,11 +179,11 @@ def test_newer_and_absurd_headers(path):
     ):
         jr.save(model(), path)
         with_header(path, **changes)
-        refused(path, "is damaged")
+        assert_refused(path, "is damaged")
     for data in (b"[" * 100_000, b"{}", b"\xff", b"null"):
         jr.save(model(), path)
         rewritten(path, "header.json", data)
-        refused(path, "")
+        assert_refused(path, "")
 
 
 def npy(shape, dtype="<f8", data=b""):
@@ -207,7 +207,7 @@ def npy(shape, dtype="<f8", data=b""):
 def test_arrays_that_lie(path, data):
     jr.save(model(), path)
     rewritten(path, "coef.npy", data)
-    refused(path, "array 'coef'")
+    assert_refused(path, "array 'coef'")
 
 
 def test_objects_are_never_unpickled(path):
@@ -219,13 +219,13 @@ def test_objects_are_never_unpickled(path):
     np.save(buffer, np.array([Trap()], object), allow_pickle=True)
     jr.save(model(), path)
     rewritten(path, "coef.npy", buffer.getvalue())
-    refused(path, "array 'coef'")
+    assert_refused(path, "array 'coef'")
 
 
 def test_a_bomb_is_not_unpacked(path):
     jr.save(model(), path)
     rewritten(path, "coef.npy", bytes(10**7), zipfile.ZIP_DEFLATED)
-    refused(path, "compressed members")
+    assert_refused(path, "compressed members")
     jr.save(model(), path)
     rewritten(path, "more.npy", b"1")
-    refused(path, "other members")
+    assert_refused(path, "other members")

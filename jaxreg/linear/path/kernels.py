@@ -96,7 +96,7 @@ class BlockProblem(eqx.Module):
 
 
 class _Carry(NamedTuple):
-    """What one λ leaves for the next: the source of Hessians, and the last two points of the path.
+    """State carried from one λ to the next: the source of Hessians and the last two points of the path.
 
     `at` is the smooth part at the last point.
     """
