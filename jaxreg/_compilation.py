@@ -26,10 +26,11 @@ from jaxtyping import Array
 
 from jaxreg._typing import ArrayLike
 
-__all__ = ["cache_programs", "is_traced", "jit_at_level", "on_device"]
+__all__ = ["as_operands", "cache_programs", "is_traced", "jit_at_level", "on_device"]
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
+T = TypeVar("T")
 
 _LEVEL = "xla_backend_optimization_level"
 _EMITTERS = "xla_cpu_use_fusion_emitters"
@@ -90,6 +91,18 @@ def cache_programs(folder: str | Path | None = None) -> Path:
 def is_traced(*trees: Any) -> bool:
     """Return whether a leaf of the trees is traced, so that its value is not known."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def as_operands(tree: T) -> T:
+    """Return a tree whose arrays XLA does not know while it compiles, if a program is being traced.
+
+    Data that a traced function closes over are constants of its program, and XLA evaluates products of
+    constants while it compiles, by an interpreter.
+    """
+    if not _is_staged():
+        return tree
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.lax.optimization_barrier(arrays), rest)
 
 
 def on_device(x: ArrayLike, dtype: Any = None) -> Array:

@@ -50,6 +50,11 @@ def _batch(problem: jr.Problem) -> jax.Array:
     return jax.jit(jax.vmap(lambda lam: jr.solve(problem, jr.L1(lam)).coef))(np.geomspace(1, 1e-2, 100))
 
 
+def _gradient(problem: jr.Problem) -> jax.Array:
+    """Return the derivative of a fitted intercept in λ, outside of jit."""
+    return jax.grad(lambda lam: jr.solve(problem, jr.L1(lam)).intercept)(0.1)
+
+
 def _by_newton(lam: float) -> Callable[[jr.Problem], jr.Solution]:
     return lambda problem: jr.solve(problem, jr.L1(lam), solver=jr.Newton())
 
@@ -83,6 +88,7 @@ CALLS = {
         "squared", 1000, 100, lambda problem: jr.path(problem, lambda lam: jr.MCP(lam, 3.0))
     ),
     "jit(vmap(solve)) 100": Call("squared", 100, 10, _batch),
+    "grad(solve) 100x10": Call("squared", 100, 10, _gradient),
 }
 
 #: Size of the second data set over that of the first: of the same size class.

@@ -22,28 +22,35 @@ References:
     differentiation for fast hyperparameter selection in non-smooth convex learning. JMLR 23 (2022).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import cho_solve
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
-from jaxreg._compilation import is_traced
+from jaxreg._compilation import as_operands, is_traced, jit_at_level
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["constant", "with_derivatives", "with_derivatives_on_grid"]
+__all__ = ["constant", "solver_inputs", "with_derivatives", "with_derivatives_on_grid"]
 
-#: Unknowns up to which the system is solved by an eigendecomposition, whose cost grows with their cube.
+P = TypeVar("P", Penalty, PenaltyGrid)
+
+#: Unknowns up to which the system is solved by a factorisation, whose cost grows with their cube.
 _MAX_DENSE = 512
 #: Number of unknowns by which the room for the active set grows with the samples: compiled shapes stay few.
 _ROOM_STEP = 64
+#: Multiplications n·p·min(n, p) of a Gram matrix up to which XLA may evaluate it while it compiles.
+_MAX_FOLDED = 3e7
+#: Smallest pivot of a regular system of unit diagonal, in units of √eps.
+_MIN_PIVOT_IN_ROOT_EPS = 100
 #: Relative residual at which conjugate gradients stop, in units of eps.
 _CG_RTOL = 64
 #: Iterations of conjugate gradients at most; the derivative is then that of the last iterate.
@@ -53,6 +60,17 @@ _MAX_CG_STEPS = 1000
 def constant(tree: Any) -> Any:
     """Return a tree without derivatives. Concrete arrays have none: they come back as they are."""
     return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
+
+
+def solver_inputs(problem: Problem, penalty: P) -> tuple[Problem, P]:
+    """Return a problem and its penalties as a solver takes them: without derivatives.
+
+    Large data that a traced function closes over become operands of its program, or XLA would compute their
+    Gram matrix while it compiles: 1,000×300 data take it four seconds of CPU time, 500×200 data none.
+    """
+    problem, penalty = constant((problem, penalty))
+    n, p = problem.shape
+    return as_operands(problem) if n * p * min(n, p) > _MAX_FOLDED else problem, penalty
 
 
 def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar) -> Any:
@@ -67,7 +85,7 @@ def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eige
     if not is_traced(problem, penalty):
         return solution
     fields = lambda solution: (solution.coef, solution.intercept, solution.objective)  # noqa: E731
-    point = _differentiable(problem, penalty, max_eigenvalue, *fields(solution))
+    point = _in_one_program(problem, penalty, max_eigenvalue, *fields(solution))
     solution = eqx.tree_at(fields, solution, point)
     return eqx.tree_at(lambda solution: solution.loss, solution, problem.original_loss)
 
@@ -75,12 +93,19 @@ def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eige
 def with_derivatives_on_grid(
     solutions: Any, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
 ) -> Any:
-    """Return solutions, whose arrays have a leading axis of λ, with their derivatives."""
+    """Return solutions, whose arrays have a leading axis of λ, with their derivatives.
 
-    def one(carried: list[Array], solution: Any) -> Any:
+    On a CPU one λ after the other: a batch would hold the active columns of all λ at once.
+    """
+    if not is_traced(problem, grid):
+        return solutions
+
+    def one(lane: tuple[list[Array], Any]) -> Any:
+        carried, solution = lane
         return with_derivatives(solution, problem, grid.row(carried), max_eigenvalue)
 
-    return jax.vmap(one)(grid.carried, solutions) if is_traced(problem, grid) else solutions
+    over_grid = jax.lax.map if jax.default_backend() == "cpu" else lambda one, lanes: jax.vmap(one)(lanes)
+    return over_grid(one, (grid.carried, solutions))
 
 
 class _Unknowns(NamedTuple):
@@ -88,6 +113,12 @@ class _Unknowns(NamedTuple):
 
     coef: Array
     intercept: Array
+
+
+@jit_at_level(0)
+def _in_one_program(*args: Any) -> tuple[Array, Array, Scalar]:
+    """Return `_differentiable(*args)`; outside of a trace, each operation would be a program of its own."""
+    return _differentiable(*args)
 
 
 @eqx.filter_custom_jvp
@@ -247,13 +278,26 @@ def _where(condition: Array, x: _Unknowns) -> _Unknowns:
 
 
 def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
-    """Solve a symmetric system by an eigendecomposition, in the scale of its diagonal."""
+    """Solve a symmetric system in the scale of its diagonal; return the solution of least norm.
+
+    A Cholesky factor serves where its pivots tell that the system is regular. An eigendecomposition, which
+    takes some thirty times as long, finds the solution of a singular or an indefinite system.
+    """
     diagonal = jnp.abs(jnp.diagonal(matrix))
-    scale = jnp.where(diagonal > 0, 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 0.0)
-    values, vectors = jnp.linalg.eigh(scale[:, None] * matrix * scale)
-    least = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
-    inverse = jnp.where(jnp.abs(values) > least, 1 / jnp.where(values == 0, 1.0, values), 0.0)
-    return scale * (vectors @ (inverse * (vectors.T @ (scale * right))))
+    in_use = diagonal > 0
+    scale = jnp.where(in_use, 1 / jnp.sqrt(jnp.where(in_use, diagonal, 1.0)), 0.0)
+    scaled, scaled_right = scale[:, None] * matrix * scale, scale * right
+    # Rows that are 0 belong to no unknown.
+    lower = jnp.linalg.cholesky(scaled + jnp.diag(jnp.where(in_use, 0.0, 1.0).astype(scale.dtype)))
+    regular = jnp.min(jnp.diagonal(lower)) ** 2 > _MIN_PIVOT_IN_ROOT_EPS * jnp.finfo(right.dtype).eps ** 0.5
+
+    def by_eigenvectors() -> Array:
+        values, vectors = jnp.linalg.eigh(scaled)
+        least = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
+        inverse = jnp.where(jnp.abs(values) > least, 1 / jnp.where(values == 0, 1.0, values), 0.0)
+        return vectors @ (inverse * (vectors.T @ scaled_right))
+
+    return scale * jax.lax.cond(regular, lambda: cho_solve((lower, True), scaled_right), by_eigenvectors)
 
 
 def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) -> _Unknowns:

@@ -12,7 +12,7 @@ from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear.implicit import constant, with_derivatives
+from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives
 from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
@@ -167,10 +167,10 @@ def solve(  # noqa: PLR0913, public options by keyword
     init = None if init is None else _checked_init(problem, init)
     limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     # Solvers are not differentiated: the derivatives come from the solution.
-    constants, init = constant((problem, working)), constant(init)
+    constants, init = solver_inputs(problem, working), constant(init)
     null_fit = fit_null_model(*constants)
     task = SolverTask(solver or ProximalGradient(), *constants, null_fit, tol_array, limit)
-    if solver is None and _newton_applies(problem, working):
+    if solver is None and _newton_applies(*constants):
         solution = _solve_by_both(task, init)
     else:
         solution = _solve(task, init)

@@ -9,8 +9,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxreg as jr
+from experiments.benchmarks.first_call import Counter
 from jaxreg import losses as L
 from jaxreg import penalties as P
+from jaxreg.linear.implicit import _least_norm
 from tests.members import devices
 
 N, p, K = 40, 6, 3
@@ -223,6 +225,79 @@ def test_a_path_has_the_derivatives_of_its_solutions(mode):
     got, wanted = (jax.jit(lambda y, f=f: jax.jvp(f, (y,), (dot,))[1])(y) for f in (path, loop))
     for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "family"),
+    [
+        ("squared", jr.L1),
+        ("logistic", lambda lam: jr.GroupL2(lam, np.arange(60) // 3)),
+        ("outputs", jr.RowL2),
+    ],
+    ids=["lasso", "logistic group lasso", "rows"],
+)
+def test_a_path_on_working_sets_has_derivatives(loss, family):
+    """Outside of jit the path runs on working sets, and its derivatives are those of separate solves."""
+    loss, y = LOSSES[loss]
+    r = np.random.default_rng(5)
+    wide = np.concatenate([X, r.normal(size=(N, 54))], axis=1)
+    lambdas = np.array([0.2, 0.1, 0.06])
+
+    def path(y):
+        found = jr.path(jr.Problem(loss, wide, y, standardize=True), family, lambdas, tol=1e-13)
+        assert "on working sets" in found.reason
+        return found.coef, found.intercept, found.objective
+
+    def loop(y):
+        problem = jr.Problem(loss, wide, y, standardize=True)
+        found = [jr.solve(problem, family(lam), tol=1e-13, throw=False) for lam in lambdas]
+        return [jnp.stack(x) for x in zip(*((f.coef, f.intercept, f.objective) for f in found), strict=True)]
+
+    y, dot = jnp.asarray(y), jnp.cos(jnp.arange(float(y.size))).reshape(y.shape)
+    got = jax.jvp(path, (y,), (dot,))[1]
+    wanted = jax.jit(lambda y: jax.jvp(loop, (y,), (dot,))[1])(y)
+    assert all(jnp.any(x != 0) for x in got)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+    by_reverse = jax.grad(lambda y: sum(jnp.sum(x) for x in path(y)))(y)
+    np.testing.assert_allclose(jnp.sum(by_reverse * dot), sum(jnp.sum(x) for x in wanted), rtol=1e-5)
+
+
+def test_a_gradient_outside_of_jit_compiles_few_programs():
+    """Not one for each operation."""
+    counter = Counter()
+    problem = jr.Problem(L.SquaredError(), X[:, :4], LOSSES["squared"][1])
+    jr.solve(problem, jr.L1(0.1))
+    before = counter.programs
+    jax.grad(lambda lam: jr.solve(problem, jr.L1(lam)).intercept)(0.1)
+    assert 1 <= counter.programs - before <= 10
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+@pytest.mark.parametrize("kind", ["regular", "nearly singular", "singular", "indefinite", "with empty rows"])
+def test_symmetric_systems_have_solutions_of_least_norm(kind, scale):
+    """In the scale of the diagonal: where the matrix is regular, this is its solution."""
+    r = np.random.default_rng(6)
+    A = r.normal(size=(30, 8))
+    if kind == "nearly singular":
+        A[:, 1] = A[:, 0] + 1e-4 * A[:, 1]
+    if kind == "singular":
+        A[:, 1] = A[:, 0]
+    if kind == "with empty rows":
+        A[:, [2, 5]] = 0
+    matrix = A.T @ A
+    if kind == "indefinite":
+        matrix[3, 3] *= -1
+    unit = scale ** (np.arange(8) / 7)
+    matrix *= unit[:, None] * unit
+    right = matrix @ r.normal(size=8)
+    size = np.sqrt(np.abs(np.diagonal(matrix)))
+    size = np.where(size > 0, size, np.inf)
+    wanted = np.linalg.lstsq(matrix / size[:, None] / size, right / size, rcond=1e-14)[0]
+    got = np.asarray(_least_norm(jnp.asarray(matrix), jnp.asarray(right)))
+    assert np.all(got[np.isinf(size)] == 0)
+    got = np.where(np.isinf(size), 0.0, got * np.where(np.isinf(size), 0.0, size))
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_training_is_differentiable_in_its_hyperparameters():

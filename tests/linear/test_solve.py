@@ -351,3 +351,16 @@ def test_newton_takes_over_where_proximal_gradient_is_slow():
     assert not bool(short.converged) and int(short.steps) == 900
     under_trace = jax.jit(lambda penalty: jr.solve(problem, penalty, max_steps=1500, throw=False).steps)
     assert int(under_trace(penalty)) == 1500
+
+
+@pytest.mark.parametrize(("n", "p", "hidden"), [(60, 5, False), (700, 250, True)])
+def test_large_data_that_a_traced_function_closes_over_are_operands(n, p, hidden):
+    """XLA would evaluate the Gram matrix of constants while it compiles, for seconds to minutes."""
+    X = np.random.default_rng(0).normal(size=(n, p))
+    problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0])
+    calls = (
+        lambda lam: jr.solve(problem, jr.L1(lam)).coef,
+        lambda lam: jr.path(problem, lambda x: jr.L1(x * lam), np.array([0.5, 0.1])).coef,
+    )
+    for call in calls:
+        assert ("optimization_barrier" in jax.jit(call).lower(0.1).as_text()) == hidden

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
-from jaxreg.linear.implicit import constant, with_derivatives_on_grid
+from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives_on_grid
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
 from jaxreg.linear.path.grid import check_lambdas, fit_at_lambda_one, lambda_grid, lambda_max_from
@@ -51,8 +51,9 @@ def path(  # noqa: PLR0913, public options by keyword
 ) -> Path:
     """Solve for every λ of a falling grid, each to a relative duality gap ≤ `tol`.
 
-    Never raises for a λ that did not converge: read `status`. Under a trace, solutions have derivatives as in
-    `jaxreg.solve`.
+    Never raises for a λ that did not converge: read `status`. Solutions have derivatives as those of
+    `jaxreg.solve`: outside of jit the grid is solved as it would be without derivatives, under jit on all
+    columns.
 
     Args:
         problem: loss and data.
@@ -130,26 +131,28 @@ def solve_grid(problem: Problem, family: Family, lambdas: Array, options: GridOp
     """Return the path on a grid that was checked; see `path`."""
     mode, solver, tol, limit, mesh = options
     grid = problem.working_grid(family, lambdas) if known.grid is None else known.grid
-    method = _choose_method(problem, grid, mode, solver)
-
-    # Solvers are not differentiated: the derivatives come from the solutions.
-    constants = constant((problem, grid))
+    # Solvers are not differentiated: the derivatives come from the solutions. Under `jax.grad` alone, without
+    # jit, the constants are concrete.
+    constants = solver_inputs(problem, grid)
+    method = _choose_method(*constants, mode, solver)
     gram = None
-    if method.on_working_sets and gram_applies(problem, method.solver):
-        gram = gram_matrix(problem, method.solver) if known.gram is None else known.gram
+    if method.on_working_sets and gram_applies(constants[0], method.solver):
+        gram = gram_matrix(constants[0], method.solver) if known.gram is None else known.gram
     null_fit = _shared_null_fit(*constants, known._replace(gram=gram))
-    fixed = PathProblem(*constants, lambdas, null_fit, method.solver, tol=tol, max_steps=limit, gram=gram)
-
+    fixed = PathProblem(
+        *constants, constant(lambdas), null_fit, method.solver, tol=tol, max_steps=limit, gram=gram
+    )
+    reason = method.reason
     if method.on_working_sets:
         solutions, notes = _solve_and_describe(fixed)
-        return Path.of(problem, lambdas, solutions, solutions.steps, mode, method.reason + notes)
-    if mode == "warm":
+        rounds, reason = solutions.steps, reason + notes
+    elif mode == "warm":
         _, solutions = solve_in_turn(fixed, fixed.grid.carried, (null_fit.coef, null_fit.intercept))
         rounds = solutions.steps
     else:
         solutions, rounds = solve_batch(fixed, mesh)
     solutions = with_derivatives_on_grid(solutions, problem, grid, null_fit.max_eigenvalue)
-    return Path.of(problem, lambdas, solutions, rounds, mode, method.reason)
+    return Path.of(problem, lambdas, solutions, rounds, mode, reason)
 
 
 def resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
