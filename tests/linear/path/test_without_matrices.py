@@ -165,8 +165,8 @@ def test_another_path_compiles_nothing(limited):
         problem("Logistic", True, **options),
         problem("Logistic", True, sample_weight=np.linspace(1.0, 2.0, N), **options),
     )
-    limited(8, first, jr.L1, num=8, ratio=0.2)
-    assert compilations(lambda: limited(8, second, jr.L1, num=8, ratio=0.25)) == 0
+    limited(8, first, jr.L1, num=10, ratio=0.2)
+    assert compilations(lambda: limited(8, second, jr.L1, num=10, ratio=0.25)) == 0
 
 
 def test_conjugate_gradients():
