@@ -77,7 +77,9 @@ SUBJECTS = {
         ("linear/selection/*.py",),
         ("tests/linear/selection", "jaxreg/linear/selection", "tests/estimators"),
     ),
-    "models": Subject(4, ("models/*.py",), ("tests/models", "jaxreg/models", "tests/cli", "tests/estimators")),
+    "models": Subject(
+        4, ("models/*.py",), ("tests/models", "jaxreg/models", "tests/cli", "tests/estimators")
+    ),
     "estimators": Subject(4, ("estimators/*.py",), ("tests/estimators", "jaxreg/estimators")),
     "transforms": Subject(5, ("training/**/*.py",), ("tests/training", "jaxreg/training")),
     "sweep": Subject(3, ("sweeps/sweep.py", "sweeps/_*.py"), ("tests/sweeps", "jaxreg/sweeps")),

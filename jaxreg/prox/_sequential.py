@@ -13,7 +13,15 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._batching import transparent_rule
 
-__all__ = ["cells", "level_with_derivative", "one_lane_at_a_time", "one_program", "put_row", "row_at", "run_means"]
+__all__ = [
+    "cells",
+    "level_with_derivative",
+    "one_lane_at_a_time",
+    "one_program",
+    "put_row",
+    "row_at",
+    "run_means",
+]
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")

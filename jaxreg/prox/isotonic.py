@@ -6,7 +6,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._numerics import add_parts, at_least_float32, divide_parts, product_less, split
 from jaxreg._typing import ArrayLike
-from jaxreg.prox._sequential import cells, level_with_derivative, one_lane_at_a_time, one_program, put_row, run_means
+from jaxreg.prox._sequential import (
+    cells,
+    level_with_derivative,
+    one_lane_at_a_time,
+    one_program,
+    put_row,
+    run_means,
+)
 
 __all__ = ["sorted_l1"]
 

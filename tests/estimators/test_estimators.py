@@ -28,7 +28,8 @@ def checks_of_classifiers():
     """
     checks = [check for _, check in estimator_checks_generator(PenalizedClassifier())]
     return [
-        pytest.param(c, marks=pytest.mark.slow if name(c) in OF_REGRESSORS else (), id=name(c)) for c in checks
+        pytest.param(c, marks=pytest.mark.slow if name(c) in OF_REGRESSORS else (), id=name(c))
+        for c in checks
     ]
 
 

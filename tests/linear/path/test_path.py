@@ -66,7 +66,7 @@ def test_modes_agree(problem):
     problem = PROBLEMS[problem]
     lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), NUM, 1e-2)
     warm, batched = (jr.path(problem, jr.L1, lams, tol=1e-10, mode=m) for m in ("warm", "batched"))
-    assert bool(jnp.all(warm.converged & batched.converged))
+    assert np.all(warm.converged) and np.all(batched.converged)
     np.testing.assert_allclose(warm.coef, batched.coef, atol=1e-4)
     np.testing.assert_allclose(warm.objective, batched.objective, rtol=1e-9)
     assert warm.mode == "warm"

@@ -60,7 +60,7 @@ def problem(loss, sparse=False, p=COLUMNS, dtype=float, **options):
     [
         ("SquaredError", "GroupL2", True, False),
         ("Logistic", "L1", True, False),
-        ("Poisson", "ElasticNet", False, True),
+        pytest.param("Poisson", "ElasticNet", False, True, marks=pytest.mark.slow),
         pytest.param("SquaredError", "L1", True, True, marks=pytest.mark.slow),
         pytest.param("SquaredError", "nonnegative", False, False, marks=pytest.mark.slow),
         pytest.param("Logistic", "SparseGroup", True, True, marks=pytest.mark.slow),

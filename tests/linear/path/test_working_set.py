@@ -53,8 +53,8 @@ def wide(loss, n=N, p=COLUMNS, dtype=float, **options):
     [
         ("SquaredError", "factors"),
         ("SquaredError", "nonnegative"),
-        ("SquaredError", "SparseGroup"),
         ("Logistic", "GroupL2"),
+        pytest.param("SquaredError", "SparseGroup", marks=pytest.mark.slow),
         pytest.param("SquaredError", "L1", marks=pytest.mark.slow),
         pytest.param("SquaredError", "ElasticNet", marks=pytest.mark.slow),
         pytest.param("Logistic", "nonnegative", marks=pytest.mark.slow),
@@ -233,7 +233,14 @@ def test_groups_are_in_use_as_a_whole():
     assert int(found.steps.max()) <= 10
 
 
-@pytest.mark.parametrize("loss", [jr.losses.Logistic(), jr.losses.Huber(0.5), jr.losses.Poisson()])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        jr.losses.Logistic(),
+        jr.losses.Huber(0.5),
+        pytest.param(jr.losses.Poisson(), marks=pytest.mark.slow),
+    ],
+)
 def test_damped_steps_follow_where_undamped_ones_fail(loss, monkeypatch):
     """From the null fit straight to a small λ, undamped steps are lost on some of these problems."""
     fallbacks = []

@@ -288,7 +288,7 @@ def test_a_best_lambda_at_the_end_of_the_grid_is_named():
     assert cv.index_min == 11 and "the best λ is the smallest one of the grid" in str(cv)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_folds_and_lambdas_as_one_batch_agree(devices):
     options = {"num": 6, "ratio": 0.1, "folds": FOLD_OF, "tol": 1e-9}
     data = problem(standardize=True, sample_weight=WEIGHT)
