@@ -1,5 +1,6 @@
 """Calibration and rank statistics against direct computations in NumPy, and the answer to unusable input."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
