@@ -133,6 +133,13 @@ def test_optimal_shift_is_where_the_gradient_is_0(dtype):
     assert set(exact) >= {"Poisson", "SquaredError"}
 
 
+def test_optimal_shift_of_predictors_far_apart(dtype):
+    """Sums of eᶻ that overflow, and terms that vanish beside the largest."""
+    z, y = jnp.asarray([-800.0, 0.0, 800.0], dtype), jnp.asarray([1.0, 2.0, 3.0], dtype)
+    shift = losses.Poisson().optimal_shift(z, y, jnp.full(3, 1 / 3, dtype))
+    np.testing.assert_allclose(shift, np.log(2.0) - 800 - np.log(1 / 3), rtol=1e-6)
+
+
 def test_target_scale_is_the_deviation_of_targets_with_a_unit(dtype):
     y = np.random.default_rng(2).normal(size=50) * 3 + 1
     weight = np.full(50, 0.02)
