@@ -31,40 +31,62 @@ HANG = 200
 
 
 class Subject(NamedTuple):
-    """Part of the package: number of mutations, source files, and tests with the most specific first."""
+    """Part of the package: number of mutations, patterns of source files, and patterns of tests.
+
+    The most specific tests come first.
+    """
 
     count: int
     sources: tuple[str, ...]
     tests: tuple[str, ...]
 
 
+# Tests of linear models other than those of selection.
+LINEAR = ("tests/linear/test_*.py", "tests/linear/solvers", "tests/linear/path")
 SUBJECTS = {
     "penalties": Subject(
-        13,
+        11,
         ("penalties/*.py", "prox/*.py", "_numerics.py"),
+        ("tests/prox", "tests/test_numerics.py", "tests/penalties", "jaxreg/penalties"),
+    ),
+    "losses": Subject(5, ("losses/*.py",), ("tests/test_losses.py", "jaxreg/losses", *LINEAR)),
+    "data": Subject(
+        5,
+        ("linear/design/*.py", "linear/conversion.py", "linear/standardization.py", "linear/size_classes.py"),
         (
-            "tests/prox",
-            "tests/test_numerics.py",
-            "tests/penalties",
-            "jaxreg/penalties",
+            "tests/linear/test_conversion.py",
+            "tests/linear/test_standardization.py",
+            "tests/linear/test_design.py",
+            "tests/linear/test_size_classes.py",
+            "tests/linear/path",
         ),
     ),
-    "losses": Subject(6, ("losses/*.py",), ("tests/test_losses.py", "jaxreg/losses", "tests/linear")),
     "certificate": Subject(
-        7,
+        6,
         ("linear/certificate.py", "linear/null_fit.py"),
-        ("tests/linear", "tests/penalties/test_certified.py"),
+        (*LINEAR, "tests/penalties/test_certified.py"),
     ),
-    "solvers": Subject(9, ("linear/solvers/*.py",), ("tests/linear", "tests/penalties/test_certified.py")),
+    "solvers": Subject(8, ("linear/solvers/*.py",), (*LINEAR, "tests/penalties/test_certified.py")),
     "path": Subject(
-        9,
+        8,
         ("linear/path/*.py",),
-        ("tests/linear", "tests/penalties/test_certified.py", "jaxreg/linear"),
+        ("tests/linear/path", *LINEAR, "tests/penalties/test_certified.py", "jaxreg/linear/path"),
     ),
-    "transforms": Subject(6, ("training/**/*.py",), ("tests/training", "jaxreg/training")),
-    "sweep": Subject(4, ("sweeps/sweep.py", "sweeps/_*.py"), ("tests/sweeps", "jaxreg/sweeps")),
-    "store": Subject(3, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps")),
-    "cli": Subject(6, ("cli/*.py", "plots.py"), ("tests/cli", "jaxreg/cli")),
+    "selection": Subject(
+        8,
+        ("linear/selection/*.py",),
+        ("tests/linear/selection", "jaxreg/linear/selection", "tests/estimators"),
+    ),
+    "models": Subject(
+        4, ("models/*.py",), ("tests/models", "jaxreg/models", "tests/cli", "tests/estimators")
+    ),
+    "estimators": Subject(4, ("estimators/*.py",), ("tests/estimators", "jaxreg/estimators")),
+    "transforms": Subject(5, ("training/**/*.py",), ("tests/training", "jaxreg/training")),
+    "sweep": Subject(3, ("sweeps/sweep.py", "sweeps/_*.py"), ("tests/sweeps", "jaxreg/sweeps")),
+    "store": Subject(2, ("sweeps/store.py",), ("tests/sweeps", "jaxreg/sweeps")),
+    "cli": Subject(
+        6, ("cli/*.py", "plots/*.py"), ("tests/test_plots.py", "tests/cli", "jaxreg/cli", "jaxreg/plots")
+    ),
 }
 
 
@@ -218,11 +240,22 @@ def copy_of(tree: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def tests_of(subject: str, folder: pathlib.Path) -> list[str]:
+    """Return the tests of a subject, each once, in a copy of the tree."""
+    found = {}
+    for pattern in SUBJECTS[subject].tests:
+        paths = [path.relative_to(folder).as_posix() for path in sorted(folder.glob(pattern))]
+        if not paths:
+            raise FileNotFoundError(f"{subject}: no tests match {pattern}")
+        found |= dict.fromkeys(paths)
+    return list(found)
+
+
 def verdict(folder: pathlib.Path, mutation: Mutation, limit: float, cache: pathlib.Path) -> dict[str, object]:
     """Plant a mutation, run the tests of its subject to the first failure, and undo the mutation."""
     file = folder / mutation.path
     text = file.read_text(encoding="utf-8")
-    tests = [path for path in SUBJECTS[mutation.subject].tests if (folder / path).exists()]
+    tests = tests_of(mutation.subject, folder)
     hang = ["-o", f"faulthandler_timeout={HANG}", "-o", "faulthandler_exit_on_timeout=true"]
     options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *hang]
     command = [sys.executable, "-m", "pytest", *options, *tests]

@@ -74,6 +74,15 @@ def test_colours_end_at_the_error_of_the_null_model():
     assert norm.vmin == 1.0 and norm.vmax == pytest.approx(float(data["error"][0, 0]))
 
 
+def test_the_smallest_error_has_no_round_one_beside_it():
+    """10.05 is the first tick of the scale of colours, and 10 is none."""
+    data = made_sweep()
+    low, high = float(data["error"].min()), float(data["error"][0, 0])
+    data["error"] = data["error"].copy(data=10.05 + 30 * (data["error"].values - low) / (high - low))
+    ticks = map(data).figure.axes[-1].get_yticks()
+    assert ticks[0] == pytest.approx(10.05) and ticks[1] == 15 and np.all(np.diff(ticks) > 0)
+
+
 def test_error():
     axes = error(made_sweep())
     assert [ax.get_title() for ax in axes] == ["L1", "L2"]

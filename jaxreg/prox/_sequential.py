@@ -1,6 +1,8 @@
 """Loops over one buffer, and means of runs: shared by the kernels that pool or fuse coordinates."""
 
+import functools
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,18 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._batching import transparent_rule
 
-__all__ = ["cells", "level_with_derivative", "one_lane_at_a_time", "put_row", "row_at", "run_means"]
+__all__ = [
+    "cells",
+    "level_with_derivative",
+    "one_lane_at_a_time",
+    "one_program",
+    "put_row",
+    "row_at",
+    "run_means",
+]
+
+_Args = ParamSpec("_Args")
+_Out = TypeVar("_Out")
 
 
 def row_at(array: Array, index: Array) -> Array:
@@ -50,6 +63,15 @@ def one_lane_at_a_time(function: Callable) -> Callable:
         return out, jax.tree.map(lambda _: True, out)
 
     return function
+
+
+def one_program(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
+    """Decorate a kernel of many operations to compile as one program outside of `jax.jit`.
+
+    JAX would compile each operation on its own: 47 programs for a first call of `total_variation`. Inside
+    another program the operations are part of it, as without the decorator.
+    """
+    return functools.wraps(function)(jax.jit(function, inline=True))
 
 
 def run_means(x: Float[Array, " n"], labels: Int[Array, " n"]) -> Float[Array, " n"]:

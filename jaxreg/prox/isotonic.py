@@ -6,7 +6,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._numerics import add_parts, at_least_float32, divide_parts, product_less, split
 from jaxreg._typing import ArrayLike
-from jaxreg.prox._sequential import cells, level_with_derivative, one_lane_at_a_time, put_row, run_means
+from jaxreg.prox._sequential import (
+    cells,
+    level_with_derivative,
+    one_lane_at_a_time,
+    one_program,
+    put_row,
+    run_means,
+)
 
 __all__ = ["sorted_l1"]
 
@@ -44,6 +51,7 @@ def _pool(z: Float[Array, " p"]) -> tuple[Int[Array, " p"], Float[Array, " p"]]:
     return labels, jnp.sum(blocks[:, :parts], 1)[labels]
 
 
+@one_program
 def sorted_l1(v: Float[Array, " p"], lams: ArrayLike) -> Float[Array, " p"]:
     r"""The prox of the sorted ℓ1 norm $\sum_i \lambda_i |u|_{(i)}$, the largest magnitude first (SLOPE).
 

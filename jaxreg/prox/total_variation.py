@@ -10,6 +10,7 @@ from jaxreg.prox._sequential import (
     cells,
     level_with_derivative,
     one_lane_at_a_time,
+    one_program,
     put_row,
     row_at,
     run_means,
@@ -92,6 +93,7 @@ def _fuse(y: Float[Array, " n"], w: Float[Array, " n-1"]) -> Float[Array, " n"]:
     return lax.scan(backward, ends[-1, 0], ends, reverse=True)[1]
 
 
+@one_program
 def total_variation(v: Float[Array, " n"], weights: ArrayLike) -> Float[Array, " n"]:
     r"""The prox of $\sum_i w_i |u_{i+1} - u_i|$, in time linear in the length.
 

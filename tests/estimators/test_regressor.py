@@ -143,8 +143,9 @@ def test_several_mixtures_are_a_choice_for_cross_validation_alone():
 
 
 def test_a_fit_that_stops_early_warns():
-    with pytest.warns(ConvergenceWarning, match="stopped before its tolerance"):
+    with pytest.warns(ConvergenceWarning, match="stopped before its tolerance") as caught:
         PenalizedRegressor(alpha=0.01, max_iter=1, tol=1e-10).fit(X, y)
+    assert caught[0].filename == __file__, "the line of the user"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PenalizedRegressor(alpha=0.01, tol=1e-10).fit(X, y)

@@ -42,7 +42,7 @@ def test_a_point_off_the_optimum_is_seen():
     assert exact.objective(w, b) - best > 1e-3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_no_certificate_is_false(dtype):
     """Twenty-five hostile problems have no false certificate; the benchmark runs thousands."""
     wanted = {"loss": "SquaredError", "kind": "elementary", "solver": "ProximalGradient"}

@@ -34,13 +34,13 @@ def test_without_a_penalty_both_kinds_are_one(small):
 
 
 def test_the_command_leaves_figures_and_numbers(tmp_path, capsys):
-    small = ["--images", "60", "--lams", "3", "--seeds", "2", "--epochs", "1"]
+    small = ["--images", "100", "--lams", "4", "--seeds", "2", "--epochs", "4"]  # the programs of `small`
     assert runner.main(["neural_net", *small, "--out", str(tmp_path)]) == 0
     assert {file.name for file in tmp_path.iterdir()} == {
         "curves.png", "histogram.png", "first_layer.png", "numbers.json",
     }  # fmt: skip
     numbers = json.loads((tmp_path / "numbers.json").read_text())
-    assert numbers["settings"]["images"] == 60
+    assert numbers["settings"]["images"] == 100
     assert [row["penalty"] for row in numbers["table"]] == ["none", "L1", "L2"]
     assert "accuracy" in capsys.readouterr().out
 

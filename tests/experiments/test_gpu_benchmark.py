@@ -13,20 +13,31 @@ TINY = gpu.Sizes(64, 1, ((40, 60),), (5,), (3,), (1,), 4, 5)
 GAPS = {"float32": (1e-4, 1e-5), "float64": (1e-4, 1e-6)}
 
 
-@pytest.fixture(scope="module", params=["float32", pytest.param("float64", marks=pytest.mark.slow)])
-def measured(request, tmp_path_factory):
-    """The output of the command, with paths in one precision."""
-    out = tmp_path_factory.mktemp("gpu") / "gpu.json"
+def run(out, dtype, *options):
+    """Run the command with paths in one precision, and return its output."""
     cached = jax.config.jax_enable_compilation_cache
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "QUICK", TINY)
-        patch.setattr(gpu, "GAPS", {request.param: GAPS[request.param]})
+        patch.setattr(gpu, "GAPS", {dtype: GAPS[dtype]})
         patch.setattr(gpu, "profile", lambda call: kernels([]))  # profiling takes seconds for each row
-        assert gpu.main(["--quick", "--out", str(out)]) == 0
+        assert gpu.main(["--quick", "--out", str(out), *options]) == 0
     jax.config.update("jax_enable_compilation_cache", cached)  # the command turns it off
     return json.loads(out.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module", params=["float32", "float64"])
+def measured(request, tmp_path_factory):
+    """The output of the command with all parts."""
+    return run(tmp_path_factory.mktemp("gpu") / "gpu.json", request.param)
+
+
+def test_one_part_alone(tmp_path):
+    found = run(tmp_path / "gpu.json", "float32", "--parts", "rates")
+    assert list(found["parts"]) == ["rates"] and found["versions"]["jax"]
+    assert all(row["per second"] > 0 for row in found["parts"]["rates"])
+
+
+@pytest.mark.slow
 def test_every_part_is_there(measured):
     assert list(measured["parts"]) == list(gpu.PARTS)
     assert measured["date"] and measured["versions"]["jax"] and ":" in measured["device"]
@@ -38,6 +49,7 @@ def test_a_call_is_profiled():
     assert set(found) == {"largest kernels", "copies"}
 
 
+@pytest.mark.slow
 def test_certificates_hold_in_double_precision(measured):
     rows = measured["parts"]["paths"]
     several = len(TINY.designs) * len(TINY.lambdas)
@@ -57,6 +69,7 @@ def test_certificates_hold_in_double_precision(measured):
         assert row["of product"] > 0 and row["of copy"] > 0 and row["x CPU"] > 0
 
 
+@pytest.mark.slow
 def test_lanes_are_counted(measured):
     assert [row["case"] for row in measured["parts"]["lassos"]] == ["3 lanes"]
     assert measured["parts"]["lassos"][0]["converged"] == 3

@@ -15,6 +15,13 @@ from jaxreg.linear.design import dense as dense_module
 from tests.members import devices
 
 
+@jax.jit
+def products(one, w, u, weight):
+    """Return what a design computes of w (p, 2), u (n, 2) and weights (n,)."""
+    pairs = [(one.matmul(w[:, k]), one.rmatmul(u[:, k]), one.magnitudes(u[:, k])) for k in (slice(None), 0)]
+    return pairs, one.squares(weight), one.dense(), one.weighted_gram(weight), one.moments(weight)
+
+
 def test_every_design_is_the_same_matrix():
     rng = np.random.default_rng(4)
     X = np.where(rng.random((30, 9)) < 0.4, rng.normal(size=(30, 9)), 0.0)
@@ -36,17 +43,18 @@ def test_every_design_is_the_same_matrix():
     for one, matrix in pairs:
         p = matrix.shape[1]
         w, u = rng.normal(size=(p, 2)), rng.normal(size=(30, 2))
-        for k in (slice(None), 0):
-            np.testing.assert_allclose(one.matmul(jnp.asarray(w[:, k])), matrix @ w[:, k], atol=1e-12)
-            np.testing.assert_allclose(one.rmatmul(jnp.asarray(u[:, k])), matrix.T @ u[:, k], atol=1e-12)
-            assert np.all(one.magnitudes(jnp.asarray(u[:, k])) >= np.abs(matrix).T @ np.abs(u[:, k]) - 1e-12)
-        np.testing.assert_allclose(one.squares(jnp.asarray(weight)), (matrix**2).T @ weight, atol=1e-12)
-        np.testing.assert_allclose(one.dense(), matrix, atol=1e-12)
+        pairs_of_products, squares, dense, weighted_gram, moments = products(one, w, u, weight)
+        for k, (forward, back, magnitudes) in zip((slice(None), 0), pairs_of_products, strict=True):
+            np.testing.assert_allclose(forward, matrix @ w[:, k], atol=1e-12)
+            np.testing.assert_allclose(back, matrix.T @ u[:, k], atol=1e-12)
+            assert np.all(magnitudes >= np.abs(matrix).T @ np.abs(u[:, k]) - 1e-12)
+        np.testing.assert_allclose(squares, (matrix**2).T @ weight, atol=1e-12)
+        np.testing.assert_allclose(dense, matrix, atol=1e-12)
         gram = (matrix.T * weight) @ matrix
-        np.testing.assert_allclose(one.weighted_gram(jnp.asarray(weight)), gram, atol=1e-12)
-        found = one.moments(jnp.asarray(weight))
-        np.testing.assert_allclose(found.mean, matrix.T @ weight, atol=1e-12)
-        np.testing.assert_allclose(found.deviation**2, np.diag(gram) - (matrix.T @ weight) ** 2, atol=1e-12)
+        np.testing.assert_allclose(weighted_gram, gram, atol=1e-12)
+        np.testing.assert_allclose(moments.mean, matrix.T @ weight, atol=1e-12)
+        variance = np.diag(gram) - (matrix.T @ weight) ** 2
+        np.testing.assert_allclose(np.square(moments.deviation), variance, atol=1e-12)
 
 
 def test_standardised_without_a_copy():
@@ -227,17 +235,21 @@ def test_sparse_products(uneven):
     here, X = uneven
     rng = np.random.default_rng(0)
     w, u = rng.normal(size=(45, 3)), rng.normal(size=(60, 3))
-    np.testing.assert_allclose(here.matmul(w), X @ w, atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(here.matmul)(w.T), (X @ w).T, atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(here.rmatmul)(u.T), (X.T @ u).T, atol=1e-12)
-    slope = jax.grad(lambda w: jnp.sum(here.matmul(w) ** 2))(jnp.asarray(w[:, 0]))
+
+    @jax.jit
+    def evaluate(w, u):
+        slope = jax.grad(lambda w: jnp.sum(here.matmul(w) ** 2))(w[:, 0])
+        return here.matmul(w), jax.vmap(here.matmul)(w.T), jax.vmap(here.rmatmul)(u.T), slope
+
+    whole, forward, back, slope = evaluate(w, u)
+    np.testing.assert_allclose(whole, X @ w, atol=1e-12)
+    np.testing.assert_allclose(forward, (X @ w).T, atol=1e-12)
+    np.testing.assert_allclose(back, (X.T @ u).T, atol=1e-12)
     np.testing.assert_allclose(slope, 2 * X.T @ (X @ w[:, 0]), atol=1e-11)
     weight = rng.random(60) / 30
-    for a, b in zip(
-        here.moments(weight / weight.sum()),
-        DenseDesign(jnp.asarray(X)).moments(weight / weight.sum()),
-        strict=True,
-    ):
+    weight /= weight.sum()
+    dense = DenseDesign(jnp.asarray(X))
+    for a, b in zip(here.moments(weight), dense.moments(weight), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
@@ -264,11 +276,13 @@ def test_narrowed(uneven, kind):
     for room in (4, 16):
         some = here.narrowed(index, room)
         assert some.shape == (60, room)
-        np.testing.assert_allclose(some.dense()[:, :4], X[:, index], atol=1e-12)
-        assert not np.any(some.dense()[:, 4:])
-        u = np.random.default_rng(0).normal(size=60)
-        np.testing.assert_allclose(some.rmatmul(jnp.asarray(u))[:4], X[:, index].T @ u, atol=1e-12)
-        np.testing.assert_allclose(some.matmul(jnp.ones(room)), X[:, index].sum(axis=1), atol=1e-12)
+        u, ones = np.random.default_rng(0).normal(size=60), np.ones(room)
+        evaluate = jax.jit(lambda some, u, ones: (some.dense(), some.rmatmul(u), some.matmul(ones)))
+        dense, back, forward = (np.asarray(x) for x in evaluate(some, u, ones))
+        np.testing.assert_allclose(dense[:, :4], X[:, index], atol=1e-12)
+        assert not np.any(dense[:, 4:])
+        np.testing.assert_allclose(back[:4], X[:, index].T @ u, atol=1e-12)
+        np.testing.assert_allclose(forward, X[:, index].sum(axis=1), atol=1e-12)
 
 
 def test_one_room_is_one_shape():

@@ -70,8 +70,12 @@ def test_the_orthonormal_group_lasso_has_the_formula_of_yuan_and_lin():
 
 @pytest.mark.parametrize(
     ("family", "lam"),
-    [(lambda lam: jr.GroupL2(lam, GROUP), 0.05), (jr.penalties.TotalVariation, 0.05)],
-    ids=["correlated groups", "total variation"],
+    [
+        pytest.param(
+            lambda lam: jr.GroupL2(lam, GROUP), 0.05, id="correlated groups", marks=pytest.mark.slow
+        ),
+        pytest.param(jr.penalties.TotalVariation, 0.05, id="total variation"),
+    ],
 )
 def test_the_divergence_is_the_derivative_of_the_predictions(family, lam):
     options = {"standardize": True}

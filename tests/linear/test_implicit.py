@@ -139,7 +139,7 @@ def test_second_derivative_of_a_ridge_is_its_closed_form():
         b = z.mean() - X[:25].mean(0) @ w
         return jnp.mean((X[25:] @ w + b - LOSSES["squared"][1][25:]) ** 2)
 
-    np.testing.assert_allclose(jax.hessian(held_out)(0.3), jax.hessian(closed_form)(0.3), rtol=1e-6)
+    np.testing.assert_allclose(*(jax.jit(jax.hessian(f))(0.3) for f in (held_out, closed_form)), rtol=1e-6)
 
 
 def test_second_derivative_of_the_objective():
@@ -148,8 +148,8 @@ def test_second_derivative_of_the_objective():
     solved = lambda lam: jr.solve(problem, jr.SquaredL2(lam), tol=1e-14, throw=False)  # noqa: E731
     complexity = lambda lam: jr.SquaredL2(1.0).value(solved(lam).coef)  # noqa: E731
     objective = lambda lam: solved(lam).objective  # noqa: E731
-    np.testing.assert_allclose(jax.grad(objective)(0.3), complexity(0.3), rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(jax.grad(objective))(0.3), jax.grad(complexity)(0.3), rtol=1e-6)
+    first, second = jax.jit(lambda lam: jax.value_and_grad(jax.grad(objective))(lam))(0.3)
+    np.testing.assert_allclose([first, second], jax.jit(jax.value_and_grad(complexity))(0.3), rtol=1e-6)
 
 
 def test_a_batch_of_gradients_compiles_once_and_is_a_loop():
@@ -158,8 +158,9 @@ def test_a_batch_of_gradients_compiles_once_and_is_a_loop():
     values, slopes = compiled(lambdas)
     compiled(2 * lambdas)
     assert compiled._cache_size() == 1
+    one = jax.jit(jax.value_and_grad(lambda lam: held_out(lam, jr.L1)))
     for k in (1, 6):
-        value, slope = jax.value_and_grad(lambda lam: held_out(lam, jr.L1))(lambdas[k])
+        value, slope = one(lambdas[k])
         np.testing.assert_allclose([values[k], slopes[k]], [value, slope], rtol=1e-6)
 
 
@@ -181,9 +182,13 @@ def test_zero_where_nothing_moves_and_not_zero_at_a_solution():
 def test_duplicated_columns_share_the_derivative():
     twice = np.concatenate([X, X[:, :1]], axis=1)
     problem = jr.Problem(L.SquaredError(), twice, LOSSES["squared"][1])
-    dot = jax.jacfwd(lambda lam: jr.solve(problem, jr.L1(lam), tol=1e-12, throw=False).coef)(0.05)
     once = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
-    wanted = jax.jacfwd(lambda lam: jr.solve(once, jr.L1(lam), tol=1e-12, throw=False).coef)(0.05)
+
+    def derivative(problem):
+        solved = lambda lam: jr.solve(problem, jr.L1(lam), tol=1e-12, throw=False).coef  # noqa: E731
+        return np.asarray(jax.jit(jax.jacfwd(solved))(0.05))
+
+    dot, wanted = derivative(problem), derivative(once)
     np.testing.assert_allclose(dot[0] + dot[6], wanted[0], rtol=1e-5)
     np.testing.assert_allclose(dot[1:6], wanted[1:], rtol=1e-5, atol=1e-8)
 
@@ -201,9 +206,9 @@ def test_more_features_than_a_dense_system_holds(n_active):
         fit = jr.solve(problem, family(lam), tol=tol, throw=False, solver=jr.Newton())
         return jnp.sum(fit.predict(new) ** 2)
 
-    h = 1e-4 * lam
-    wanted = (error(lam + h) - error(lam - h)) / (2 * h)
-    np.testing.assert_allclose(jax.grad(error)(lam), wanted, rtol=1e-5)
+    h, value_and_grad = 1e-4 * lam, jax.jit(jax.value_and_grad(error))
+    wanted = (value_and_grad(lam + h)[0] - value_and_grad(lam - h)[0]) / (2 * h)
+    np.testing.assert_allclose(value_and_grad(lam)[1], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["warm", pytest.param("batched", marks=pytest.mark.slow)])
@@ -321,6 +326,7 @@ def test_derivatives_with_rows_spread_over_devices(axis_type):
     """On explicit axes JAX wants the mesh in context."""
     mesh = jax.make_mesh((4,), ("rows",), (getattr(AxisType, axis_type),), devices=devices(4).devices.ravel())
 
+    @jax.jit
     def gradients(X, y):
         def size(lam, y):
             problem = jr.Problem(L.SquaredError(), X, y)

@@ -65,6 +65,12 @@ def problem(name):
     return {"RowL2": CLASSES, "NuclearNorm": TARGETS}.get(name, VECTOR)
 
 
+@eqx.filter_jit
+def residual(data, coef, intercept):
+    """Return the derivative of the loss in the predictor."""
+    return jax.grad(data.value)(data.predictor(*data.to_working(coef, intercept)))
+
+
 def test_every_convex_member_is_here():
     named = {
         n
@@ -91,8 +97,7 @@ def test_path_has_small_gaps_and_starts_at_the_null_fit(name):
         return
     # A prox step from the null fit stays there at the first λ, and moves slightly below it.
     null, intercept, top = path.coef[0], path.intercept[0], path.lambdas[0]
-    z = data.predictor(*data.to_working(null, intercept))
-    slope = X.T @ np.asarray(jax.grad(lambda z: data.value(z))(z))
+    slope = X.T @ np.asarray(residual(data, null, intercept))
     step = 1 / np.linalg.eigvalsh(X.T @ X / 30).max()
     move = eqx.filter_jit(lambda p: p.prox(null - step * slope, step) - null)
     assert np.max(np.abs(move(family(top * (1 + 1e-6))))) <= 1e-9

@@ -119,13 +119,16 @@ def test_vmap_over_lambda_is_the_loop(name):
     lams = jnp.array([0.0, 0.1, 1.0, 10.0])
     one = eqx.filter_jit(lambda p: p.prox(v, 0.7))
     loop = np.stack([one(family(lam)) for lam in lams])
-    batch = jax.vmap(lambda lam: family(lam).prox(v, 0.7))(lams)
-    np.testing.assert_allclose(batch, loop, rtol=1e-14, atol=1e-15)
-    np.testing.assert_array_equal(batch == 0, loop == 0)
     grid = P.over(family, lams)
-    np.testing.assert_allclose(
-        jax.vmap(lambda part: grid.row(part).prox(v, 0.7))(grid.carried), loop, rtol=1e-14, atol=1e-15
-    )
+    batch, rows = jax.jit(
+        lambda lams: (
+            jax.vmap(lambda lam: family(lam).prox(v, 0.7))(lams),
+            jax.vmap(lambda part: grid.row(part).prox(v, 0.7))(grid.carried),
+        )
+    )(lams)
+    np.testing.assert_allclose(batch, loop, rtol=1e-14, atol=1e-15)
+    np.testing.assert_array_equal(np.asarray(batch) == 0, loop == 0)
+    np.testing.assert_allclose(rows, loop, rtol=1e-14, atol=1e-15)
     np.testing.assert_allclose(one(grid.at(2)), loop[2], rtol=1e-14)
 
 
@@ -230,11 +233,12 @@ def test_a_tree_and_a_matrix_are_one_vector(name):
 def test_leaf_by_leaf(name):
     p = MEMBERS[name]()
     rng = np.random.default_rng(0)
-    a, b = jnp.asarray(rng.normal(size=(4, 2)) * 2), jnp.asarray(rng.normal(size=(2, 3)) * 2)
-    out = p.prox({"a": a, "b": b}, 0.4)
-    np.testing.assert_allclose(out["a"], p.prox(a, 0.4), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(out["b"], p.prox(b, 0.4), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(p.value({"a": a, "b": b}), p.value(a) + p.value(b), rtol=1e-13)
+    tree = {"a": rng.normal(size=(4, 2)) * 2, "b": rng.normal(size=(2, 3)) * 2}
+    evaluate = jax.jit(lambda tree: (p.prox(tree, 0.4), p.value(tree)))
+    (out, value), leaves = evaluate(tree), {name: evaluate(leaf) for name, leaf in tree.items()}
+    for name, (alone, _) in leaves.items():
+        np.testing.assert_allclose(out[name], alone, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(value, sum(float(part) for _, part in leaves.values()), rtol=1e-13)
 
 
 def test_weights_for_every_column():

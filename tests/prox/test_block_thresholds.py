@@ -9,6 +9,8 @@ from jaxreg import prox
 from tests.prox.kernels import GAMMA, LABELS, METRIC, POINTS, THR, WHOLE, mcp_cost
 
 rng = np.random.default_rng(3)
+block_soft = jax.jit(prox.block_soft, static_argnums=3)
+block_soft_metric = jax.jit(prox.block_soft_metric, static_argnums=4)
 
 
 @pytest.mark.parametrize("v", POINTS)
@@ -25,9 +27,9 @@ def test_block_soft_is_the_formula_of_each_group(v):
 def test_block_soft_of_single_coordinates_is_soft():
     v = jnp.asarray(POINTS[0])
     t = jnp.asarray(rng.uniform(0, 3, size=7))
-    own = jnp.arange(7)[::-1]
-    np.testing.assert_allclose(prox.block_soft(v, t, own, 7), prox.soft(v, t[::-1]), rtol=1e-14)
-    with_metric = prox.block_soft_metric(v, t, METRIC, own, 7)
+    own = np.arange(7)[::-1]
+    np.testing.assert_allclose(block_soft(v, t, own, 7), prox.soft(v, t[::-1]), rtol=1e-14)
+    with_metric = block_soft_metric(v, t, METRIC, own, 7)
     np.testing.assert_allclose(with_metric, prox.soft(v, t[::-1] * METRIC), rtol=1e-13)
 
 
@@ -41,7 +43,7 @@ def test_block_soft_metric_is_stationary(strength, spread):
     v = own.normal(size=300) * 10.0 ** own.uniform(-spread, spread, size=300)
     size = np.sqrt(np.bincount(labels, (v / metric) ** 2, 40))
     t = strength * size * own.uniform(0, 1.5, size=40)
-    u = np.asarray(prox.block_soft_metric(jnp.asarray(v), t, metric, jnp.asarray(labels), 40))
+    u = np.asarray(block_soft_metric(v, t, metric, labels, 40))
     norms = np.sqrt(np.bincount(labels, u**2, 40))
     np.testing.assert_array_equal(norms == 0, size <= t)
     kept = norms[labels] > 0
@@ -52,8 +54,8 @@ def test_block_soft_metric_is_stationary(strength, spread):
 
 def test_block_soft_metric_with_one_step_is_block_soft(dtype):
     v = jnp.asarray(POINTS[0], dtype)
-    u = prox.block_soft_metric(v, THR, 0.8, LABELS, 3)
-    np.testing.assert_allclose(u, prox.block_soft(v, 0.8 * THR, LABELS, 3), rtol=20 * jnp.finfo(dtype).eps)
+    u = block_soft_metric(v, THR, 0.8, LABELS, 3)
+    np.testing.assert_allclose(u, block_soft(v, 0.8 * THR, LABELS, 3), rtol=20 * jnp.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("step", [0.0, 0.5, 1.9, 2.0, 5.0])
@@ -96,18 +98,20 @@ def test_empty_and_zero_groups(name):
         "block_mcp": lambda v, t: prox.block_mcp(v, t, 1.0, 50.0, labels, 5),
     }[name]
     slopes = [jax.jit(j(call, argnums=(0, 1))) for j in (jax.jacfwd, jax.jacrev)]
+    call = jax.jit(call)
     for t in (0.0, 1.0, 5.0):
-        assert jnp.all(call(v, t)[:2] == 0)
-        assert all(jnp.all(jnp.isfinite(x)) for j in slopes for x in j(v, t))
-    assert jnp.all(call(v, 5.0) == 0)
+        assert not np.any(np.asarray(call(v, t))[:2])
+        assert all(np.all(np.isfinite(x)) for j in slopes for x in j(v, t))
+    assert not np.any(call(v, 5.0))
     np.testing.assert_allclose(call(v, 0.0), v, rtol=1e-15)
 
 
 def test_derivative_of_block_soft_metric_in_the_metric():
     f = jax.jit(lambda d: prox.block_soft_metric(jnp.asarray(POINTS[0]), THR, d, LABELS, 3))
-    forward, h = jax.jacfwd(f)(jnp.asarray(METRIC)), 1e-7
-    np.testing.assert_allclose(forward, jax.jacrev(f)(jnp.asarray(METRIC)), atol=1e-12)
+    forward, back = (np.asarray(jax.jit(j(f))(METRIC)) for j in (jax.jacfwd, jax.jacrev))
+    np.testing.assert_allclose(forward, back, atol=1e-12)
+    h = 1e-7
     for k in range(7):
-        move = h * jnp.eye(7)[k]
+        move = h * np.eye(7)[k]
         np.testing.assert_allclose(forward[:, k], (f(METRIC + move) - f(METRIC - move)) / (2 * h), atol=1e-6)
-    assert jnp.any(jnp.abs(forward - jnp.diag(jnp.diag(forward))) > 1e-2)
+    assert np.any(np.abs(forward - np.diag(np.diag(forward))) > 1e-2)

@@ -169,12 +169,15 @@ def test_the_same_call_gives_the_same_bits(name):
     assert_same(jr.sweep(FUNCTIONS[name], **AXES), jr.sweep(FUNCTIONS[name], **AXES))
 
 
+FAST = (("product", 4), ("adam", 4))
+
+
 @pytest.mark.parametrize(
     ("name", "max_lanes"),
     [
-        pytest.param(name, max_lanes, marks=() if name == "array" or max_lanes == 4 else pytest.mark.slow)
+        pytest.param(name, k, marks=() if (name, k) in FAST or name == "array" else pytest.mark.slow)
         for name in ("array", "product", "adam", "solved")
-        for max_lanes in (1, 2, 4)
+        for k in (1, 2, 4)
     ],
 )
 def test_the_number_of_devices_changes_no_bit(name, max_lanes):

@@ -77,7 +77,7 @@ def proximal_sgd(
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = trace.update(gradient, inner, params)
         terms = count + (2 if nesterov else 1)
-        return Step(inner, direction, (1 - jnp.asarray(momentum) ** terms) / (1 - jnp.asarray(momentum)))
+        return Step(inner, direction, (1 - _power(momentum, terms)) / (1 - jnp.asarray(momentum)))
 
     return _optimiser(trace.init, step, learning_rate, penalty)
 
@@ -124,7 +124,7 @@ def proximal_adam(
 
     def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
         direction, inner = adam.update(gradient, inner, params)
-        known = 1 - jnp.asarray(b2) ** inner.count
+        known = 1 - _power(b2, inner.count)
 
         def metric(v: jax.Array) -> jax.Array:
             v = at_least_float32(v)
@@ -251,3 +251,12 @@ def _optimiser(
         return new, ProximalState(optax.safe_increment(state.count), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _power(base: ArrayLike, exponent: jax.Array) -> jax.Array:
+    """Return base^exponent for an integer exponent.
+
+    Outside of jit JAX makes an integer exponent a constant of the program: each step would compile one.
+    """
+    base = jnp.asarray(base)
+    return base ** exponent.astype(base.dtype)

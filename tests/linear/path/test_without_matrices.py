@@ -60,7 +60,7 @@ def problem(loss, sparse=False, p=COLUMNS, dtype=float, **options):
     [
         ("SquaredError", "GroupL2", True, False),
         ("Logistic", "L1", True, False),
-        ("Poisson", "ElasticNet", False, True),
+        pytest.param("Poisson", "ElasticNet", False, True, marks=pytest.mark.slow),
         pytest.param("SquaredError", "L1", True, True, marks=pytest.mark.slow),
         pytest.param("SquaredError", "nonnegative", False, False, marks=pytest.mark.slow),
         pytest.param("Logistic", "SparseGroup", True, True, marks=pytest.mark.slow),
@@ -165,8 +165,8 @@ def test_another_path_compiles_nothing(limited):
         problem("Logistic", True, **options),
         problem("Logistic", True, sample_weight=np.linspace(1.0, 2.0, N), **options),
     )
-    limited(8, first, jr.L1, num=8, ratio=0.2)
-    assert compilations(lambda: limited(8, second, jr.L1, num=8, ratio=0.25)) == 0
+    limited(8, first, jr.L1, num=10, ratio=0.2)
+    assert compilations(lambda: limited(8, second, jr.L1, num=10, ratio=0.25)) == 0
 
 
 def test_conjugate_gradients():

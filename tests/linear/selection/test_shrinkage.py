@@ -121,10 +121,9 @@ def test_a_metric_of_your_own():
     def largest(loss, z, y, weight):
         return jnp.max(jnp.abs(z - y))
 
-    problem = jr.Problem(L.SquaredError(), X, Y)
-    found = jr.shrinkage.optimism(
-        problem, jr.SquaredL2(0.5), {"largest error": largest}, replicates=3, tol=1e-14
-    )
+    problem = jr.Problem(L.SquaredError(), X, Y, scale_target=True)
+    options = {"replicates": 7, "batch_size": 4, "tol": 1e-14}
+    found = jr.shrinkage.optimism(problem, jr.SquaredL2(0.5), {"largest error": largest}, **options)
     assert found.names == ("largest error",)
     np.testing.assert_allclose(found.apparent[0], np.abs(lines(np.ones(N), Y, 0.5) - Y).max(), rtol=1e-5)
 

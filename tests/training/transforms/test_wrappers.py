@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import jaxreg as jr
+from tests.members import compilations
 from tests.training.same import assert_same
 from tests.training.transforms.steps import (
     GRADIENTS,
@@ -111,6 +112,21 @@ def test_masked_penalty(name):
     found, _ = run(OPTIMIZERS[name](penalty), PARAMS, GRADIENTS)
     assert_same(found["a"], bare(name)["a"], 1e-12, 1e-14)
     assert_same(found["b"], bare(name, 0.0)["b"], 1e-12)
+
+
+@every_optimizer
+def test_steps_outside_of_jit_compile_once(name):
+    optimizer, w = OPTIMIZERS[name](jr.L1(LAM[name])), PARAMS["a"]
+    state, gradient = optimizer.init(w), GRADIENTS["a"][0]
+
+    def steps(count):
+        nonlocal state
+        for _ in range(count):
+            updates, state = optimizer.update(gradient, state, w)
+        return updates
+
+    steps(1)
+    assert compilations(lambda: steps(3)) == 0
 
 
 @every_optimizer
