@@ -18,7 +18,10 @@ __all__ = ["conjugate_gradients"]
 
 
 class _Iteration(NamedTuple):
-    """State of preconditioned conjugate gradients: `rz` is ⟨residual, preconditioned residual⟩."""
+    """State of preconditioned conjugate gradients.
+
+    `direction` is the last one, and `rz` the product of residual and preconditioned residual before it.
+    """
 
     x: Array
     residual: Array
@@ -48,18 +51,20 @@ def conjugate_gradients(
     """
 
     def step(now: _Iteration) -> _Iteration:
-        product = times(now.direction)
-        curvature = jnp.sum(now.direction * product)
-        length = jnp.where(curvature > 0, now.rz / curvature, 0.0)
-        x, residual = now.x + length * now.direction, now.residual - length * product
-        z = precondition(residual)
-        rz = jnp.sum(residual * z)
+        z = precondition(now.residual)
+        rz = jnp.sum(now.residual * z)
+        direction = z + rz / now.rz * now.direction
+        product = times(direction)
+        curvature = jnp.sum(direction * product)
+        length = jnp.where(curvature > 0, rz / curvature, 0.0)
         steps = jnp.where(curvature > 0, now.steps + 1, max_steps)
-        return _Iteration(x, residual, z + rz / now.rz * now.direction, rz, steps)
+        x, residual = now.x + length * direction, now.residual - length * product
+        return _Iteration(x, residual, direction, rz, steps)
 
     def not_done(now: _Iteration) -> Array:
         return (jnp.max(jnp.abs(now.residual)) > target) & (now.steps < max_steps)
 
-    z = precondition(right)
-    start = _Iteration(jnp.zeros_like(right), right, z, jnp.sum(right * z), jnp.array(0))
+    # The first direction is the first preconditioned residual, whatever it is divided by.
+    zero = jnp.zeros_like(right)
+    start = _Iteration(zero, right, zero, jnp.ones((), right.dtype), jnp.array(0))
     return jax.lax.while_loop(not_done, step, start).x

@@ -42,7 +42,20 @@ def test_a_point_off_the_optimum_is_seen():
     assert exact.objective(w, b) - best > 1e-3
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_coefficients_of_very_different_size_keep_their_digits():
+    """Columns from 1e-11 to 1e9 and no penalty: differences of coefficients would lose the small ones."""
+    case = draw(588, "float64")
+    assert (case.kind, case.design, case.lam) == ("chain", "scales", 0.0)
+    exact = model(case, 0.0)
+    r = np.random.default_rng(0)
+    coef, intercept = r.normal(size=(6, 3)) / case.X.std(axis=0)[:, None], r.normal(size=3)
+    w, b, _ = to_working(case, coef, intercept)
+    z = case.X @ coef + intercept + case.offset[:, None]
+    wanted = case.weight @ exact.losses(z) / case.weight.sum()
+    np.testing.assert_allclose(float(exact.objective(w, b)), float(wanted), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_certificate_is_false(dtype):
     """Twenty-five hostile problems have no false certificate; the benchmark runs thousands."""
     wanted = {"loss": "SquaredError", "kind": "elementary", "solver": "ProximalGradient"}

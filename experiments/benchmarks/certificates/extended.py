@@ -232,11 +232,11 @@ def model(case: Case, lam: float) -> Model:
     l1, l2, group_weights = np.zeros(p, Real), np.zeros(p, Real), np.zeros(0, Real)
     if case.kind == "group":
         group_weights = factors
-    elif case.kind == "chain":
+    elif _by_differences(case):
         # Total variation of w is Σ|d| over the differences d, the first of which is unpenalised.
         Z = np.cumsum(Z[:, ::-1], axis=1)[:, ::-1]
         l1 = np.where(np.arange(p) == 0, 0, Real(lam))
-    else:
+    elif case.kind == "elementary":
         l1, l2 = factors * Real(case.mix), factors * (1 - Real(case.mix))
     outputs = 3 if case.loss == "Multinomial" else 1
     return Model(
@@ -264,7 +264,15 @@ def to_working(case: Case, coef: np.ndarray, intercept: np.ndarray) -> WorkingPo
     b = np.asarray(intercept).astype(Real).reshape(-1)
     size = np.abs(b) + np.abs(mean) @ np.abs(w)
     b, w = b + mean @ w, w * scale[:, None]
-    return WorkingPoint(np.diff(w, axis=0, prepend=0) if case.kind == "chain" else w, b, size)
+    return WorkingPoint(np.diff(w, axis=0, prepend=0) if _by_differences(case) else w, b, size)
+
+
+def _by_differences(case: Case) -> bool:
+    """Return whether the coordinates are differences of neighbours.
+
+    Without a penalty they need not be, and coefficients of very different size would lose their digits.
+    """
+    return case.kind == "chain" and case.lam > 0
 
 
 def _solve(A: np.ndarray, b: np.ndarray, eps: float) -> np.ndarray:

@@ -43,7 +43,7 @@ __all__ = [
     "solve_active_set",
 ]
 
-# Coordinates exchanged by one pivot, each way: a step on a path of 1000×5000 data exchanges some ten.
+# Coordinates exchanged by one pivot: a step on a path of 1000×5000 data exchanges some ten.
 _PIVOT_WIDTH = 16
 # Rounds for one λ: from a warm start a few are enough, and a cycle never ends.
 _ROUNDS = 10
@@ -93,6 +93,17 @@ class ActiveInverse(eqx.Module):
             np.zeros(shape, dtype) for shape, dtype in ((gram.shape, gram.dtype), (m, bool), (m, gram.dtype))
         )
         return cls(*map(on_device, zeros))
+
+    def emptied(self, condition: Flag) -> "ActiveInverse":
+        """Return the inverse, or that of an empty block where a condition holds.
+
+        By a loop of at most one round: a select would copy the matrix where the condition does not hold.
+        """
+
+        def empty(carry: tuple["ActiveInverse", Flag]) -> tuple["ActiveInverse", Flag]:
+            return jax.tree.map(jnp.zeros_like, carry)
+
+        return jax.lax.while_loop(lambda carry: carry[1], empty, (self, condition))[0]
 
 
 class ActiveSetResult(NamedTuple):
@@ -169,7 +180,10 @@ def solve_active_set(
         waiting = wanted & ~active
         r = jnp.where(waiting, 0.0, at.u - at.prox)
         r_inactive = jnp.where(active, 0.0, r)
-        right = jnp.where(active, gram @ r_inactive - (1 / t + curvature) * r, 0.0)
+        # Most rounds move none of the others, and a product with the matrix costs as much as a solve.
+        moves = jnp.any(r_inactive != 0)
+        from_inactive = jax.lax.cond(moves, lambda: gram @ r_inactive, lambda: jnp.zeros_like(r))
+        right = jnp.where(active, from_inactive - (1 / t + curvature) * r, 0.0)
         change = _solve(gram, curvature, inverse, right, inner_tol)
         u = jnp.where(active, at.u + change, jnp.where(waiting, at.u, at.prox))
         return evaluate(u), inverse, k + 1
@@ -189,21 +203,28 @@ def solve_active_set(
 def _discard_if_stale(inverse: ActiveInverse, active: Array, curvature: Array) -> ActiveInverse:
     """Return the inverse, or that of an empty block if the penalty's curvature has fallen too far since."""
     both = inverse.active & active
-    good = ~jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature))
-    return ActiveInverse(jnp.where(good, inverse.inverse, 0.0), inverse.active & good, inverse.prox_curvature)
+    return inverse.emptied(jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature)))
 
 
 def _solve(gram: Array, curvature: Array, inverse: ActiveInverse, right: Array, inner_tol: Scalar) -> Array:
-    """Solve (gram + diag(curvature)) x = right on the active block by conjugate gradients.
+    """Solve (gram + diag(curvature)) x = right on the active block.
 
-    They are preconditioned by the inverse, and end after one step where it is that of the same curvature.
+    The solution is a product with the inverse where that is of the same curvature; its rounding error is left
+    to the next round. Otherwise the inverse preconditions conjugate gradients.
     """
+    same = ~jnp.any(inverse.active & (curvature != inverse.prox_curvature))
     target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * inner_tol)
 
     def times(x: Array) -> Array:
         return jnp.where(inverse.active, gram @ x + curvature * x, 0.0)
 
-    return conjugate_gradients(times, lambda r: inverse.inverse @ r, right, target, _CG_MAX_STEPS)
+    def by_inverse(r: Array) -> Array:
+        return inverse.inverse @ r
+
+    def by_conjugate_gradients(r: Array) -> Array:
+        return conjugate_gradients(times, by_inverse, r, target, _CG_MAX_STEPS)
+
+    return jax.lax.cond(same, by_inverse, by_conjugate_gradients, right)
 
 
 class _Continuation(NamedTuple):
@@ -248,11 +269,12 @@ def continuation(
         coef, inverse, rounds, solved = solve_active_set(
             form, prox_of(interpolate(done)), now.coef, now.inverse, inner_tol
         )
-        success = _Continuation(done, 2 * now.stride, coef, inverse, rounds)
         # An inverse that rounding may have spoilt does not survive a failure.
-        failure = now._replace(stride=0.25 * now.stride, inverse=ActiveInverse.empty(form.gram))
-        new = jax.tree.map(lambda a, b: jnp.where(solved, a, b), success, failure)
-        return new._replace(rounds=now.rounds + rounds)
+        inverse = inverse.emptied(~solved)
+        success = _Continuation(done, 2 * now.stride, coef, inverse, now.rounds + rounds)
+        failure = success._replace(done=now.done, stride=0.25 * now.stride, coef=now.coef)
+        new = (jnp.where(solved, a, b) for a, b in zip(success[:3], failure[:3], strict=True))
+        return _Continuation(*new, *success[3:])
 
     def not_done(now: _Continuation) -> Array:
         return (now.done < 1) & (now.stride > _MIN_STRIDE)
@@ -264,7 +286,7 @@ def continuation(
 
 
 def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature: Array) -> ActiveInverse:
-    """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates each way.
+    """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates.
 
     A coordinate enters with its present `curvature` and keeps that until it leaves. Columns that depend on
     the active ones stay out.
@@ -272,65 +294,72 @@ def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature:
 
     def pivot(carry: tuple[ActiveInverse, Array, Array]) -> tuple[ActiveInverse, Array, Array]:
         inverse, leave, enter = carry
-        out, into = (first_true(mask, _PIVOT_WIDTH) for mask in (leave, enter))
-        inverse, gone, tried = _pivot(gram, inverse, curvature, out, into)
-        return inverse, leave & ~gone, enter & ~tried
+        inverse, done = _pivot(gram, inverse, curvature, leave, enter)
+        return inverse, leave & ~done, enter & ~done
 
     start = (inverse, inverse.active & ~target_set, target_set & ~inverse.active)
     return jax.lax.while_loop(lambda c: jnp.any(c[1] | c[2]), pivot, start)[0]
 
 
 def _pivot(
-    gram: Array, old: ActiveInverse, curvature: Array, out: Index, into: Index
-) -> tuple[ActiveInverse, Array, Array]:
-    """Exchange the coordinates `out` for `into`, padded by m; return masks of both too.
+    gram: Array, old: ActiveInverse, curvature: Array, leave: Mask, enter: Mask
+) -> tuple[ActiveInverse, Mask]:
+    """Exchange the first coordinates that `leave` or `enter`; return the mask of those that were tried too.
 
-    With P the inverse on the active set A, O = `out`, R = A∖O the rest and I = `into`:
+    With P the inverse on the active set A, O the leaving and I the entering coordinates, M = G_IA P the
+    projection of the entering columns on the active ones, and W the rows P_O and M − E_I (−1 at each entering
+    coordinate's own place), the new inverse is
 
-    - leaving: P_RR − P_RO P_OO⁻¹ P_OR is the inverse on R, by the formula for a block inverse;
-    - entering: with M = G_IR P_R the projection of the entering columns on the rest and
-      S = G_II + diag(c_I) − M G_RI the Schur complement, the inverse on R ∪ I has the blocks
-      [P_R + MᵀS⁻¹M, −MᵀS⁻¹; −S⁻¹M, S⁻¹].
+        P + WᵀC⁻¹W,    C = [[−P_OO, −(M_O)ᵀ], [−M_O, G_II + diag(c_I) − M G_AI]],
 
-    With M extended by −1 at each entering coordinate's own place, M̃ᵀS⁻¹M̃ makes all four blocks, and both
-    changes of P are one thin product.
+    0 on O. Without entering coordinates this is the inverse of a block of a matrix, without leaving ones that
+    of a bordered matrix. Eliminating O from C leaves the Schur complement of I on A∖O, whose pivots tell
+    which entering columns are independent.
     """
-    m, k = old.active.size, out.size
-    gone, tried = (put_inside(jnp.zeros(m, bool), index, True) for index in (out, into))
-    rest = old.active & ~gone
+    m = old.active.size
+    picked = first_true(jnp.concatenate([leave, enter]), _PIVOT_WIDTH)
+    leaves, enters = picked < m, (picked >= m) & (picked < 2 * m)
+    index = jnp.where(picked < 2 * m, picked % m, m)
+    inside = lambda mask: put_inside(jnp.zeros(m, bool), jnp.where(mask, index, m), True)  # noqa: E731
+    gone, tried = inside(leaves), inside(leaves | enters)
 
-    P_O = take_filled(old.inverse, out)
-    P_OO_inverse, _ = _invert_small(_columns(P_O, out), out < m, -jnp.inf)
+    G_S = take_filled(gram, index)
+    G_SA = jnp.where(old.active, G_S, 0.0)
+    M = G_SA @ old.inverse
+    W = jnp.where(leaves[:, None], take_filled(old.inverse, index), M)
+    W_S = _columns(W, index)
+    schur = _columns(G_S, index) + jnp.diag(take_filled(curvature, index)) - G_SA @ M.T
+    across = jnp.where(enters[:, None], W_S, W_S.T)
+    C = jnp.where(enters[:, None] & enters, schur, -across)
+    min_pivot = jnp.where(enters, _MIN_PIVOT * take_filled(diagonal(gram), index), -jnp.inf)
+    C_inverse, independent = _invert_small(C, leaves | enters, min_pivot, jnp.where(leaves, -1.0, 1.0))
 
-    G_I = take_filled(gram, into)
-    G_IR = jnp.where(rest, G_I, 0.0)
-    M = G_IR @ old.inverse
-    M -= _columns(M, out) @ P_OO_inverse @ P_O
-    schur = _columns(G_I, into) + jnp.diag(take_filled(curvature, into)) - G_IR @ M.T
-    min_pivot = _MIN_PIVOT * take_filled(diagonal(gram), into)
-    schur_inverse, independent = _invert_small(schur, into < m, min_pivot)
-
-    into = jnp.where(independent, into, m)
-    M = (
-        jnp.where(gone | ~independent[:, None], 0.0, M)
-        .at[jnp.arange(k), into]
-        .add(-1.0, mode="drop", wrap_negative_indices=False)
-    )
-    left = jnp.concatenate([M, P_O])
-    right = jnp.concatenate([schur_inverse @ M, -(P_OO_inverse @ P_O)])
-    inverse = jnp.where(gone[:, None] | gone, 0.0, old.inverse + left.T @ right)
-    entered = put_inside(jnp.zeros(m, bool), into, True)
-    new = ActiveInverse(inverse, rest | entered, jnp.where(entered, curvature, old.prox_curvature))
-    return new, gone, tried
+    entered = enters & independent
+    own_place = jnp.where(entered, index, m)
+    W = jnp.where(independent[:, None], W, 0.0)
+    W = W.at[jnp.arange(_PIVOT_WIDTH), own_place].add(-1.0, mode="drop", wrap_negative_indices=False)
+    inverse = old.inverse + W.T @ (C_inverse @ W)
+    # Exact zeros on O. A mask of the whole matrix takes longer than the product.
+    out, zeros = jnp.where(leaves, index, m), jnp.zeros_like(W)
+    inverse = inverse.at[out].set(zeros, mode="drop", wrap_negative_indices=False)
+    inverse = inverse.at[:, out].set(zeros.T, mode="drop", wrap_negative_indices=False)
+    entered = inside(entered)
+    active = (old.active & ~gone) | entered
+    return ActiveInverse(inverse, active, jnp.where(entered, curvature, old.prox_curvature)), tried
 
 
 def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k k"]:
     return take_filled(rows.T, index).T
 
 
-def _invert_small(block: Array, in_use: Array, min_pivot: Array | float) -> tuple[Array, Array]:
-    """Invert a small positive definite block; entries not in use or dependent on earlier ones give zeros."""
+def _invert_small(block: Array, in_use: Array, min_pivot: Array, sign: Array) -> tuple[Array, Array]:
+    """Invert a small symmetric block with pivots of known sign.
+
+    Rows that are not in use or depend on earlier ones give zeros, and are not independent.
+    """
     eye = jnp.eye(block.shape[0], dtype=block.dtype)
-    half, independent = inverse_factor(jnp.where(in_use[:, None] & in_use, block, eye), min_pivot)
+    sign = sign.astype(block.dtype)
+    half, independent = inverse_factor(jnp.where(in_use[:, None] & in_use, block, eye), min_pivot, sign)
     independent &= in_use
-    return jnp.where(independent[:, None] & independent, half.T @ half, 0.0), independent
+    inverse = half.T @ (sign[:, None] * half)
+    return jnp.where(independent[:, None] & independent, inverse, 0.0), independent

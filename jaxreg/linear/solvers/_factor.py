@@ -153,29 +153,40 @@ def _inverse_factor_by_halves(block: Float[Array, "b b"]) -> Float[Array, "b b"]
 
 
 def inverse_factor(
-    block: Float[Array, "b b"], min_pivot: Float[Array, " b"] | float = -jnp.inf
+    block: Float[Array, "b b"],
+    min_pivot: Float[Array, " b"] | float = -jnp.inf,
+    sign: Float[Array, " b"] | None = None,
 ) -> tuple[Float[Array, "b b"], Bool[Array, " b"]]:
-    """Return the inverse of the Cholesky factor of a small matrix, and which of its rows are independent.
+    """Return the inverse F of the Cholesky factor of a small matrix, and which of its rows are independent.
 
     A row whose pivot is below `min_pivot` depends on the rows before it and is left out with its column,
     which no library factorisation offers.
+
+    Args:
+        block: a symmetric matrix.
+        min_pivot: smallest pivot of an independent row, in absolute value.
+        sign: signs of the pivots, where these are known and not all positive: the inverse of the matrix is
+            Fᵀ diag(sign) F. A matrix that is definite on the rows of either sign has such a factor in any
+            order of the rows (Vanderbei 1995, Symmetric quasidefinite matrices).
     """
     index = jnp.arange(block.shape[0])
     min_pivot = jnp.broadcast_to(jnp.asarray(min_pivot, block.dtype), index.shape)
 
     def row(k: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         schur, inverse, independent = carry
-        good = ~(schur[k, k] < min_pivot[k])
-        root = jnp.where(good, jnp.sqrt(schur[k, k]), jnp.inf)
+        signed = lambda x: x if sign is None else sign[k] * x  # noqa: E731
+        pivot = signed(schur[k, k])
+        good = ~(pivot < min_pivot[k])
+        root = jnp.where(good, jnp.sqrt(pivot), jnp.inf)
         below = jnp.where(index > k, schur[k] / root, 0.0)
         solved = inverse[k] / root
         inverse = (
-            (inverse - below[:, None] * solved)
+            (inverse - signed(below)[:, None] * solved)
             .at[k]
             .set(solved, mode="promise_in_bounds", wrap_negative_indices=False)
         )
         return (
-            schur - below[:, None] * below,
+            schur - signed(below)[:, None] * below,
             inverse,
             independent.at[k].set(good, mode="promise_in_bounds", wrap_negative_indices=False),
         )

@@ -206,7 +206,7 @@ class CachedInverse(_Cache):
         inner_tol = _ACTIVE_SET_REDUCTION * sub.objective.grad_scale * sub.residual
         result = solve_active_set(form, sub.objective.penalty.prox, coef, self.active_inverse, inner_tol)
         # An inverse that rounding may have spoilt does not survive a failure.
-        inverse = jax.tree.map(lambda x: jnp.where(result.solved, x, jnp.zeros_like(x)), result.inverse)
+        inverse = result.inverse.emptied(~result.solved)
         shift = shift + hessian.solve_intercept(result.coef - coef)
         intercept = sub.intercept - shift.reshape(sub.intercept.shape)
         source = eqx.tree_at(lambda source: source.active_inverse, self, inverse)
