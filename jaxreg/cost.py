@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 
-from jaxreg._typing import Params
+from jaxtyping import PyTree
+
+from jaxreg._typing import Params, Scalar
 from jaxreg.penalties import Penalty
 
 __all__ = ["cost"]
 
+#: A function of params and other arguments that returns a scalar, or a pair (scalar, anything).
+_CostFunction = Callable[..., Scalar | tuple[Scalar, PyTree]]
 
-def cost(loss_fn: Callable[..., Any], penalty: Penalty, *, has_aux: bool = False) -> Callable[..., Any]:
+
+def cost(loss_fn: _CostFunction, penalty: Penalty, *, has_aux: bool = False) -> _CostFunction:
     """Return the pure function loss_fn(params, *args) + penalty.value(params), for jit, grad and vmap.
 
     Args:
@@ -33,7 +37,7 @@ def cost(loss_fn: Callable[..., Any], penalty: Penalty, *, has_aux: bool = False
         raise TypeError(f"wanted a penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
 
     @wraps(loss_fn)
-    def total(params: Params, *args: Any, **kwargs: Any) -> Any:
+    def total(params: Params, *args: PyTree, **kwargs: PyTree) -> Scalar | tuple[Scalar, PyTree]:
         out = loss_fn(params, *args, **kwargs)
         if has_aux:
             loss, aux = out

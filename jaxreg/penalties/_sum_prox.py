@@ -12,14 +12,13 @@ All other sums are refused with a TypeError that names the parts.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import prox
 from jaxreg._pytree import weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg.penalties._duals import largest_scale
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty, map_shared, prox_on_leaf, uniform
 from jaxreg.penalties.base import Penalty, no_closed_form
@@ -145,7 +144,7 @@ class CoupledSum:
         leaves = weights_of(params)[0]
         return [leaves[k] for k in self.at]
 
-    def _common_step(self, steps: list[ArrayLike]) -> Any:
+    def _common_step(self, steps: list[ArrayLike]) -> StepSize:
         """Return the step if all leaves share one number, else a tree of steps, for a prox in a metric."""
         if all(t is steps[0] for t in steps) and jnp.ndim(steps[0]) == 0:
             return steps[0]

@@ -41,19 +41,21 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
 from jaxreg._pytree import is_complex, is_weight, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 
 __all__ = ["Blocks", "Capabilities", "Penalty", "no_closed_form", "refuse_complex"]
+
+_Method = TypeVar("_Method", bound=Callable)
 
 
 class Capabilities(NamedTuple):
@@ -116,19 +118,19 @@ def no_closed_form(parts: "Sequence[Penalty]", instead: str) -> TypeError:
     return TypeError(f"the prox of {names} has no closed form: {instead}")
 
 
-def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
+def _of_params(method: _Method) -> _Method:
     """Decorate a method of a tree of weights: refuse complex weights, accept any mesh."""
     on_meshes = on_auto_axes(like_first)(method)
 
     @wraps(method)
-    def call(self: "Penalty", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "Penalty", *args: PyTree, **kwargs: PyTree) -> PyTree:
         refuse_complex(self, args[0] if args else next(iter(kwargs.values()), None))
         return on_meshes(self, *args, **kwargs)
 
     return call
 
 
-def _capability(name: str) -> Any:
+def _capability(name: str) -> property:
     """Make a read-only property for one field of `capabilities`."""
     return property(lambda self: getattr(self.capabilities, name), doc=f"`Capabilities.{name}`.")
 
@@ -162,7 +164,7 @@ class Penalty(Module):
     keeps_order = _capability("keeps_order")
     has_conjugate = _capability("has_conjugate")
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""
         super().__init_subclass__(**kwargs)
         for name in ("value", "prox", "conjugate", "dual_scale", "project_on_unpenalised"):
@@ -183,7 +185,7 @@ class Penalty(Module):
         """
 
     @abstractmethod
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         """Return the minimiser u of ½‖u − params‖² + step·value(u).
 
         Args:
@@ -244,7 +246,7 @@ class Penalty(Module):
         """Return, per leaf, weight or not, whether the penalty may act on it: False if a mask drops it."""
         return [True] * len(jax.tree.leaves(params))
 
-    def per_leaf(self, params: Params) -> "list[Any] | None":
+    def per_leaf(self, params: Params) -> "Sequence[Penalty] | None":
         """Return one `SeparablePenalty` per weight leaf, with numbers that broadcast against it.
 
         None where the penalty is not separable.
@@ -266,7 +268,7 @@ class Penalty(Module):
     if TYPE_CHECKING:  # `combine` defines the operators beside `Sum` and `Scaled`, which import this module
 
         def __add__(self, other: "Penalty") -> "Penalty": ...
-        def __radd__(self, other: Any) -> "Penalty": ...
+        def __radd__(self, other: object) -> "Penalty": ...
         def __mul__(self, factor: ArrayLike) -> "Penalty": ...
         def __rmul__(self, factor: ArrayLike) -> "Penalty": ...
         def __truediv__(self, divisor: ArrayLike) -> "Penalty": ...
@@ -278,7 +280,7 @@ class Penalty(Module):
         """Return the name for error messages; multiples and masks return the name of their penalty."""
         return type(self).__name__
 
-    def _scalar_step(self, step: Any) -> Array:
+    def _scalar_step(self, step: StepSize) -> Array:
         """Return the step if it is one number; raise TypeError for one step per coordinate."""
         leaves = jax.tree.leaves(step)
         if len(leaves) != 1 or jnp.ndim(leaves[0]):

@@ -5,7 +5,7 @@ u lies in the dual domain of λ Σ s_i|w_{i+1} − w_i| iff its running sums sta
 """
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from jaxreg import prox
 from jaxreg._numerics import at_least_float32, magnitude
 from jaxreg._pytree import weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import holds, hyperparameter, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Capabilities, Penalty
@@ -60,7 +60,7 @@ class TotalVariation(Penalty):
         leaves, _ = weights_of(params)
         return sum(jnp.sum(self._factors(w) * _jumps(w)).astype(w.dtype) for w in leaves)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         leaves, put = weights_of(params)
         step = self._scalar_step(step)
         return put([_on_chains(prox.total_variation, w, step * self._factors(w)) for w in leaves])

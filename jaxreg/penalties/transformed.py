@@ -4,7 +4,7 @@ For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those o
 rotations and shifts preserve distances.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxreg._numerics import at_least_float32
 from jaxreg._pytree import along, is_weight, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import number, require
 from jaxreg.penalties._leafwise import SeparablePenalty, broadcast_to_leaf, scale_rows
 from jaxreg.penalties.base import Capabilities, Penalty
@@ -58,7 +58,7 @@ class Toward(Penalty):
     def value(self, params: Params) -> Scalar:
         return self.penalty.value(self._shift(params, -1))
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         """Return the reference plus the inner prox of the difference."""
         return self._shift(self.penalty.prox(self._shift(params, -1), step), 1)
 
@@ -150,7 +150,7 @@ class Orthogonal(Penalty):
     def value(self, params: Params) -> Scalar:
         return self.penalty.value(self._rotate(params)).astype(weights_of(params)[0][0].dtype)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         return self._rotate_back(self.penalty.prox(self._rotate(params), self._scalar_step(step)), params)
 
     def conjugate(self, dual: Params) -> Scalar:
