@@ -22,23 +22,29 @@ References:
     differentiation for fast hyperparameter selection in non-smooth convex learning. JMLR 23 (2022).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxreg._compilation import is_traced
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Flag, Intercept, Predictor
 from jaxreg.linear.certificate import curvature_bound
+from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["constant", "with_derivatives", "with_derivatives_on_grid"]
+
+_Tree = TypeVar("_Tree")
+_Solution = TypeVar("_Solution", bound=LinearPredictor)
 
 #: Unknowns up to which the system is solved by an eigendecomposition, whose cost grows with their cube.
 _MAX_DENSE = 512
@@ -50,12 +56,14 @@ _CG_RTOL = 64
 _MAX_CG_STEPS = 1000
 
 
-def constant(tree: Any) -> Any:
+def constant(tree: _Tree) -> _Tree:
     """Return a tree without derivatives. Concrete arrays have none: they come back as they are."""
     return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
 
 
-def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar) -> Any:
+def with_derivatives(
+    solution: _Solution, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar
+) -> _Solution:
     """Return a solution with the derivatives of its coefficients, intercept and objective.
 
     Args:
@@ -73,11 +81,11 @@ def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eige
 
 
 def with_derivatives_on_grid(
-    solutions: Any, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
-) -> Any:
+    solutions: _Solution, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
+) -> _Solution:
     """Return solutions, whose arrays have a leading axis of λ, with their derivatives."""
 
-    def one(carried: list[Array], solution: Any) -> Any:
+    def one(carried: list[Array], solution: _Solution) -> _Solution:
         return with_derivatives(solution, problem, grid.row(carried), max_eigenvalue)
 
     return jax.vmap(one)(grid.carried, solutions) if is_traced(problem, grid) else solutions
@@ -86,8 +94,8 @@ def with_derivatives_on_grid(
 class _Unknowns(NamedTuple):
     """A vector over working coefficients (p,) or (p, K) and the intercept () or (K,)."""
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
 
 
 @eqx.filter_custom_jvp
@@ -95,10 +103,10 @@ def _differentiable(
     problem: Problem,
     penalty: Penalty,
     max_eigenvalue: Scalar,
-    coef: Array,
-    intercept: Array,
+    coef: Coef,
+    intercept: Intercept,
     objective: Scalar,
-) -> tuple[Array, Array, Scalar]:
+) -> tuple[Coef, Intercept, Scalar]:
     """Return a solution on the scale of the data as it is, with its derivatives in problem and penalty."""
     return coef, intercept, objective
 
@@ -113,7 +121,7 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     system = _System(problem, penalty, max_eigenvalue, at)
     moved = system.derivative(problem_dot, penalty_dot)
 
-    def original(problem: Problem, at: _Unknowns) -> tuple[Array, Array]:
+    def original(problem: Problem, at: _Unknowns) -> tuple[Coef, Intercept]:
         return problem.to_original(*at)
 
     def envelope(problem: Problem, penalty: Penalty) -> Scalar:
@@ -129,7 +137,7 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     return (coef, intercept, objective), (coef_dot, intercept_dot, objective_dot)
 
 
-def _jvp(function: Any, primals: tuple, tangents: tuple) -> Any:
+def _jvp(function: Callable[..., _Tree], primals: tuple, tangents: tuple) -> _Tree:
     """Return the derivative along tangents whose leaves may be None, for 0."""
     out, dots = eqx.filter_jvp(function, primals, tangents)
     fill = lambda x, dot: jnp.zeros_like(x) if dot is None else dot  # noqa: E731
@@ -150,7 +158,7 @@ class _System:
         """Return ∇f at the solution."""
         return self._back(problem, problem.residual(problem.predictor(*self.at)))
 
-    def _back(self, problem: Problem, residual: Array) -> _Unknowns:
+    def _back(self, problem: Problem, residual: Predictor) -> _Unknowns:
         """Return the products of a residual with features and intercept."""
         total = jnp.sum(residual, axis=0)
         return _Unknowns(problem.design.rmatmul(residual), total if problem.intercept else 0.0 * total)
@@ -160,7 +168,7 @@ class _System:
         along = self.problem.design.matmul(d.coef) + d.intercept
         return self._back(self.problem, jax.jvp(self.problem.residual, (self.z,), (along,))[1])
 
-    def prox_derivative(self, d: Array) -> Array:
+    def prox_derivative(self, d: Coef) -> Coef:
         """Return J d for coefficients."""
         return jax.jvp(lambda v: self.penalty.prox(v, self.t), (self.v,), (d,))[1]
 
@@ -180,7 +188,7 @@ class _System:
         second = self.prox_derivative(self.t * curved.coef - first)
         return _Unknowns(first + second, self.t * curved.intercept)
 
-    def derivative(self, problem_dot: Any, penalty_dot: Any) -> _Unknowns:
+    def derivative(self, problem_dot: PyTree[Array | None], penalty_dot: PyTree[Array | None]) -> _Unknowns:
         """Return the derivative of working coefficients and intercept."""
         grad_dot = _jvp(self.gradient, (self.problem,), (problem_dot,))
         prox_dot = _jvp(lambda penalty: penalty.prox(self.v, self.t), (self.penalty,), (penalty_dot,))
@@ -192,7 +200,7 @@ class _System:
         x = jax.lax.custom_linear_solve(self.matvec, pull, self._solve, symmetric=True)
         return _Unknowns(self.prox_derivative(x.coef) + prox_dot, x.intercept)
 
-    def _solve(self, matvec: Any, right: _Unknowns) -> _Unknowns:
+    def _solve(self, matvec: Callable[[_Unknowns], _Unknowns], right: _Unknowns) -> _Unknowns:
         """Solve the system: densely where its active set has room, else by conjugate gradients.
 
         Both are in the program, since the size of the active set is known only when it runs.
@@ -226,7 +234,7 @@ class _System:
         samples = -(-self.problem.shape[0] // _ROOM_STEP) * _ROOM_STEP
         return min(size, samples, _MAX_DENSE)
 
-    def _solve_on_active_set(self, slopes: Array, room: int, right: _Unknowns) -> _Unknowns:
+    def _solve_on_active_set(self, slopes: Float[Array, " p"], room: int, right: _Unknowns) -> _Unknowns:
         """Solve on the coordinates where J is not 0, of which there are at most `room`."""
         p = slopes.size
         index = jnp.nonzero(slopes != 0, size=room, fill_value=p)[0]
@@ -241,7 +249,7 @@ class _System:
         return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
 
 
-def _where(condition: Array, x: _Unknowns) -> _Unknowns:
+def _where(condition: Flag, x: _Unknowns) -> _Unknowns:
     """Return x where a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
     return jax.tree.map(lambda leaf: jnp.where(condition, leaf, 0.0), x)
 
@@ -256,7 +264,9 @@ def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float
     return scale * (vectors @ (inverse * (vectors.T @ (scale * right))))
 
 
-def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) -> _Unknowns:
+def _conjugate_gradients(
+    matvec: Callable[[_Unknowns], _Unknowns], right: _Unknowns, diagonal: Float[Array, " p"] | None
+) -> _Unknowns:
     """Solve by conjugate gradients, preconditioned by the diagonal of the coefficients where it is known."""
 
     def precondition(x: _Unknowns) -> _Unknowns:

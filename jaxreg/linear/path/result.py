@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg import metrics
 from jaxreg._compilation import jit_at_level
@@ -78,7 +78,7 @@ class Path(LinearPredictor):
         return cls(lambdas, **per_lambda, **shared, rounds=rounds, mode=mode, reason=reason)
 
     @property
-    def converged(self) -> Array:
+    def converged(self) -> Bool[Array, " L"]:
         """Return the mask (L,) of the λ whose certificate met the tolerance."""
         return self.status == Status.converged
 

@@ -29,9 +29,9 @@ from jaxreg._compilation import on_device
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import diagonal, first_true, put_inside, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Count, Flag, Flat, Index, Mask, Square
 from jaxreg.linear.solvers._factor import inverse_factor
 from jaxreg.linear.solvers._prox_jacobian import Prox
-from jaxreg.linear.solvers._shapes import Count, Flag, Flat, Index, Mask, Square
 from jaxreg.penalties import Penalty
 
 __all__ = [

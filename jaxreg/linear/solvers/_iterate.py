@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxreg._numerics import two_sum
 from jaxreg._typing import Scalar
-from jaxreg.linear.solvers._shapes import Coef, Intercept
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.piecewise_quadratic import Coefficients, ElementaryPenalty
 

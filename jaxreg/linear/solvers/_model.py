@@ -17,7 +17,7 @@ The iteration converges in a few rounds from near by and may cycle from afar: `d
 around x, with which it converges for every μ large enough. The caller raises and lowers μ.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ from jaxtyping import Array
 
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.linear.solvers._factor import Factor, empty_factor, factor, substitute
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, Prox, ProxJacobian, SeparableLayout
-from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.base import Blocks
 
@@ -117,7 +117,7 @@ class _Round(NamedTuple):
     """State of the iteration: point, factorisation, active set and residual it was made at, rounds."""
 
     at: _Iterate
-    factorisation: Any
+    factorisation: Factor | None
     active: Mask
     residual: Scalar
     count: Count

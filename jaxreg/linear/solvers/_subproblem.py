@@ -15,11 +15,11 @@ from jaxtyping import Array, DTypeLike, Int
 
 from jaxreg._numerics import put_inside, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Index, Intercept
 from jaxreg.linear.solvers._factor import padded
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._model import Model, blocks_of, minimise, prox_ravelled, step_sizes
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, SeparableLayout
-from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Intercept
 from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
 from jaxreg.penalties import Penalty
 
