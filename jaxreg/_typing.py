@@ -14,6 +14,7 @@ __all__ = [
     "CompressedMatrix",
     "DTypeLike",
     "Device",
+    "Features",
     "FeaturesLike",
     "GroupLabels",
     "LabelsLike",
@@ -89,5 +90,7 @@ class CompressedMatrix(ScipyMatrix, Protocol):
     indptr: np.ndarray
 
 
+#: Features of samples as floats: an array, or a sparse matrix of SciPy.
+Features: TypeAlias = Float[AnyArray, "n p"] | ScipyMatrix
 #: Features of samples: an array, a table of pandas, polars or pyarrow (which have `__array__`), or sparse.
 FeaturesLike: TypeAlias = ArrayLike | SparseMatrix

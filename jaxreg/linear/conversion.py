@@ -9,7 +9,7 @@ import numbers as number_types
 import sys
 import warnings
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ import scipy.sparse
 from jaxtyping import Float
 
 from jaxreg._compilation import is_traced
-from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, FeaturesLike, ScipyMatrix
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, Features, FeaturesLike, ScipyMatrix
 from jaxreg._validation import require
+from jaxreg.linear._tables import columns_of, is_table
 from jaxreg.losses import Loss
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _NAMED = 5
 _ROWS = 4096
 
 
-def features(X: FeaturesLike) -> Float[AnyArray, "n p"] | ScipyMatrix:
+def features(X: FeaturesLike) -> Features:
     """Return X as a float array of NumPy or JAX, or as a `scipy.sparse` matrix of floats.
 
     Args:
@@ -56,7 +57,7 @@ def features(X: FeaturesLike) -> Float[AnyArray, "n p"] | ScipyMatrix:
     """
     if type(X).__module__.startswith("jax.experimental.sparse"):
         X = _scipy_from_jax(X)
-    if _is_table(X) and hasattr(X, "columns") and hasattr(X, "sparse") and _fills_with_zeros(X):
+    if is_table(X) and hasattr(X, "columns") and hasattr(X, "sparse") and _fills_with_zeros(X):
         X = X.sparse.to_coo()
     if scipy.sparse.issparse(X):
         return _sparse_features(X)
@@ -140,7 +141,7 @@ def array(name: str, x: ArrayLike, advice: str = "") -> AnyArray:
         raise TypeError(f"{name} is None, wanted an array of numbers")
     if scipy.sparse.issparse(x):
         raise TypeError(f"{name} is a sparse matrix, wanted a dense array: give {name}.toarray()")
-    if _is_table(x):
+    if is_table(x):
         return _from_table(name, x, advice)
     if not isinstance(x, jax.Array | np.ndarray):
         x = jnp.asarray(x) if is_traced(x) else _as_numpy(name, x)
@@ -251,14 +252,9 @@ def _is_missing(item: object) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
-def _is_table(x: object) -> bool:
-    """Return whether x is a table or a column of pandas, polars or pyarrow, without importing them."""
-    return any(t.__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") for t in type(x).__mro__)
-
-
 def _from_table(name: str, x: ArrayLike, advice: str) -> np.ndarray:
     """Convert a table (n, p) or a column (n,) to one array; a message names the columns at fault."""
-    columns, single = _columns(x)
+    columns, single = columns_of(x)
     missing = [column.label for column in columns if column.missing]
     if missing:
         where = "" if single else f" in the columns {_listed(missing)}"
@@ -285,51 +281,6 @@ def _from_table(name: str, x: ArrayLike, advice: str) -> np.ndarray:
     for j, column in enumerate(converted):
         out[:, j] = column
     return out
-
-
-class _TableColumn(NamedTuple):
-    """A column of a table: its label, its values, and the number of missing entries."""
-
-    label: Hashable
-    values: np.ndarray
-    missing: int
-
-
-def _columns(x: ArrayLike) -> tuple[list[_TableColumn], bool]:
-    """Return the columns of a table, and whether x is one column itself."""
-    library = next(t.__module__.partition(".")[0] for t in type(x).__mro__ if t.__module__ != "builtins")
-    if library == "pandas":
-        single = not hasattr(x, "columns")
-        parts = [("", x)] if single else [(label, x.iloc[:, j]) for j, label in enumerate(x.columns)]
-        return [_TableColumn(label, *_pandas_column(part)) for label, part in parts], single
-    if library == "polars":
-        single = not hasattr(x, "get_columns")
-        parts = [x] if single else x.get_columns()
-        return [_TableColumn(part.name, part.to_numpy(), int(part.null_count())) for part in parts], single
-    single = not hasattr(x, "column_names")
-    parts = [("", x)] if single else list(zip(x.column_names, x.columns, strict=True))
-    found = []
-    for label, part in parts:
-        values = part.to_numpy() if hasattr(part, "chunks") else part.to_numpy(zero_copy_only=False)
-        found.append(_TableColumn(label, values, int(part.null_count)))
-    return found, single
-
-
-def _pandas_column(column: "pd.Series | pd.Index") -> tuple[np.ndarray, int]:
-    """Return values and number of missing entries of a pandas column or index."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    missing, dtype = int(column.isna().sum()), column.dtype
-    if isinstance(dtype, np.dtype) or missing or not is_numeric_dtype(dtype) or _is_complex_kind(dtype):
-        return column.to_numpy(), missing
-    # NumPy would convert nullable, Arrow-backed and sparse columns to objects.
-    single = getattr(dtype, "kind", "") == "f" and getattr(dtype, "itemsize", 8) == 4
-    wide = bool if is_bool_dtype(dtype) else np.float32 if single else np.float64
-    return column.to_numpy(dtype=wide), missing
-
-
-def _is_complex_kind(dtype: object) -> bool:
-    return getattr(dtype, "kind", "") == "c"
 
 
 def _listed(labels: list[Hashable]) -> str:

@@ -21,12 +21,11 @@ from jaxreg._typing import ArrayLike, FeaturesLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear import conversion
 from jaxreg.linear._shapes import Coef, Intercept, Predictor
+from jaxreg.linear._targets import require_squares, working_targets
 from jaxreg.linear.design import Design
 from jaxreg.linear.standardization import (
     Standardization,
-    require_squares,
     working_columns,
-    working_targets,
 )
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over

@@ -1,4 +1,4 @@
-"""Standardisation of features and targets: centred if there is an intercept, scaled if asked for.
+"""Standardisation of features: centred if there is an intercept, scaled if asked for.
 
 A column may have any unit and any mean. Centring products afterwards loses digits where the mean is large,
 and squares overflow where the unit is extreme. Such columns are shifted and scaled themselves: in a copy of
@@ -15,20 +15,16 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import is_traced, jit_at_level, on_device
-from jaxreg._typing import AnyArray, CompressedMatrix, DTypeLike, Scalar, ScipyMatrix
+from jaxreg._typing import AnyArray, CompressedMatrix, DTypeLike, Features, Scalar, ScipyMatrix
 from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.linear.size_classes import is_small, pad_rows, size_class
-from jaxreg.losses import Loss
 
 __all__ = [
     "Standardization",
     "WorkingColumns",
-    "WorkingTargets",
-    "require_squares",
     "working_columns",
-    "working_targets",
 ]
 
 #: Largest mean of a dense column, in deviations, for which products are centred afterwards.
@@ -119,7 +115,7 @@ class _ColumnMoments(NamedTuple):
 
 
 def working_columns(
-    X: Float[AnyArray, "n p"] | ScipyMatrix,
+    X: Features,
     weight: Float[AnyArray, " n"],
     *,
     intercept: bool,
@@ -298,7 +294,7 @@ def _far_columns(
 class _Given(NamedTuple):
     """Features and weights as given, and the working dtype."""
 
-    X: Float[AnyArray, "n p"] | ScipyMatrix
+    X: Features
     weight: Float[AnyArray, " n"]
     dtype: DTypeLike
 
@@ -345,75 +341,3 @@ def _require_constant(given: _Given, columns: np.ndarray) -> None:
                 f"column {some[j]} of X varies from {low[j]:.9g} to {high[j]:.9g}, which {np.dtype(dtype)}"
                 " does not tell apart: subtract a number near its mean, or give it another unit"
             )
-
-
-class WorkingTargets(NamedTuple):
-    """Working targets (y − mean)/scale and offset; `mean` is () or (K,), `scale` one number."""
-
-    y: Float[AnyArray, "n *K"]
-    offset: Float[AnyArray, "n *K"]
-    mean: Float[AnyArray, "*K"]
-    scale: Float[AnyArray, ""]
-
-
-def working_targets(
-    loss: Loss,
-    y: Float[AnyArray, "n *K"],
-    offset: Float[AnyArray, "n *K"],
-    weight: Float[AnyArray, " n"],
-    *,
-    centre: bool,
-    scale: bool,
-) -> WorkingTargets:
-    """Centre and scale targets of a loss with `has_unit`; return those of other losses as they are.
-
-    Solvers work on differences of predictor and target, which lose their digits where both are far from 0.
-
-    Args:
-        loss: the loss.
-        y: targets (n,) or (n, K): traced, or on the host in double precision.
-        offset: offset in the shape of the predictor.
-        weight: sample weights (n,) that sum to 1.
-        centre: whether y and offset are centred, for which the intercept makes up.
-        scale: whether y and offset are divided by the standard deviation of y.
-
-    Raises:
-        ValueError: for `scale` where targets have no unit.
-    """
-    if scale and not loss.has_unit:
-        raise ValueError(
-            f"scale_target=True needs targets with a unit, which those of {type(loss).__name__} have not:"
-            " leave it out"
-        )
-    xp = jnp if is_traced(y, offset, weight) else np
-    mean, unit = np.zeros(offset.shape[1:], offset.dtype), np.ones((), offset.dtype)
-    if not loss.has_unit:
-        return WorkingTargets(y, offset, mean, unit)
-
-    def average(x: Float[AnyArray, "n *K"]) -> Float[AnyArray, "*K"]:
-        return x[0] + weight @ (x - x[0])
-
-    if centre:
-        y_mean, offset_mean = average(y), average(offset)
-        y, offset, mean = y - y_mean, offset - offset_mean, y_mean - offset_mean
-    if scale:
-        centred = y - average(y)
-        largest = xp.max(xp.abs(centred))
-        unit = largest * xp.sqrt(xp.mean(weight @ (centred / xp.where(largest > 0, largest, 1.0)) ** 2))
-        unit = xp.where(unit > 0, unit, 1.0)
-    return WorkingTargets(y / unit, offset / unit, mean, unit)
-
-
-def require_squares(loss: Loss, targets: WorkingTargets, dtype: DTypeLike) -> None:
-    """Raise ValueError where the squares of concrete targets leave the range of the working dtype."""
-    y, offset = targets.y, targets.offset
-    if not loss.has_unit or is_traced(y, offset):
-        return
-    limits, size = jnp.finfo(dtype), float(np.max(np.abs(y - offset)))
-    # The smallest number needed is a duality gap of one rounding.
-    low, high = np.sqrt(float(limits.tiny) / float(limits.eps)), np.sqrt(float(limits.max)) / 16
-    if size > 0 and not low <= size <= high:
-        raise ValueError(
-            f"y has values of a size near {size:.1e}, whose squares {np.dtype(dtype)} cannot represent:"
-            " give it another unit or take scale_target=True"
-        )

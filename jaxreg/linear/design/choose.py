@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, ScipyMatrix
+from jaxreg._typing import ArrayLike, DTypeLike, Features
 from jaxreg.linear.design.base import Design
 from jaxreg.linear.design.dense import DenseDesign
 from jaxreg.linear.design.sparse import sparse
@@ -27,7 +27,7 @@ def as_array(X: ArrayLike) -> Array:
     return jax.device_put(X.copy()) if shared else placed
 
 
-def design(X: Float[AnyArray, "n p"] | ScipyMatrix, dtype: DTypeLike | None = None) -> Design:
+def design(X: Features, dtype: DTypeLike | None = None) -> Design:
     """Return the design of an array or a `scipy.sparse` matrix; integers become the default float."""
     if not scipy.sparse.issparse(X):
         X = as_array(X) if dtype is None else jnp.asarray(X, dtype)

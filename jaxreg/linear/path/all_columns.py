@@ -19,7 +19,7 @@ from jaxreg.linear.solvers.status import status_codes, status_from_codes
 __all__ = ["complete", "solve_batch", "solve_in_turn"]
 
 #: Working coefficients and intercept.
-Point = tuple[Array, Array]
+Point = tuple[Coef, Intercept]
 
 
 @jit_at_level(2)

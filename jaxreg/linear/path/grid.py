@@ -11,7 +11,7 @@ from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear._shapes import Coef, Intercept
+from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.certificate import Evaluation, curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
@@ -256,7 +256,7 @@ def _holds_null_fit(
     step = 1 / curvature_bound(problem, z, eigenvalue)
     eps = jnp.finfo(problem.dtype).eps
 
-    def holds_at(carried: list[Array]) -> Array:
+    def holds_at(carried: list[Array]) -> Flag:
         penalty = grid.row(carried)
         after = jnp.where(grad == 0, coef, penalty.prox(coef - step * grad, step))
         # A prox that lands on 0 does so exactly; one that lands on a common level may round.

@@ -70,7 +70,13 @@ class Path(LinearPredictor):
 
     @classmethod
     def of(
-        cls, problem: Problem, lambdas: Array, solutions: Solution, rounds: Array, mode: str, reason: str
+        cls,
+        problem: Problem,
+        lambdas: Float[Array, " L"],
+        solutions: Solution,
+        rounds: Int[Array, " L"],
+        mode: str,
+        reason: str,
     ) -> "Path":
         """Return the path of a `Solution` whose arrays have a leading axis of λ."""
         per_lambda = {name: getattr(solutions, name) for name in _PER_LAMBDA}

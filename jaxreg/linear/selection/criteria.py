@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, prng_key, require
+from jaxreg.linear._shapes import Predictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._restandardize import restandardized
 from jaxreg.linear.selection.information import Information, information
@@ -175,7 +176,7 @@ def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | int | None = None) ->
     return Partial(_sure, jnp.asarray(sigma), prng_key(key), int(draws))
 
 
-def _sure(sigma: Array, key: Array, draws: int, problem: Problem, penalty: Penalty, solve: Solve) -> Scalar:
+def _sure(sigma: Scalar, key: Array, draws: int, problem: Problem, penalty: Penalty, solve: Solve) -> Scalar:
     if not isinstance(problem.loss, SquaredError):
         raise TypeError(f"sure is the risk of squared error, got {type(problem.loss).__name__}")
     n, unit = problem.shape[0], problem.target_scale
@@ -187,7 +188,7 @@ def _sure(sigma: Array, key: Array, draws: int, problem: Problem, penalty: Penal
     def shifted(shift: Array) -> Problem:
         return restandardized(problem, problem.weight, problem.y + shift)
 
-    def predictor(fit: Solution) -> Array:
+    def predictor(fit: Solution) -> Predictor:
         return problem.predictor(*problem.to_working(fit.coef, fit.intercept))
 
     z, *moved = jax.vmap(predictor)(solve.batch(shifted, shifts, penalty))

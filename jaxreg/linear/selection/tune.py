@@ -15,6 +15,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
+from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.null_fit import initial_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._hyperparameters import (
@@ -40,9 +41,9 @@ _RPROP = optax.rprop(0.3, max_step_size=1.0)
 _TOL = {"float64": 1e-10, "float32": 1e-5}
 
 #: Coefficients and intercept from which a fit starts; for a batch of fits with a leading axis.
-_Start = tuple[Array, Array]
+_Start = tuple[Coef, Intercept]
 #: The starts of the next step, and whether all fits converged.
-_Aux = tuple[list[_Start], Array]
+_Aux = tuple[list[_Start], Flag]
 
 
 class History(NamedTuple):
@@ -178,8 +179,8 @@ class _FitOptions(eqx.Module):
     """Options of the fits in a criterion."""
 
     solver: Solver | None
-    tol: Array
-    max_steps: Array
+    tol: Scalar
+    max_steps: Count
 
 
 class _Solve:
@@ -192,7 +193,7 @@ class _Solve:
     def __init__(self, options: _FitOptions, starts: list[_Start] | None) -> None:
         self.options, self.starts = options, starts
         self.results: list[_Start] = []
-        self.converged: list[Array] = []
+        self.converged: list[Flag] = []
 
     def __call__(self, problem: Problem, penalty: Penalty) -> Solution:
         """Solve one problem."""
@@ -259,7 +260,7 @@ class _Step(NamedTuple):
 
     value: Scalar
     grad: PyTree[Array]
-    converged: Array
+    converged: Flag
 
 
 @jit_at_level(2)

@@ -111,7 +111,7 @@ def prox_slopes_are_0_or_1(penalty: Penalty, shape: tuple[int, ...], scale: Scal
     """
     signs = jnp.where(jnp.arange(shape[0]) % 2 == 0, 1.0, -1.0)
 
-    def slopes_at(size: Scalar) -> Array:
+    def slopes_at(size: Scalar) -> Flat:
         v = size * signs
         return jax.jvp(lambda v: penalty.prox(v, jnp.ones_like(v)), (v,), (jnp.ones_like(v),))[1]
 
@@ -151,12 +151,12 @@ def solve_active_set(
     diag = diagonal(gram)
     t = 1 / jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag) + jnp.finfo(gram.dtype).tiny)
 
-    def evaluate(u: Array) -> _Iterate:
+    def evaluate(u: Flat) -> _Iterate:
         v = u - t * (linear + gram @ u)
         moved, slope = jax.jvp(lambda v: prox(v, t), (v,), (jnp.ones_like(v),))
         return _Iterate(u, moved, slope, jnp.max(jnp.abs(u - moved) / t))
 
-    def newton_round(carry: tuple[_Iterate, ActiveInverse, Array]) -> tuple[_Iterate, ActiveInverse, Array]:
+    def newton_round(carry: tuple[_Iterate, ActiveInverse, Count]) -> tuple[_Iterate, ActiveInverse, Count]:
         at, inverse, k = carry
         wanted = at.slope > 0
         curvature = jnp.where(wanted, at.prox_curvature(t), inverse.prox_curvature)
@@ -177,7 +177,7 @@ def solve_active_set(
     first = evaluate(start)
     first_active = inverse.active
 
-    def not_done(carry: tuple[_Iterate, ActiveInverse, Array]) -> Array:
+    def not_done(carry: tuple[_Iterate, ActiveInverse, Count]) -> Flag:
         at, _, k = carry
         return (at.residual > inner_tol) & (k < _ROUNDS) & (at.residual <= _MAX_GROWTH * first.residual)
 
@@ -186,7 +186,7 @@ def solve_active_set(
     return ActiveSetResult(jnp.where(k > 0, at.prox, start), inverse, k, at.residual <= inner_tol)
 
 
-def _discard_if_stale(inverse: ActiveInverse, active: Array, curvature: Array) -> ActiveInverse:
+def _discard_if_stale(inverse: ActiveInverse, active: Mask, curvature: Flat) -> ActiveInverse:
     """Return the inverse, or that of an empty block if the penalty's curvature has fallen too far since."""
     both = inverse.active & active
     good = ~jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature))
@@ -200,7 +200,7 @@ def _solve(gram: Array, curvature: Array, inverse: ActiveInverse, right: Array, 
     """
     target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * inner_tol)
 
-    def times(x: Array) -> Array:
+    def times(x: Flat) -> Flat:
         return jnp.where(inverse.active, gram @ x + curvature * x, 0.0)
 
     return conjugate_gradients(times, lambda r: inverse.inverse @ r, right, target, _CG_MAX_STEPS)
@@ -254,7 +254,7 @@ def continuation(
         new = jax.tree.map(lambda a, b: jnp.where(solved, a, b), success, failure)
         return new._replace(rounds=now.rounds + rounds)
 
-    def not_done(now: _Continuation) -> Array:
+    def not_done(now: _Continuation) -> Flag:
         return (now.done < 1) & (now.stride > _MIN_STRIDE)
 
     one = jnp.ones((), start.dtype)
@@ -263,7 +263,7 @@ def continuation(
     return ActiveSetResult(end.coef, end.inverse, end.rounds, end.done >= 1)
 
 
-def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature: Array) -> ActiveInverse:
+def _exchange(gram: Square, inverse: ActiveInverse, target_set: Mask, curvature: Flat) -> ActiveInverse:
     """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates each way.
 
     A coordinate enters with its present `curvature` and keeps that until it leaves. Columns that depend on

@@ -44,7 +44,7 @@ __all__ = [
 class Imaged(Protocol):
     """Iterate together with its image."""
 
-    coef: Array
+    coef: Coef
     image: Array
 
 

@@ -101,7 +101,7 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
     shift = hessian.hess_intercept_inverse @ jnp.ravel(sub.at.intercept_grad)
     grad = grad - hessian.times_intercept(shift)
 
-    def prox(v: Array, t: Array) -> Array:
+    def prox(v: Flat, t: Flat) -> Flat:
         """Return the prox of all coordinates at `index`; those not in `index` are as they are."""
         full = put_inside(w, index, v)
         steps = put_inside(jnp.full_like(w, t[0]), index, t)

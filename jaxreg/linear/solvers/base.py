@@ -278,7 +278,7 @@ class _Loop(SolverTask):
 
 def _prepare_start(
     problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
-) -> tuple[Array, Array]:
+) -> tuple[Coef, Intercept]:
     """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
 
     A constant column has no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions
