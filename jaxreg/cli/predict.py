@@ -166,8 +166,8 @@ def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole:
         known = whole & np.isfinite(y)
     if known.sum() < 2:
         return f"{text}."
-    found = scores(model, model.predict(X[known]), y[known])
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    by_name = scores(model, model.predict(X[known]), y[known])
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in by_name.items())
     return f"{text}; the file has the target, and on {_rows(int(known.sum()))}: {shown}."
 
 

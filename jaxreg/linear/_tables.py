@@ -39,11 +39,11 @@ def columns_of(x: ArrayLike) -> tuple[list[TableColumn], bool]:
         return [TableColumn(part.name, part.to_numpy(), int(part.null_count())) for part in parts], single
     single = not hasattr(x, "column_names")
     parts = [("", x)] if single else list(zip(x.column_names, x.columns, strict=True))
-    found = []
+    columns = []
     for label, part in parts:
         values = part.to_numpy() if hasattr(part, "chunks") else part.to_numpy(zero_copy_only=False)
-        found.append(TableColumn(label, values, int(part.null_count)))
-    return found, single
+        columns.append(TableColumn(label, values, int(part.null_count)))
+    return columns, single
 
 
 def _pandas_column(column: "pd.Series | pd.Index") -> tuple[np.ndarray, int]:

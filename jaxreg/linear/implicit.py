@@ -119,7 +119,7 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     coef, intercept, objective = _differentiable(*primals)
     at = _Unknowns(*problem.to_working(coef, intercept))
     system = _System(problem, penalty, max_eigenvalue, at)
-    moved = system.derivative(problem_dot, penalty_dot)
+    solution_dot = system.derivative(problem_dot, penalty_dot)
 
     def original(problem: Problem, at: _Unknowns) -> tuple[Coef, Intercept]:
         return problem.to_original(*at)
@@ -130,7 +130,7 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     def original_objective(problem: Problem, cost: Scalar) -> Scalar:
         return problem.original_objective(cost)
 
-    coef_dot, intercept_dot = _jvp(original, (problem, at), (problem_dot, moved))
+    coef_dot, intercept_dot = _jvp(original, (problem, at), (problem_dot, solution_dot))
     both = (problem, penalty), (problem_dot, penalty_dot)
     cost, cost_dot = problem.value(system.z) + penalty.value(at.coef), _jvp(envelope, *both)
     objective_dot = _jvp(original_objective, (problem, cost), (problem_dot, cost_dot))
@@ -275,5 +275,5 @@ def _conjugate_gradients(
         return _Unknowns(x.coef / jnp.where(diagonal > 0, diagonal, 1.0), x.intercept)
 
     rtol = _CG_RTOL * jnp.finfo(right.coef.dtype).eps
-    found, _ = cg(matvec, right, tol=rtol, maxiter=_MAX_CG_STEPS, M=precondition)
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), found)
+    solution, _ = cg(matvec, right, tol=rtol, maxiter=_MAX_CG_STEPS, M=precondition)
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), solution)

@@ -100,18 +100,18 @@ class WorkingSolution(NamedTuple):
 def solve_working(task: SolverTask, start: tuple[Coef, Intercept] | None) -> WorkingSolution:
     """Solve in working coordinates, from `start` or from the null fit of this penalty; pure."""
     problem, penalty = task.problem, task.penalty
-    found = iterate(task, start)
-    objective = problem.value(problem.predictor(found.coef, found.intercept)) + penalty.value(found.coef)
+    outcome = iterate(task, start)
+    loss = problem.value(problem.predictor(outcome.coef, outcome.intercept))
     solution = Solution(
-        *problem.to_original(found.coef, found.intercept),
-        problem.original_objective(objective),
-        *found.certificate,
-        found.steps,
-        found.status,
+        *problem.to_original(outcome.coef, outcome.intercept),
+        problem.original_objective(loss + penalty.value(outcome.coef)),
+        *outcome.certificate,
+        outcome.steps,
+        outcome.status,
         problem.original_loss,
         problem.with_offset,
     )
-    return WorkingSolution((found.coef, found.intercept), solution, found.rounds)
+    return WorkingSolution((outcome.coef, outcome.intercept), solution, outcome.rounds)
 
 
 @on_auto_axes(replicated)

@@ -157,17 +157,19 @@ class Multinomial(Loss):
         """
         require_finite_targets(y, "Multinomial")
         count, labels = self.num_classes, self._labels(y)
-        found = np.unique(labels)
-        whole = bool(np.all((found == np.round(found)) & (found >= 0)))
-        require(whole, f"Multinomial needs integer labels 0 … K−1, got for example {found[0]:g}: {_RELABEL}")
-        top = found[-1] if y.ndim == 1 else y.shape[1] - 1
+        classes = np.unique(labels)
+        whole = bool(np.all((classes == np.round(classes)) & (classes >= 0)))
+        require(
+            whole, f"Multinomial needs integer labels 0 … K−1, got for example {classes[0]:g}: {_RELABEL}"
+        )
+        top = classes[-1] if y.ndim == 1 else y.shape[1] - 1
         require(count is None or top < count, f"y has label {top:g}, but num_classes is {count}: {_RELABEL}")
         labels, where = with_weight(labels, weight)
-        found = np.unique(labels)
-        single = f"y holds one class only ({found[0]:g}){where}: Multinomial needs at least two"
-        require(len(found) > 1, single)
-        if count is None and len(found) <= top:
-            missing = np.setdiff1d(np.arange(len(found) + 1), found)[0]
+        classes = np.unique(labels)
+        single = f"y holds one class only ({classes[0]:g}){where}: Multinomial needs at least two"
+        require(len(classes) > 1, single)
+        if count is None and len(classes) <= top:
+            missing = np.setdiff1d(np.arange(len(classes) + 1), classes)[0]
             raise ValueError(
                 f"y has labels up to {top:g}, but class {missing} has no sample{where}: {_RELABEL}, or give"
                 " num_classes to keep classes without samples"

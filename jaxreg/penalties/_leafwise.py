@@ -59,7 +59,7 @@ class SeparablePenalty(Penalty):
             TypeError: The penalty is not convex.
         """
         raise TypeError(
-            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+            f"{type(self).__name__} is not convex and has no conjugate: certify a fit by its KKT residual"
         )
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
@@ -69,7 +69,7 @@ class SeparablePenalty(Penalty):
             TypeError: The penalty is not convex.
         """
         raise TypeError(
-            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+            f"{type(self).__name__} is not convex and has no conjugate: certify a fit by its KKT residual"
         )
 
     def value(self, params: Params) -> Scalar:

@@ -199,7 +199,7 @@ class Penalty(Module):
         Raises:
             TypeError: The penalty has no conjugate.
         """
-        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
+        raise TypeError(f"{type(self).__name__} has no conjugate: certify a fit by its KKT residual")
 
     def dual_scale(self, dual: Params) -> Scalar:
         """Return the largest s ≤ 1 for which s·dual lies in the domain of the conjugate.
@@ -207,7 +207,7 @@ class Penalty(Module):
         Raises:
             TypeError: The penalty has no conjugate.
         """
-        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
+        raise TypeError(f"{type(self).__name__} has no conjugate: certify a fit by its KKT residual")
 
     @_of_params
     def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:

@@ -43,8 +43,8 @@ class Combination(Penalty):
     parts: eqx.AbstractVar[tuple[Penalty, ...]]
 
     def blocks(self, params: Params) -> Blocks | None:
-        found = [part.blocks(params) for part in self.parts if not part.separable]
-        return found[0] if len(found) == 1 else None
+        blocks = [part.blocks(params) for part in self.parts if not part.separable]
+        return blocks[0] if len(blocks) == 1 else None
 
     def prox(self, params: Params, step: StepSize) -> Params:
         per_leaf = self.per_leaf(params)

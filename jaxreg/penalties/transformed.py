@@ -98,11 +98,12 @@ class Toward(Penalty):
     def _points(self, params: Params) -> list[Array]:
         """Return the reference on each leaf, in a shape that broadcasts against it."""
         leaves, _ = weights_of(params)
-        found = along(self.reference, params, "reference")
-        if any(r is None for r in found):
+        references = along(self.reference, params, "reference")
+        if any(r is None for r in references):
             raise ValueError("reference has no value for a leaf of the params: give one for each weight")
         return [
-            broadcast_to_leaf(jnp.asarray(r), w, 0, w.size, 1) for r, w in zip(found, leaves, strict=True)
+            broadcast_to_leaf(jnp.asarray(r), w, 0, w.size, 1)
+            for r, w in zip(references, leaves, strict=True)
         ]
 
 

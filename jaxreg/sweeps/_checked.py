@@ -26,11 +26,11 @@ class CheckedStore(WrapperStore[LocalStore]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a file of the store, or None where there is no such file."""
-        found = await self._store.get(key, prototype, byte_range)
+        data = await self._store.get(key, prototype, byte_range)
         is_chunk = key.split("/")[1:2] == ["c"] and not key.endswith("zarr.json")
-        if is_chunk and found is not None and byte_range is None and not has_checksum(found.to_bytes()):
+        if is_chunk and data is not None and byte_range is None and not has_checksum(data.to_bytes()):
             raise Refusal(
                 f"{self._store.root} is damaged, {key} is not as it was written: run the same sweep with this"
                 " store, which computes these lanes again"
             )
-        return found
+        return data

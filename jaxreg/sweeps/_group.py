@@ -1,4 +1,4 @@
-"""Lay out a store: the zarr group of a sweep, made whole beside its place, and opened with its record."""
+"""Lay out a store: create the zarr group of a sweep in a temporary folder, and open it with its record."""
 
 from __future__ import annotations
 

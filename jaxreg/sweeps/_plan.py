@@ -40,7 +40,7 @@ STATUS_ATTRIBUTES = {
 
 
 class Identity(TypedDict):
-    """Facts in which two calls of the same sweep agree, beside the labels and the results."""
+    """Facts in which two calls of the same sweep agree, besides the labels and the results."""
 
     #: Dtypes of the axes.
     axes: dict[str, str]

@@ -162,7 +162,7 @@ def _trace(fn: SweepFunction, axes: dict[str, ArrayLike]) -> _TracedSweep:
 
 
 def _identity(traced: _TracedSweep, max_lanes: int | None, mesh: Mesh) -> Identity:
-    """Return the facts in which two calls of the same sweep agree, beside its labels and results."""
+    """Return the facts in which two calls of the same sweep agree, besides its labels and results."""
     return {
         "axes": {name: lane.dtype.str for name, lane in zip(traced.labels, traced.lanes, strict=True)},
         "computation": traced.program.fingerprint,

@@ -200,7 +200,7 @@ def apply_prox(params: Params, updates: optax.Updates, penalty: Penalty, step: S
     [1.0, 0.5]
     """
     check_penalty(penalty)
-    new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
+    new = penalty.prox(jax.tree.map(_updated, params, updates, is_leaf=_is_none), step)
 
     def assigned(w: Array, u: Array | None, n: Array) -> Array:
         if is_complex(w):  # left out by the penalty's mask
@@ -297,24 +297,24 @@ def prox_updates(
     """
     like = updates if like is None else like
     _require_params(params, "proximal step")
-    moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
-    refuse_complex(penalty, moved)
-    if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
+    updated = jax.tree.map(_updated, params, updates, is_leaf=_is_none)
+    refuse_complex(penalty, updated)
+    if not any(is_weight(leaf) for leaf in jax.tree.leaves(updated)):
         # A part of `optax.partition` to which no leaf belongs.
         return jax.tree.map(lambda u, as_: u.astype(as_.dtype), updates, like)
     steps = jax.tree.leaves(step)
     if len(steps) > 1 or jnp.ndim(steps[0]):
         pairs = zip(steps, jax.tree.leaves(updates), strict=True)
-        step = weights_of(moved)[1]([s for s, u in pairs if is_weight(u)])
+        step = weights_of(updated)[1]([s for s, u in pairs if is_weight(u)])
     else:
         step = steps[0]
-    new = penalty.prox(moved, step)
+    new = penalty.prox(updated, step)
 
     def difference(w: Array, u: Array | None, n: Array, as_: Array) -> Array | None:
         if u is None:
             return None
-        moved = n - w.astype(n.dtype) if is_weight(w) else u
-        return moved.astype(jnp.promote_types(w.dtype, as_.dtype))
+        change = n - w.astype(n.dtype) if is_weight(w) else u
+        return change.astype(jnp.promote_types(w.dtype, as_.dtype))
 
     return jax.tree.map(difference, params, updates, new, like, is_leaf=_is_none)
 
@@ -324,7 +324,7 @@ def widen(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _moved(w: Array, u: Array | None) -> Array:
+def _updated(w: Array, u: Array | None) -> Array:
     if u is None or not is_weight(w):
         return w
     dtype = jnp.promote_types(jnp.promote_types(w.dtype, u.dtype), jnp.float32)
