@@ -226,7 +226,7 @@ class _CompactingRule:
         return "compacting loop"
 
     def __call__(
-        self, size: int, batched: tuple[list[bool], list[bool]], constants: Arrays, carry: Arrays
+        self, size: int, batched: Sequence[list[bool]], constants: Arrays, carry: Arrays
     ) -> tuple[_Result, tuple[list[bool], bool]]:
         own_constants, own_carry = batched
         pairs = zip(carry, own_carry, strict=True)

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from jaxreg._typing import TreeStructure
+from jaxreg._typing import AnyArray, Features, TreeStructure
 
 __all__ = [
     "Layout",
@@ -125,7 +125,7 @@ def _on_auto(x: Array) -> Array:
     return jax.device_put(x, NamedSharding(auto, x.sharding.spec))
 
 
-def spread_like_rows(x: Array, X: Array) -> Array:
+def spread_like_rows(x: AnyArray, X: Features) -> AnyArray:
     """Spread the first dimension of a concrete array over devices as the rows of X are."""
     mesh = _concrete_mesh(X)
     if mesh is None or isinstance(x, jax.core.Tracer) or not len(X.sharding.spec):

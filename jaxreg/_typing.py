@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import Protocol, TypeAlias
 
+import jax
 import numpy as np
 import numpy.typing as npt
 from jax.typing import DTypeLike
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 #: Argument of `jnp.asarray`: an array, a number, a nested list, or an object that NumPy converts to an array.
-ArrayLike: TypeAlias = Array | npt.ArrayLike
+ArrayLike: TypeAlias = jax.typing.ArrayLike | npt.ArrayLike
 #: An array of JAX, or of NumPy on the host.
 AnyArray: TypeAlias = Array | np.ndarray
 #: A pytree whose arrays of floats are the weights of a model; its other leaves pass through.

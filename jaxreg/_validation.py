@@ -62,7 +62,7 @@ def prng_key(key: Array | int | None) -> Array:
 
 
 def hyperparameter(default: ArrayLike = dataclasses.MISSING) -> Array:
-    """Declare a field for one number such as λ, converted to an array."""
+    """Declare a field for one number such as λ, converted to an array; typed as the value of the field."""
     return eqx.field(default=default, converter=number)
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxreg._compilation import is_traced
 from jaxreg._typing import AnyArray, DTypeLike
@@ -16,7 +16,7 @@ __all__ = ["WorkingTargets", "require_squares", "working_targets"]
 class WorkingTargets(NamedTuple):
     """Working targets (y − mean)/scale and offset; `mean` is () or (K,), `scale` one number."""
 
-    y: Float[AnyArray, "n *K"]
+    y: Shaped[AnyArray, "n *L"]
     offset: Float[AnyArray, "n *K"]
     mean: Float[AnyArray, "*K"]
     scale: Float[AnyArray, ""]
@@ -24,7 +24,7 @@ class WorkingTargets(NamedTuple):
 
 def working_targets(
     loss: Loss,
-    y: Float[AnyArray, "n *K"],
+    y: Shaped[AnyArray, "n *L"],
     offset: Float[AnyArray, "n *K"],
     weight: Float[AnyArray, " n"],
     *,

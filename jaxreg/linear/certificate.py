@@ -354,7 +354,7 @@ def _fit_intercept(problem: Problem, z: Predictor, steps: int = 8) -> _Intercept
 def _evaluate_intercept(problem: Problem, z: Predictor, *, coupled: bool) -> _InterceptFit:
     """Evaluate the gradient along the intercept and the Newton step; `coupled` outputs share a Hessian."""
 
-    def gradient(z: Predictor) -> Intercept:
+    def gradient(z: Predictor) -> Predictor:
         return problem.loss.gradient(z, problem.y)
 
     if coupled:

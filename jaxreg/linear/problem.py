@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import Specs, on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
-from jaxreg._typing import ArrayLike, FeaturesLike, Scalar
+from jaxreg._typing import AnyArray, ArrayLike, FeaturesLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear import conversion
 from jaxreg.linear._shapes import Coef, Intercept, Predictor
@@ -225,7 +225,7 @@ class Problem(Module):
         """Convert coefficients and intercept on the scale of the data to working coordinates."""
         return self.standardization.to_working(coef, intercept)
 
-    def original_objective(self, objective: Scalar) -> Scalar:
+    def original_objective(self, objective: Float[AnyArray, "*L"]) -> Float[AnyArray, "*L"]:
         """Convert the objective of working coefficients to the scale of the data, in squares of y's unit."""
         return self.target_scale**2 * objective if self.scales_target else objective
 

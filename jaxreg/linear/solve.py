@@ -43,7 +43,7 @@ _NEWTON_STEPS = 100
 
 
 class Solution(LinearPredictor):
-    """A fitted model.
+    """A fitted model; in a batch of solutions every array has one more leading axis.
 
     `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
     `equinox.filter_jit(solution.predict)` traces them.

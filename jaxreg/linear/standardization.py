@@ -160,7 +160,7 @@ def working_columns(
     return WorkingColumns(working, moments.mean, moments.scale, moments.constant)
 
 
-def _in_size_class(stored: Design, weight: Float[Array, " n"]) -> tuple[Design, Float[Array, " n"]]:
+def _in_size_class(stored: Design, weight: Float[Array, " n"]) -> tuple[Design, Float[Array, " m"]]:
     """Return columns and weights with rows of weight 0 added, where these are few and concrete."""
     if not isinstance(stored, DenseDesign) or is_traced(stored, weight) or not is_small(stored.X):
         return stored, weight

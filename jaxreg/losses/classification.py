@@ -10,7 +10,7 @@ from jax.scipy.special import entr
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg._compilation import on_device
-from jaxreg._typing import ArrayLike, DTypeLike
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike
 from jaxreg._validation import require
 from jaxreg.losses.base import Loss, log_of_mean, require_finite_targets, sum_outputs, with_weight
 
@@ -132,7 +132,7 @@ class Multinomial(Loss):
         """Return where the most probable class is not the label."""
         return jnp.argmax(z, axis=-1) != y
 
-    def outputs(self, y: Shaped[Array, "n *L"]) -> tuple[int, ...]:
+    def outputs(self, y: Shaped[AnyArray, "n *L"]) -> tuple[int, ...]:
         """Return (K,)."""
         if y.ndim == 2:
             return (y.shape[1],)

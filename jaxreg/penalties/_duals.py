@@ -25,7 +25,7 @@ def smallest_ratio(bound: ArrayLike, size: Array) -> Scalar:
 def largest_scale(inside: Callable[[Scalar], Array], dtype: DTypeLike) -> Scalar:
     """Return the largest s in [0, 1] with inside(s), by bisection; inside(0) is taken to be true."""
 
-    def halve(_: int, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+    def halve(_: Array, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         lower, upper = bracket
         middle = 0.5 * (lower + upper)
         ok = inside(middle)

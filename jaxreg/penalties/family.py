@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreg._compilation import is_traced, on_device
-from jaxreg._typing import Scalar, TreeStructure
+from jaxreg._typing import AnyArray, Scalar, TreeStructure
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["Family", "PenaltyGrid", "checked", "over"]
@@ -29,18 +29,18 @@ class PenaltyGrid(eqx.Module):
     """
 
     #: Leaves that depend on λ, with a leading axis of length L.
-    carried: list[Array]
+    carried: list[AnyArray]
     #: Leaves of the penalty; None where a leaf depends on λ.
-    shared: list[Array | None]
+    shared: list[AnyArray | None]
     structure: TreeStructure = eqx.field(static=True)
 
-    def row(self, part: list[Array]) -> Penalty:
+    def row(self, part: list[AnyArray]) -> Penalty:
         """Return the penalty with these values of the leaves that depend on λ."""
         own = iter(part)
         leaves = [next(own) if leaf is None else leaf for leaf in self.shared]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def part(self, k: int | Int[Array, "*k"]) -> list[Array]:
+    def part(self, k: int | Int[Array, "*k"]) -> list[AnyArray]:
         """Return the leaves that depend on λ at the k-th λ, or at the λ of an array of indices."""
         return [leaf[k] for leaf in self.carried]
 

@@ -20,7 +20,7 @@ from jaxreg import prox
 from jaxreg._compilation import is_traced, on_device
 from jaxreg._numerics import at_least_float32, group_norms, magnitude, spread, sum_groups
 from jaxreg._pytree import along, ravel, weights_of
-from jaxreg._typing import ArrayLike, DTypeLike, Params, Scalar, StepSize
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, Params, Scalar, StepSize
 from jaxreg._validation import holds, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty
@@ -347,7 +347,7 @@ def _check_labels(name: str, groups: ArrayLike, num_groups: int | None) -> _Labe
     return _Labels(labels, num_groups, None if traced else int(np.bincount(own.ravel()).max()))
 
 
-def _sizes(labels: Array, num_groups: int, dtype: DTypeLike) -> Float[Array, " G"]:
+def _sizes(labels: Array, num_groups: int, dtype: DTypeLike) -> Float[AnyArray, " G"]:
     """Return the number of coordinates of each group, on the host where the labels are concrete."""
     if is_traced(labels):
         return sum_groups(jnp.ones(labels.size, dtype), labels.ravel(), num_groups)

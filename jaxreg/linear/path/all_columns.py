@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from jaxreg._batching import lanes
 from jaxreg._compilation import jit_at_level, on_device
@@ -90,5 +90,7 @@ def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Coef, Interce
 
 
 @jit_at_level(0)
-def _to_original(problem: Problem, coef: Coef, intercept: Intercept) -> tuple[Coef, Intercept]:
+def _to_original(
+    problem: Problem, coef: Float[Array, "L p *K"], intercept: Float[Array, "L *K"]
+) -> tuple[Float[Array, "L p *K"], Float[Array, "L *K"]]:
     return jax.vmap(problem.to_original)(coef, intercept)

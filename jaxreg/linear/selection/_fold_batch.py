@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._batching import lanes
 from jaxreg._compilation import jit_at_level
-from jaxreg._typing import Scalar, TreeStructure
+from jaxreg._typing import AnyArray, Scalar, TreeStructure
 from jaxreg.linear._shapes import Count
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.path import GridOptions, Known
@@ -32,8 +32,8 @@ class _Stack(eqx.Module):
         structure: structure of each tree.
     """
 
-    shared: list[Array | None]
-    stacked: list[Array | None]
+    shared: list[AnyArray | None]
+    stacked: list[AnyArray | None]
     structure: TreeStructure = eqx.field(static=True)
 
     @classmethod
@@ -61,7 +61,7 @@ class _Batch(eqx.Module):
     solver: Solver
     capacity: Capacity = eqx.field(static=True)
 
-    def penalty(self, fold: Count, lam: Count) -> Penalty:
+    def penalty(self, fold: Count, lam: Count | int) -> Penalty:
         """Return the working penalty of a fold at the λ of an index."""
         grid: PenaltyGrid = self.grids.at(fold)
         return grid.row(grid.part(lam))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from jaxreg._typing import ArrayLike, DTypeLike
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike
 from jaxreg._validation import require
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.family import checked
@@ -92,10 +92,10 @@ def map_scales(
     return jax.tree.map(function, scales, tree, is_leaf=lambda x: isinstance(x, Scale))
 
 
-def format_theta(theta: PyTree[Array]) -> str:
+def format_theta(theta: PyTree[AnyArray]) -> str:
     """Format hyperparameters in one line: long arrays by their range."""
 
-    def format_leaf(x: Array) -> str:
+    def format_leaf(x: AnyArray) -> str:
         x = np.asarray(x)
         if x.size > 4:
             return f"{x.size} numbers from {x.min():.4g} to {x.max():.4g}"

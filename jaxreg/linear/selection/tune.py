@@ -15,7 +15,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
-from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
+from jaxreg.linear._shapes import Count, Flag
 from jaxreg.linear.null_fit import initial_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._hyperparameters import (
@@ -41,7 +41,7 @@ _RPROP = optax.rprop(0.3, max_step_size=1.0)
 _TOL = {"float64": 1e-10, "float32": 1e-5}
 
 #: Coefficients and intercept from which a fit starts; for a batch of fits with a leading axis.
-_Start = tuple[Coef, Intercept]
+_Start = tuple[Array, Array]
 #: The starts of the next step, and whether all fits converged.
 _Aux = tuple[list[_Start], Flag]
 
@@ -304,7 +304,7 @@ def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[_Start]:
     return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), starts)
 
 
-def _require_derivative(step: _Step, theta: PyTree[Array], k: int) -> None:
+def _require_derivative(step: _Step, theta: PyTree[np.ndarray], k: int) -> None:
     """Raise ValueError where the criterion or its gradient cannot guide the descent."""
     grads = [np.asarray(grad) for grad in jax.tree.leaves(step.grad)]
     where = f"at step {k + 1}, theta {format_theta(theta)}"
