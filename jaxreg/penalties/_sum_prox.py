@@ -38,7 +38,7 @@ class CoupledSum:
         penalty: Penalty,
         separable: dict[int, SeparablePenalty],
         params: Params,
-        names: Sequence[Penalty],
+        separable_parts: Sequence[Penalty],
     ) -> None:
         """Restrict the sum to the leaves that both parts act on.
 
@@ -46,12 +46,12 @@ class CoupledSum:
             penalty: The part that is not separable.
             separable: The separable part per leaf, by its position among the weight leaves.
             params: Pytree of weights, or of duals.
-            names: The separable penalties for error messages.
+            separable_parts: The separable penalties as given, for error messages.
         """
         leaves, self._put_all = weights_of(params)
         # The prox is a chain of several operations: half precision is restored only after the last one.
         leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-        self.penalty, self.names = penalty, [penalty, *names]
+        self.penalty, self.parts = penalty, [penalty, *separable_parts]
         self.at, self.separable = list(separable), list(separable.values())
         self.leaves = [leaves[k] for k in self.at]
         # Other leaves are 0: they belong to other parts and must not put the dual outside this part's domain.
@@ -99,7 +99,7 @@ class CoupledSum:
         """Return ⟨u, w⟩ − value(w) at the maximiser w: the other terms' prox with step 1/curvature."""
         terms = map_shared(lambda g: Elementary(g.coefficients()._replace(curvature=0.0)), self.separable)
         scaled = self._put([u / c for u, c in zip(self.leaves, curvatures, strict=True)])
-        rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.names[1:])
+        rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.parts[1:])
         w = rest.prox(map_shared(lambda c: 1.0 / c, curvatures))
         product = sum(jnp.sum(u * x) for u, x in zip(self.leaves, w, strict=True))
         return product - self.penalty.value(self._put(w)) - Leafwise(self.separable, w).value()
@@ -183,7 +183,7 @@ class CoupledSum:
             raise self._refused()
 
     def _refused(self) -> TypeError:
-        return no_closed_form(self.names, KEEP_APART)
+        return no_closed_form(self.parts, KEEP_APART)
 
 
 def _beyond_curvature(coefficients: list[Coefficients]) -> bool:
