@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._compilation import is_traced
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
 
 __all__ = ["holds", "hyperparameter", "number", "per_coordinate", "prng_key", "require", "require_scalar"]
 
@@ -61,7 +61,7 @@ def prng_key(key: Array | int | None) -> Array:
     raise TypeError(f"key must be an integer or a key such as jax.random.key(0), got {key!r}")
 
 
-def hyperparameter(default: ArrayLike = dataclasses.MISSING) -> Array:
+def hyperparameter(default: ArrayLike = dataclasses.MISSING) -> Scalar:
     """Declare a field for one number such as λ, converted to an array; typed as the value of the field."""
     return eqx.field(default=default, converter=number)
 

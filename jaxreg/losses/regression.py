@@ -75,7 +75,7 @@ class Huber(_ResidualLoss):
     [2.5]
     """
 
-    delta: Array = hyperparameter(1.0)
+    delta: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require(holds(lambda delta: delta > 0, self.delta), f"Huber: delta must be > 0, got {self.delta}")

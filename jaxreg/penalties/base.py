@@ -15,7 +15,7 @@ To write a penalty:
     `conjugate`, `dual_scale` and, if some directions cost nothing, `project_on_unpenalised`. Norms, labelled
     groups and sets have bases of their own: `norms.Norm`, `group.GroupPenalty`, `sets.SetPenalty`.
 
-- Declare the numbers of the penalty as fields: `lam: Array = hyperparameter(1.0)` for one number,
+- Declare the numbers of the penalty as fields: `lam: Scalar = hyperparameter(1.0)` for one number,
   `per_coordinate()` for one per coordinate. Both make arrays, so that another λ does not recompile and has a
   gradient.
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
@@ -257,7 +257,7 @@ class Penalty(Module):
         """Return the penalty restricted to some of the coordinates (rows) of a single array of params."""
         return self._map_per_coordinate(lambda x: x[index] if x.ndim else x)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         """Return the penalty of params·scale: bounds and reference points are multiplied by `scale`."""
         return self
 

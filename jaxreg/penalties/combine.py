@@ -21,7 +21,7 @@ from typing import NamedTuple, Self, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._pytree import along, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
@@ -93,7 +93,7 @@ class Scaled(Combination):
     """
 
     penalty: Penalty
-    factor: Array = hyperparameter()
+    factor: Scalar = hyperparameter()
 
     def __check_init__(self) -> None:
         require_scalar("a penalty's factor", self.factor)
@@ -121,10 +121,10 @@ class Scaled(Combination):
     def acts_on_leaves(self, params: Params) -> list[bool]:
         return self.penalty.acts_on_leaves(params)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return type(self)(self.penalty.take(index), self.factor)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return type(self)(self.penalty.for_scaled_params(scale), self.factor)
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
@@ -201,10 +201,10 @@ class Sum(Combination):
             any(column) for column in zip(*(part.acts_on_leaves(params) for part in self.parts), strict=True)
         ]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return type(self)(tuple(part.take(index) for part in self.parts))
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return type(self)(tuple(part.for_scaled_params(scale) for part in self.parts))
 
     def _coupled_prox(self, params: Params, step: StepSize) -> Params:

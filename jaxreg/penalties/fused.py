@@ -10,7 +10,7 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 from jax.ops import segment_sum
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg import prox
 from jaxreg._numerics import at_least_float32, magnitude
@@ -46,7 +46,7 @@ class TotalVariation(Penalty):
 
     capabilities = Capabilities(convex=True, keeps_order=True, has_conjugate=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     weights: Float[Array, " n-1"] | None = None
 
     def __init__(self, lam: ArrayLike = 1.0, weights: ArrayLike | None = None) -> None:
@@ -89,7 +89,7 @@ class TotalVariation(Penalty):
         leaves, put = weights_of(direction)
         return put([_on_chains(_segment_means, d, self._factors(d)) for d in leaves])
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("TotalVariation cannot be restricted to some coordinates: it ties neighbours")
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
@@ -142,8 +142,8 @@ class FusedLasso(NamedCombination):
     [0.0, 0.0, 4.0, 4.0]
     """
 
-    lam_l1: Array = hyperparameter(1.0)
-    lam_tv: Array = hyperparameter(1.0)
+    lam_l1: Scalar = hyperparameter(1.0)
+    lam_tv: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("FusedLasso: lam_l1", self.lam_l1)
@@ -152,7 +152,7 @@ class FusedLasso(NamedCombination):
     def composed(self) -> Penalty:
         return TotalVariation(self.lam_tv) + L1(self.lam_l1)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("FusedLasso cannot be restricted to some coordinates: it ties neighbours")
 
 

@@ -291,7 +291,7 @@ class SparseGroup(NamedCombination):
     def composed(self) -> Penalty:
         return Scaled(self.group, 1.0 - self.ratio) + L1(self.group.lam * self.ratio)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return eqx.tree_at(lambda p: p.group, self, self.group.take(index))
 
     @classmethod

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._pytree import along, is_complex, is_weight, weights_of
 from jaxreg._typing import LabelsLike, MaskLike, Params, Scalar, StepSize, TreeStructure
@@ -134,12 +134,12 @@ class Masked(Combination):
     def acts_on_leaves(self, params: Params) -> list[bool]:
         return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         arrays = [m[index] if m.ndim else m for m in self.arrays]
         out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
         return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return eqx.tree_at(lambda p: p.penalty, self, self.penalty.for_scaled_params(scale))
 
     def _display_name(self) -> str:
@@ -236,11 +236,11 @@ class Partition(NamedCombination):
             tuple(Masked(p, _HasLabel(label, self.labels, known)) for label, p in self.penalties.items())
         )
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         scaled = {label: penalty.for_scaled_params(scale) for label, penalty in self.penalties.items()}
         return eqx.tree_at(lambda p: p.penalties, self, scaled)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("Partition cannot be restricted to some coordinates: take its penalties apart first")
 
 

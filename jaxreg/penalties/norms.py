@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg import prox
 from jaxreg._numerics import at_least_float32, magnitude, norm
@@ -64,7 +64,7 @@ class LInf(Norm):
 
     capabilities = Norm.capabilities._replace(keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("LInf: λ", self.lam)
@@ -102,7 +102,7 @@ class RowL2(Norm):
 
     capabilities = Norm.capabilities._replace(metric=True, keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     axis: int | tuple[int, ...] = eqx.field(default=-1, static=True)
 
     def __check_init__(self) -> None:
@@ -209,7 +209,7 @@ class SortedL1(Norm):
         """Return the sum of the k largest λ for every k."""
         return jnp.cumsum(self.lams)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         """Keep the largest λ: the other weights are 0 and come last."""
         return type(self)(self.lams[: index.shape[0]])
 
@@ -233,7 +233,7 @@ class NuclearNorm(Norm):
     [[2.0, 0.0], [0.0, 0.0]]
     """
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("NuclearNorm: λ", self.lam)

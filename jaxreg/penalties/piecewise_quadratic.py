@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from jaxreg import prox
 from jaxreg._compilation import on_device
@@ -269,7 +269,7 @@ class Elementary(ElementaryPenalty):
         full = Coefficients(*(absent if x is None else x for x, absent in pairs))
         return full._replace(negative=full.positive) if self.given.negative is None else full
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         full = self.coefficients()
         part = Coefficients(*(x[index] if jnp.ndim(x) else x for x in full))
         return type(self)(part._replace(negative=part.positive) if full.equal_slopes else part)

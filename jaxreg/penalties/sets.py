@@ -52,7 +52,7 @@ class L1Ball(SetPenalty):
 
     capabilities = SetPenalty.capabilities._replace(keeps_signs=True)
 
-    radius: Array = hyperparameter(1.0)
+    radius: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("L1Ball: radius", self.radius)
@@ -80,7 +80,7 @@ class L2Ball(SetPenalty):
 
     capabilities = SetPenalty.capabilities._replace(keeps_signs=True)
 
-    radius: Array = hyperparameter(1.0)
+    radius: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("L2Ball: radius", self.radius)
@@ -106,7 +106,7 @@ class Simplex(SetPenalty):
     [0.5, 0.5, 0.0]
     """
 
-    total: Array = hyperparameter(1.0)
+    total: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("Simplex: total", self.total)

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg._numerics import at_least_float32
 from jaxreg._pytree import along, is_weight, weights_of
@@ -81,11 +81,11 @@ class Toward(Penalty):
         points = self._points(params)
         return per_leaf and [g.shifted(point) for g, point in zip(per_leaf, points, strict=True)]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         part = jax.tree.map(lambda r: r[index] if r.ndim else r, self.reference)
         return type(self)(self.penalty.take(index), part)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         scaled = jax.tree.map(lambda r: scale_rows(r, scale), self.reference)
         return type(self)(self.penalty.for_scaled_params(scale), scaled)
 
@@ -163,7 +163,7 @@ class Orthogonal(Penalty):
     def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         return self._rotate_back(self.penalty.project_on_unpenalised(self._rotate(direction)), direction)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
     def _rotate(self, params: Params) -> Params:
