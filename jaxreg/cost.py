@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
-from jaxtyping import PyTree
-
-from jaxreg._typing import Params, Scalar
+from jaxreg._typing import Params
 from jaxreg.penalties import Penalty
 
 __all__ = ["cost"]
 
-#: A function of params and other arguments that returns a scalar, or a pair (scalar, anything).
-_CostFunction = Callable[..., Scalar | tuple[Scalar, PyTree]]
+_Args = ParamSpec("_Args")
+_Out = TypeVar("_Out")
 
 
-def cost(loss_fn: _CostFunction, penalty: Penalty, *, has_aux: bool = False) -> _CostFunction:
+def cost(
+    loss_fn: Callable[Concatenate[Params, _Args], _Out], penalty: Penalty, *, has_aux: bool = False
+) -> Callable[Concatenate[Params, _Args], _Out]:
     """Return the pure function loss_fn(params, *args) + penalty.value(params), for jit, grad and vmap.
 
     Args:
@@ -37,7 +38,7 @@ def cost(loss_fn: _CostFunction, penalty: Penalty, *, has_aux: bool = False) -> 
         raise TypeError(f"wanted a penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
 
     @wraps(loss_fn)
-    def total(params: Params, *args: PyTree, **kwargs: PyTree) -> Scalar | tuple[Scalar, PyTree]:
+    def total(params: Params, *args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
         out = loss_fn(params, *args, **kwargs)
         if has_aux:
             loss, aux = out
