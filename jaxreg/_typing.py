@@ -36,7 +36,7 @@ AnyArray: TypeAlias = Array | np.ndarray
 #: A pytree whose arrays of floats are the weights of a model; its other leaves pass through.
 Params: TypeAlias = PyTree
 #: Step of a prox: one number, or a tree of one step per coordinate like the params.
-StepSize: TypeAlias = ArrayLike | PyTree[ArrayLike]
+StepSize: TypeAlias = ArrayLike | PyTree[Array]
 #: A `jax.tree_util.PyTreeDef`, which jaxlib defines without stubs: no type to a checker.
 TreeStructure: TypeAlias = Hashable
 #: Booleans for a prefix of the params, or a function of the params that returns them.
