@@ -4,13 +4,16 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from jaxreg._typing import Params
+from jaxtyping import PyTree
+
+from jaxreg._typing import Params, Scalar
 from jaxreg.penalties import Penalty
 
 __all__ = ["cost"]
 
 _Args = ParamSpec("_Args")
-_Out = TypeVar("_Out")
+#: A scalar, or a pair (scalar, anything).
+_Out = TypeVar("_Out", bound=Scalar | tuple[Scalar, PyTree])
 
 
 def cost(
