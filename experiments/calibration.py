@@ -80,8 +80,9 @@ def draw(config: Config, coef: np.ndarray, seed: int) -> Data:
 def fit_all(config: Config, data: Data, fold_of: np.ndarray) -> tuple[dict[str, Fit], dict[str, np.ndarray]]:
     """Fit by every method; also return the slope on new samples at each λ of a grid."""
     problem = jr.Problem(LOSS, data.X, data.y)
-    coef, intercept = jr.unpenalized(problem)
-    coef = np.asarray(coef)
+    unpenalised = jr.unpenalized(problem)
+    assert unpenalised is not None, "more samples than features have a unique fit"
+    coef, intercept = np.asarray(unpenalised[0]), unpenalised[1]
     fits = {"least squares": Fit(coef, float(intercept))}
     for name, factor in factors(config, data, problem, fits["least squares"]).items():
         fits[name] = Fit(factor * coef, float(data.y.mean() - data.X.mean(axis=0) @ (factor * coef)))

@@ -7,24 +7,32 @@ that feeds it chunk after chunk.
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
+from jaxtyping import PyTree
+
+from jaxreg._typing import Device
 
 __all__ = ["compile_lanes", "free_bytes", "is_transparent", "lanes", "needed_bytes", "transparent_rule"]
 
+_Rule = TypeVar("_Rule", bound=Callable)
 
-def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mesh | None) -> Any:
+#: A pure function of what all lanes share and of one lane.
+LaneFunction = Callable[[PyTree, PyTree], PyTree]
+
+
+def lanes(function: LaneFunction, shared: PyTree, each: PyTree, mesh: Mesh | None) -> PyTree:
     """Compute function(shared, lane) for every lane, the leading axis of the arrays of `each`, at once.
 
     With a mesh each device runs its share of the lanes, so that none waits for another; the last lane is
     repeated to fill the shares, and the repeated results are cut off.
     """
 
-    def batch(shared: Any, each: Any) -> Any:
+    def batch(shared: PyTree, each: PyTree) -> PyTree:
         return jax.vmap(lambda lane: function(shared, lane))(each)
 
     if mesh is None:
@@ -40,7 +48,7 @@ def lanes(function: Callable[[Any, Any], Any], shared: Any, each: Any, mesh: Mes
 
 
 def compile_lanes(
-    function: Callable[[Any, Any], Any], shared: Any, each: Any, device: Any
+    function: LaneFunction, shared: PyTree, each: PyTree, device: Device
 ) -> jax.stages.Compiled:
     """Compile `lanes` for one device and for as many lanes as `each` (arrays, or their shapes) has.
 
@@ -53,7 +61,7 @@ def compile_lanes(
         return run.lower(shared, jax.tree.map(place, each)).compile()
 
 
-def _context_of_one(device: Any) -> contextlib.AbstractContextManager[Any]:
+def _context_of_one(device: Device) -> contextlib.AbstractContextManager[object]:
     """Return a context in which a mesh of several devices that was set outside does not apply."""
     if jax.sharding.get_abstract_mesh().empty:
         return contextlib.nullcontext()
@@ -68,7 +76,7 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
     return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
-def free_bytes(device: Any) -> int | None:
+def free_bytes(device: Device) -> int | None:
     """Return the free bytes of a device, for a CPU device its share of the machine's; None if unknown."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
@@ -87,7 +95,7 @@ def free_bytes(device: Any) -> int | None:
     return free // len(jax.local_devices(backend="cpu"))
 
 
-def transparent_rule(rule: Any) -> Any:
+def transparent_rule(rule: _Rule) -> _Rule:
     """Mark a batching rule of `custom_vmap` as determined by the function that it batches.
 
     A jaxpr shows the function that is batched, but not what its rule does. `jaxreg.sweep` shares a compiled
@@ -97,6 +105,6 @@ def transparent_rule(rule: Any) -> Any:
     return rule
 
 
-def is_transparent(rule: Any) -> bool:
+def is_transparent(rule: object) -> bool:
     """Return whether a batching rule is marked by `transparent_rule`."""
     return getattr(rule, "is_transparent", False)

@@ -84,16 +84,16 @@ def calibration(
     """
     z, y, weight = _checked(loss, z, y, sample_weight)
     rows = z if z.ndim == 2 else z[None]
-    found, determined = _recalibrate_rows(
+    result, determined = _recalibrate_rows(
         loss, jnp.asarray(rows), loss.encode(y, z.dtype), jnp.asarray(weight)
     )
     if z.ndim == 2:
-        return found
+        return result
     if not bool(determined[0]):
         equal = np.ptp(z[weight > 0]) <= 8 * np.finfo(z.dtype).eps * np.max(np.abs(z))
         reason = "all predictions are equal" if equal else "the predictions separate the targets exactly"
         raise ValueError(f"{reason}: no finite calibration slope exists; take more samples or a smaller λ")
-    return Calibration(*(x[0] for x in found))
+    return Calibration(*(x[0] for x in result))
 
 
 def require_glm(loss: Loss, what: str) -> None:
@@ -128,8 +128,8 @@ def _checked(
 def _recalibrate_rows(
     loss: Loss, z: Float[Array, "L n"], y: Shaped[Array, " n"], weight: Float[Array, " n"]
 ) -> tuple[Calibration, Bool[Array, " L"]]:
-    found = jax.vmap(lambda z: recalibrate(loss, z, y, weight))(z)
-    return found, jnp.isfinite(found.slope)
+    rows = jax.vmap(lambda z: recalibrate(loss, z, y, weight))(z)
+    return rows, jnp.isfinite(rows.slope)
 
 
 @jax.default_matmul_precision("highest")

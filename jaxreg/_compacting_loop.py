@@ -26,16 +26,17 @@ every lane that is not done.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import core
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxreg._batching import transparent_rule
+from jaxreg._typing import ArrayLike
 
 __all__ = ["batch_sizes", "compacting_loop"]
 
@@ -47,8 +48,16 @@ _EVALUATION_PARTS = 4
 #: Cost of an evaluation, in steps.
 _EVALUATION_COST = 2
 
+_T = TypeVar("_T")
+#: The carry of a loop, a pytree of arrays.
+_X = TypeVar("_X")
+
 #: Arrays that no function of the loop changes, or arrays that the loop carries.
 Arrays = list[Array]
+#: The carry and the number of steps after the loop.
+_Result = tuple[Arrays, Array]
+#: Tangents of the constants and of the carry; symbolic zeros stand for arrays without one.
+_Tangents = tuple[list[Array | SymbolicZero], list[Array | SymbolicZero]]
 
 
 def batch_sizes(lanes: int) -> list[int]:
@@ -62,12 +71,12 @@ def batch_sizes(lanes: int) -> list[int]:
 
 
 def compacting_loop(
-    not_done: Callable[[Any], Array],
-    keep_stepping: Callable[[Any], Array],
-    step: Callable[[Any], Any],
-    evaluate: Callable[[Any], Any],
-    init: Any,
-) -> tuple[Any, Array]:
+    not_done: Callable[[_X], Array],
+    keep_stepping: Callable[[_X], Array],
+    step: Callable[[_X], _X],
+    evaluate: Callable[[_X], _X],
+    init: _X,
+) -> tuple[_X, Array]:
     """Run `while not_done(x): { while keep_stepping(x): x = step(x); x = evaluate(x) }` from `init`.
 
     Forward-mode derivatives are those of `jax.lax.while_loop`, whose lanes stay in the batch.
@@ -106,10 +115,10 @@ class _TracedLoop(NamedTuple):
     loop: _Loop
     constants: Arrays
     carry: Arrays
-    restore: Callable[[Arrays], Any]
+    restore: Callable[[Arrays], PyTree[Array]]
 
 
-def _trace(functions: Sequence[Callable[[Any], Any]], init: Any) -> _TracedLoop:
+def _trace(functions: Sequence[Callable[[_X], _X | Array]], init: _X) -> _TracedLoop:
     """Trace the four functions and separate what they change from what they do not.
 
     Constants are the arrays that the functions close over, and the leaves of x that `step` and `evaluate`
@@ -117,7 +126,7 @@ def _trace(functions: Sequence[Callable[[Any], Any]], init: Any) -> _TracedLoop:
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(_strong, init))
 
-    def flat(function: Callable[[Any], Any]) -> Callable[..., Arrays]:
+    def flat(function: Callable[[_X], _X | Array]) -> Callable[..., Arrays]:
         return lambda *leaves: jax.tree.leaves(
             jax.tree.map(_strong, function(jax.tree.unflatten(structure, leaves)))
         )
@@ -137,10 +146,10 @@ def _trace(functions: Sequence[Callable[[Any], Any]], init: Any) -> _TracedLoop:
         pairs = zip(leaves, is_constant, strict=True)
         return [constants[position[id(x)]] if constant else next(rest) for x, constant in pairs]
 
-    def bind(jaxpr: core.ClosedJaxpr, output: Callable[[Arrays], Any]) -> Callable[[Arrays, Arrays], Any]:
+    def bind(jaxpr: core.ClosedJaxpr, output: Callable[[Arrays], _T]) -> Callable[[Arrays, Arrays], _T]:
         consts = [position[id(x)] for x in jaxpr.consts]
 
-        def call(constants: Arrays, carry: Arrays) -> Any:
+        def call(constants: Arrays, carry: Arrays) -> _T:
             function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr.jaxpr, [constants[k] for k in consts]))
             return output(function(*all_leaves(constants, carry)))
 
@@ -154,7 +163,7 @@ def _trace(functions: Sequence[Callable[[Any], Any]], init: Any) -> _TracedLoop:
     return _TracedLoop(loop, constants, carried(leaves), restore)
 
 
-def _strong(x: Any) -> Array:
+def _strong(x: ArrayLike) -> Array:
     """Return the array without JAX's weak type, which the result of a loop would not have."""
     x = jnp.asarray(x)
     return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
@@ -166,36 +175,36 @@ def _check_form(leaves: Arrays, update: core.ClosedJaxpr) -> None:
         raise TypeError(f"a step of the loop turns {wanted} into {got}: it must keep shapes and dtypes")
 
 
-def _select(items: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
+def _select(items: Sequence[_T], chosen: Sequence[bool]) -> list[_T]:
     return [item for item, yes in zip(items, chosen, strict=True) if yes]
 
 
-def _run_single(loop: _Loop, constants: Arrays, carry: Arrays) -> tuple[Arrays, Array]:
+def _run_single(loop: _Loop, constants: Arrays, carry: Arrays) -> _Result:
     """Run the loop of one lane; returns its last carry and the number of steps."""
 
-    def inner(state: tuple[Arrays, Array]) -> tuple[Arrays, Array]:
+    def inner(state: _Result) -> _Result:
         return loop.step(constants, state[0]), state[1] + 1
 
-    def outer(state: tuple[Arrays, Array]) -> tuple[Arrays, Array]:
+    def outer(state: _Result) -> _Result:
         carry, steps = jax.lax.while_loop(lambda s: loop.keep_stepping(constants, s[0]), inner, state)
         return loop.evaluate(constants, carry), steps
 
     return jax.lax.while_loop(lambda s: loop.not_done(constants, s[0]), outer, (carry, jnp.array(0)))
 
 
-def _differentiable(loop: _Loop) -> Callable[[Arrays, Arrays], tuple[Arrays, Array]]:
+def _differentiable(loop: _Loop) -> Callable[[Arrays, Arrays], _Result]:
     """Return the loop as a function of its constants and carry, with rules for vmap and forward mode."""
     batched = custom_vmap(lambda constants, carry: _run_single(loop, constants, carry))
     batched.def_vmap(transparent_rule(_CompactingRule(loop)))
     run = jax.custom_jvp(lambda constants, carry: batched(constants, carry))
 
-    def jvp(primals: Any, tangents: Any) -> Any:
+    def jvp(primals: tuple[Arrays, Arrays], tangents: _Tangents) -> tuple[_Result, _Result]:
         """Differentiate `jax.lax.while_loop`; arrays without a tangent are left out."""
         constants, carry = primals
         values, dots = [*constants, *carry], [*tangents[0], *tangents[1]]
         has_tangent = [not isinstance(dot, SymbolicZero) for dot in dots]
 
-        def function(differentiated: Arrays) -> tuple[Arrays, Array]:
+        def function(differentiated: Arrays) -> _Result:
             rest = iter(differentiated)
             args = [next(rest) if yes else x for yes, x in zip(has_tangent, values, strict=True)]
             return _run_single(loop, args[: len(constants)], args[len(constants) :])
@@ -216,7 +225,9 @@ class _CompactingRule:
         # Part of the text of a jaxpr, where the default would print an address.
         return "compacting loop"
 
-    def __call__(self, size: int, batched: Any, constants: Arrays, carry: Arrays) -> Any:
+    def __call__(
+        self, size: int, batched: Sequence[list[bool]], constants: Arrays, carry: Arrays
+    ) -> tuple[_Result, tuple[list[bool], bool]]:
         own_constants, own_carry = batched
         pairs = zip(carry, own_carry, strict=True)
         carry = [x if own else jnp.broadcast_to(x, (size, *x.shape)) for x, own in pairs]

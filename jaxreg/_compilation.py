@@ -16,15 +16,15 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, DTypeLike
 
 __all__ = ["as_operands", "cache_programs", "is_traced", "jit_at_level", "on_device"]
 
@@ -88,7 +88,7 @@ def cache_programs(folder: str | Path | None = None) -> Path:
     return folder
 
 
-def is_traced(*trees: Any) -> bool:
+def is_traced(*trees: PyTree) -> bool:
     """Return whether a leaf of the trees is traced, so that its value is not known."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
@@ -105,7 +105,7 @@ def as_operands(tree: T) -> T:
     return eqx.combine(jax.lax.optimization_barrier(arrays), rest)
 
 
-def on_device(x: ArrayLike, dtype: Any = None) -> Array:
+def on_device(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """Return x as a JAX array; a host value is converted by NumPy and copied, which compiles nothing.
 
     `jnp.asarray` compiles a program for each shape and dtype of a host value.

@@ -8,20 +8,37 @@ its results return to the explicit axes.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
 
-__all__ = ["explicit_mesh", "like_first", "on_auto_axes", "replicated", "spec_of", "spread_like_rows"]
+from jaxreg._typing import AnyArray, Features, TreeStructure
 
-#: Maps (args, kwargs) of a call to a function that maps the result to one partition spec per array of it.
-Layout = Callable[[tuple, dict], Callable[[Any], Any]]
+__all__ = [
+    "Layout",
+    "Specs",
+    "explicit_mesh",
+    "like_first",
+    "on_auto_axes",
+    "replicated",
+    "spec_of",
+    "spread_like_rows",
+]
+
+_Args = ParamSpec("_Args")
+_Out = TypeVar("_Out")
+
+#: Maps a result to one partition spec per array of it.
+Specs = Callable[[PyTree], PyTree[PartitionSpec]]
+#: Maps (args, kwargs) of a call to the partition specs of its result.
+Layout = Callable[[tuple, dict], Specs]
 
 
-def explicit_mesh(tree: Any) -> Any:
+def explicit_mesh(tree: PyTree) -> AbstractMesh | None:
     """Return the mesh with explicit axes in context, or that of an array of the tree, or None."""
     context = jax.sharding.get_abstract_mesh()
     if context.explicit_axes:
@@ -34,7 +51,7 @@ def explicit_mesh(tree: Any) -> Any:
     return None
 
 
-def spec_of(x: Any) -> PartitionSpec:
+def spec_of(x: Array) -> PartitionSpec:
     """Return the explicit part of an array's sharding."""
     sharding = jax.typeof(x).sharding
     explicit = set(sharding.mesh.explicit_axes)
@@ -43,12 +60,12 @@ def spec_of(x: Any) -> PartitionSpec:
     return PartitionSpec(*(entry or None for entry in kept))
 
 
-def replicated(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
+def replicated(args: tuple, kwargs: dict) -> Specs:
     """Replicate all results on every device."""
     return lambda out: jax.tree.map(lambda _: PartitionSpec(), out)
 
 
-def like_first(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
+def like_first(args: tuple, kwargs: dict) -> Specs:
     """Lay out a result like the first argument after `self` if it has its shapes; replicate it otherwise."""
     first = args[1] if len(args) > 1 else next(iter(kwargs.values()))
     arrays = eqx.filter(first, _is_array)
@@ -57,7 +74,7 @@ def like_first(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
     return lambda out: specs if _shapes(out) == shapes else copies(out)
 
 
-def on_auto_axes(layout: Layout) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def on_auto_axes(layout: Layout) -> Callable[[Callable[_Args, _Out]], Callable[_Args, _Out]]:
     """Decorate a function to run on automatic axes where its arguments or the context have explicit ones.
 
     Args:
@@ -67,9 +84,9 @@ def on_auto_axes(layout: Layout) -> Callable[[Callable[..., Any]], Callable[...,
         A decorator. Without a mesh with explicit axes the decorated function is called as it is.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
         @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
             mesh = explicit_mesh((args, kwargs))
             if mesh is None:
                 return function(*args, **kwargs)
@@ -81,8 +98,8 @@ def on_auto_axes(layout: Layout) -> Callable[[Callable[..., Any]], Callable[...,
 
 
 def _call_on_auto_axes(
-    function: Callable[..., Any], mesh: Any, layout: Layout, args: tuple, kwargs: dict
-) -> Any:
+    function: Callable[..., _Out], mesh: AbstractMesh, layout: Layout, args: tuple, kwargs: dict
+) -> _Out:
     """Call a function with all arrays on automatic axes, and lay out its result on the explicit ones."""
     specs = layout(args, kwargs)
     auto = mesh.update_axis_types(dict.fromkeys(mesh.explicit_axes, AxisType.Auto))
@@ -99,16 +116,16 @@ def _call_on_auto_axes(
     return eqx.combine(jax.sharding.reshard(out, shardings), rest)
 
 
-def _on_auto(x: Any) -> Any:
+def _on_auto(x: Array) -> Array:
     """Return an array on automatic axes: a concrete array keeps its layout, a traced one is replicated."""
     mesh = _concrete_mesh(x)
     if mesh is None:
         return jax.sharding.reshard(x, PartitionSpec())
-    auto = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+    auto = Mesh(mesh.devices, mesh.axis_names)
     return jax.device_put(x, NamedSharding(auto, x.sharding.spec))
 
 
-def spread_like_rows(x: Any, X: Any) -> Any:
+def spread_like_rows(x: AnyArray, X: Features) -> AnyArray:
     """Spread the first dimension of a concrete array over devices as the rows of X are."""
     mesh = _concrete_mesh(X)
     if mesh is None or isinstance(x, jax.core.Tracer) or not len(X.sharding.spec):
@@ -116,17 +133,17 @@ def spread_like_rows(x: Any, X: Any) -> Any:
     return jax.device_put(x, NamedSharding(mesh, PartitionSpec(X.sharding.spec[0])))
 
 
-def _concrete_mesh(x: Any) -> jax.sharding.Mesh | None:
+def _concrete_mesh(x: object) -> Mesh | None:
     """Return the device mesh of a concrete array, or None."""
     concrete = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
     return x.sharding.mesh if concrete and isinstance(x.sharding, NamedSharding) else None
 
 
-def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
+def _shapes(tree: PyTree) -> tuple[TreeStructure, list[tuple[int, ...]]]:
     """Return the structure of a tree and the shapes of its arrays."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [np.shape(leaf) for leaf in leaves]
 
 
-def _is_array(x: Any) -> bool:
+def _is_array(x: object) -> bool:
     return isinstance(x, jax.Array | np.ndarray)

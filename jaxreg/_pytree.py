@@ -6,30 +6,29 @@ functions, None) pass through untouched; complex arrays do so only where a mask 
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxreg._compilation import on_device
-from jaxreg._typing import Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar
 
 __all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "weights_of"]
 
 
-def is_weight(leaf: Any) -> bool:
+def is_weight(leaf: object) -> bool:
     """Return whether a leaf is a non-empty array of floats, concrete or traced."""
     array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
     return array and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size > 0
 
 
-def is_complex(leaf: Any) -> bool:
+def is_complex(leaf: object) -> bool:
     """Return whether a leaf is a non-empty array of complex numbers, which penalties refuse."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating) and leaf.size > 0
 
 
-def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Params]]:
+def weights_of(params: Params) -> tuple[list[Array], Callable[[list[ArrayLike]], Params]]:
     """Return the float arrays of a tree and the function that replaces them; TypeError for a tree without."""
     leaves, structure = jax.tree.flatten(params)
     positions = [k for k, leaf in enumerate(leaves) if is_weight(leaf)]
@@ -40,7 +39,7 @@ def weights_of(params: Params) -> tuple[list[Array], Callable[[list[Any]], Param
             " with jnp.asarray(x, float)"
         )
 
-    def replace(new: list[Any]) -> Params:
+    def replace(new: list[ArrayLike]) -> Params:
         out = list(leaves)
         for k, leaf in zip(positions, new, strict=True):
             out[k] = leaf
@@ -66,7 +65,7 @@ def ravel(params: Params) -> tuple[Array, Callable[[Array], Params]]:
     return vector, unravel
 
 
-def along(tree: Any, params: Params, what: str) -> list[Any]:
+def along(tree: PyTree[ArrayLike], params: Params, what: str) -> list[ArrayLike]:
     """Return one value per weight of `params`, from one number or a tree of the same structure.
 
     `what` names the tree in the ValueError for another structure.
@@ -87,7 +86,7 @@ def along(tree: Any, params: Params, what: str) -> list[Any]:
     return [x for x, leaf in zip(values, leaves, strict=True) if is_weight(leaf)]
 
 
-def _single(tree: Any, leaves: list[Any]) -> list[Any]:
+def _single(tree: ArrayLike, leaves: list[object]) -> list[ArrayLike]:
     """Return the array of values for params that are one array but not a `jax.Array`, such as NumPy's."""
     if len(leaves) != 1:
         raise ValueError(

@@ -6,7 +6,6 @@ no gradient.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxreg._compilation import is_traced
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
 
 __all__ = ["holds", "hyperparameter", "number", "per_coordinate", "prng_key", "require", "require_scalar"]
 
@@ -26,7 +25,7 @@ def require(condition: ArrayLike, message: str) -> None:
         raise ValueError(message)
 
 
-def holds(test: Callable[..., Any], *values: ArrayLike) -> bool:
+def holds(test: Callable[..., ArrayLike], *values: ArrayLike) -> bool:
     """Return whether values pass a test of NumPy arrays; true where one of the values is traced.
 
     The test runs on the host, so that it compiles nothing.
@@ -53,7 +52,7 @@ def require_scalar(name: str, x: ArrayLike) -> None:
     require(holds(lambda x: (x >= 0) & np.isfinite(x), x), f"{name} must be a finite number ≥ 0, got {x}")
 
 
-def prng_key(key: Any) -> Array:
+def prng_key(key: Array | int | None) -> Array:
     """Return a key of JAX; an integer is the seed of one, None the seed 0. TypeError for other objects."""
     if key is None or (isinstance(key, int | np.integer) and not isinstance(key, bool)):
         return jax.random.key(int(key or 0))
@@ -62,12 +61,12 @@ def prng_key(key: Any) -> Array:
     raise TypeError(f"key must be an integer or a key such as jax.random.key(0), got {key!r}")
 
 
-def hyperparameter(default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field for one number such as λ, converted to an array."""
+def hyperparameter(default: ArrayLike = dataclasses.MISSING) -> Scalar:
+    """Declare a field for one number such as λ, converted to an array; typed as the value of the field."""
     return eqx.field(default=default, converter=number)
 
 
-def per_coordinate(default: Any = dataclasses.MISSING) -> Any:
+def per_coordinate(default: ArrayLike | None = dataclasses.MISSING) -> Array:
     """Declare a field for a number, one number per coordinate, or None."""
     return eqx.field(
         default=default,

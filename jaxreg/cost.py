@@ -2,15 +2,23 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
-from jaxreg._typing import Params
+from jaxtyping import PyTree
+
+from jaxreg._typing import Params, Scalar
 from jaxreg.penalties import Penalty
 
 __all__ = ["cost"]
 
+_Args = ParamSpec("_Args")
+#: A scalar, or a pair (scalar, anything).
+_Out = TypeVar("_Out", bound=Scalar | tuple[Scalar, PyTree])
 
-def cost(loss_fn: Callable[..., Any], penalty: Penalty, *, has_aux: bool = False) -> Callable[..., Any]:
+
+def cost(
+    loss_fn: Callable[Concatenate[Params, _Args], _Out], penalty: Penalty, *, has_aux: bool = False
+) -> Callable[Concatenate[Params, _Args], _Out]:
     """Return the pure function loss_fn(params, *args) + penalty.value(params), for jit, grad and vmap.
 
     Args:
@@ -33,7 +41,7 @@ def cost(loss_fn: Callable[..., Any], penalty: Penalty, *, has_aux: bool = False
         raise TypeError(f"wanted a penalty such as jaxreg.L1(0.1), got {type(penalty).__name__}")
 
     @wraps(loss_fn)
-    def total(params: Params, *args: Any, **kwargs: Any) -> Any:
+    def total(params: Params, *args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
         out = loss_fn(params, *args, **kwargs)
         if has_aux:
             loss, aux = out

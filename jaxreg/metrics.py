@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg._calibration import Calibration, calibration
 from jaxreg._typing import Scalar
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def support(coef: Array) -> Array:
+def support(coef: Float[Array, "*s"]) -> Bool[Array, "*s"]:
     """Mark the weights that are not exactly 0, by booleans shaped like `coef`.
 
     >>> support(jnp.array([0.0, 2.0])).tolist()
@@ -32,7 +32,7 @@ def support(coef: Array) -> Array:
     return coef != 0
 
 
-def zeros(coef: Array) -> Array:
+def zeros(coef: Float[Array, "*s"]) -> Int[Array, ""]:
     """Count the weights that are exactly 0.
 
     >>> int(zeros(jnp.array([0.0, 2.0])))
@@ -41,7 +41,7 @@ def zeros(coef: Array) -> Array:
     return jnp.sum(coef == 0)
 
 
-def zero_fraction(coef: Array) -> Scalar:
+def zero_fraction(coef: Float[Array, "*s"]) -> Scalar:
     """Return the fraction of weights that are exactly 0.
 
     >>> float(zero_fraction(jnp.array([0.0, 2.0])))
@@ -50,7 +50,7 @@ def zero_fraction(coef: Array) -> Scalar:
     return jnp.mean(coef == 0)
 
 
-def shrinkage(coef: Array, reference: Array) -> Scalar:
+def shrinkage(coef: Float[Array, "*s"], reference: Float[Array, "*s"]) -> Scalar:
     """Return 1 − ‖coef‖₂/‖reference‖₂.
 
     0 is a norm as large as that of the reference, 1 all zeros, NaN a reference of 0.
@@ -61,7 +61,7 @@ def shrinkage(coef: Array, reference: Array) -> Scalar:
     return 1 - jnp.linalg.norm(coef.ravel()) / jnp.linalg.norm(reference.ravel())
 
 
-def shrinkage_per_coefficient(coef: Array, reference: Array) -> Array:
+def shrinkage_per_coefficient(coef: Float[Array, "*s"], reference: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Return 1 − coef/reference, entry by entry; NaN where the reference is 0.
 
     >>> shrinkage_per_coefficient(jnp.array([1.0]), jnp.array([4.0])).tolist()
@@ -71,7 +71,12 @@ def shrinkage_per_coefficient(coef: Array, reference: Array) -> Array:
     return jnp.where(known, 1 - coef / jnp.where(known, reference, 1.0), jnp.nan)
 
 
-def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scalar) -> Scalar:
+def degrees_of_freedom(
+    X: Float[Array, "n p"],
+    curvature: Float[Array, " n"] | Float[Array, "n K K"],
+    derivative: Float[Array, "p *K"],
+    step: Scalar,
+) -> Scalar:
     r"""Effective degrees of freedom $\operatorname{tr}[H_{AA}(H_{AA} + \operatorname{diag}((1-d)/(dt)))^+]$.
 
     H = XᵀWX is the Hessian of the loss and A the set of coefficients with d > 0. The result is rank(X_A) for
@@ -113,7 +118,9 @@ def degrees_of_freedom(X: Array, curvature: Array, derivative: Array, step: Scal
     return size - jnp.trace(inverse)
 
 
-def explained_deviance(loss: Loss, z: Array, y: Array, weight: Array | None = None) -> Scalar:
+def explained_deviance(
+    loss: Loss, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"], weight: Float[Array, " n"] | None = None
+) -> Scalar:
     """Return 1 − (loss − saturated)/(null − saturated), where the null model is the best constant predictor.
 
     1 is a perfect fit, 0 as good as the constant, negative worse; R² for squared error. No offset is
@@ -164,7 +171,7 @@ def auc(z: Float[Array, " n"], y: Float[Array, " n"], weight: Float[Array, " n"]
     return jnp.sum(weight * y * won) / (jnp.sum(weight * y) * below[-1])
 
 
-def prediction_error(loss: Loss, z: Array, y: Array) -> Scalar:
+def prediction_error(loss: Loss, z: Float[Array, "n *K"], y: Shaped[Array, "n *L"]) -> Scalar:
     """Return the misclassified fraction, the mean Poisson deviance or the mean squared error, by the loss.
 
     Args:

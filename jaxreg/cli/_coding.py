@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxreg.cli._messages import import_extra, quoted, refusal
 
@@ -80,7 +80,7 @@ def to_numbers(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype="float64")
 
 
-def _default_loss(name: Any, kind: str, levels: Sequence[Any], whole: bool) -> tuple[str, str]:
+def _default_loss(name: Hashable, kind: str, levels: Sequence[Hashable], whole: bool) -> tuple[str, str]:
     """Choose the loss by the target's values; returns it and a note with the reason."""
     class_loss = "logistic" if len(levels) == 2 else "multinomial"
     reason = f"target {name!r} has {len(levels)} different values"
@@ -92,7 +92,7 @@ def _default_loss(name: Any, kind: str, levels: Sequence[Any], whole: bool) -> t
     return "squared", f"The loss is squared, as {reason}, all numbers{hint}."
 
 
-def _check_classes(column: pd.Series, kind: str, loss: str, levels: Sequence[Any], whole: bool) -> None:
+def _check_classes(column: pd.Series, kind: str, loss: str, levels: Sequence[Hashable], whole: bool) -> None:
     """Raise `ValueError` where the target has too many values to be classes of a loss."""
     got = f"target {column.name!r} has {len(levels)} different values"
     if kind == "text":
@@ -124,11 +124,11 @@ def _too_many(levels: int, rows: int) -> bool:
     return levels > _LEVELS_AT_MOST or (levels > _LEVELS_ALWAYS and 2 * levels > rows)
 
 
-def _levels(column: pd.Series) -> tuple[np.ndarray, Sequence[Any]]:
+def _levels(column: pd.Series) -> tuple[np.ndarray, Sequence[Hashable]]:
     """Return each row's position (int64) among the sorted distinct values, and these values."""
     codes, levels = import_extra("pandas").factorize(column.to_numpy(), sort=True)
     return codes.astype("int64"), levels.tolist()
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

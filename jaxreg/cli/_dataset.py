@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -61,7 +61,7 @@ def labelled(
     labels: list[str],
     parts: list[dict[str, np.ndarray]],
     constant: np.ndarray,
-    attributes: dict[str, Any],
+    attributes: dict[str, str | int | float],
 ) -> xarray.Dataset:
     """Label the numbers of all penalties by penalty, step, feature and, where there are several, class.
 
@@ -79,11 +79,11 @@ def labelled(
         "best_step": (),
         "prediction": ("row", *classes),
     }
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         name: (("penalty", *own_dims.get(name, ("step",))), np.stack([part[name] for part in parts]))
         for name in parts[0]
     }
-    coords: dict[str, Any] = {"lam": data.pop("lam"), "penalty": labels, "feature": list(table.features)}
+    coords: dict[str, object] = {"lam": data.pop("lam"), "penalty": labels, "feature": list(table.features)}
     coords["step"] = np.arange(len(parts[0]["lam"]), dtype="int32")
     if classes:
         coords["class"] = list(table.classes)

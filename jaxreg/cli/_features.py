@@ -183,8 +183,8 @@ def _coded(column: pd.Series, kind: str, notes: list[str]) -> tuple[Column, np.n
 def _level_coding(column: pd.Series, notes: list[str]) -> LevelColumn:
     """Return the coding of a text column: levels in order, the rarest of too many pooled, gaps a level."""
     name = str(column.name)
-    found = [label(value) for value in column.to_numpy(object)]
-    counts = Counter(MISSING_LEVEL if text is None else text for text in found)
+    labels = [label(value) for value in column.to_numpy(object)]
+    counts = Counter(MISSING_LEVEL if text is None else text for text in labels)
     levels = sorted(counts)
     if len(levels) == 2:
         return LevelColumn(name, levels=(levels[1],), baseline=levels[0])

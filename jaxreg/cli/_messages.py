@@ -6,7 +6,7 @@ import difflib
 import importlib
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from types import ModuleType
 
 __all__ = ["did_you_mean", "import_extra", "one_line", "printable", "quoted", "refusal", "wanted_one_of"]
 
@@ -48,7 +48,7 @@ def did_you_mean(options: Iterable[str], word: str) -> str:
     return f"did you mean {by_lower[close[0]]!r}?" if close else "correct the name"
 
 
-def quoted(names: Iterable[Any]) -> str:
+def quoted(names: Iterable[object]) -> str:
     """Quote names, each cut after 40 characters and the list after 8 names."""
     names = [str(name) for name in names]
     cut = [name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…" for name in names]
@@ -75,7 +75,7 @@ def printable(text: str) -> str:
     )
 
 
-def import_extra(module: str, extra: str = "cli") -> Any:
+def import_extra(module: str, extra: str = "cli") -> ModuleType:
     """Import a module of an extra; ImportError with the pip line where it is not installed."""
     try:
         return importlib.import_module(module)

@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from jaxreg.cli._messages import import_extra, one_line, quoted, refusal
 from jaxreg.cli._settings import Reading
@@ -118,7 +118,7 @@ def _read_rows(file: TextIO, source: str, separator: str, reading: Reading) -> R
         file.seek(0)
     else:
         check_names(names, repr(source))
-    shape: dict[str, Any] = {"header": None, "names": names, "index_col": False}
+    shape: dict[str, object] = {"header": None, "names": names, "index_col": False}
     shape |= {"decimal": form.decimal, "thousands": form.thousands, "na_values": _MISSING}
     shape["sep"] = r"\s+" if form.separator == " " else form.separator
     try:

@@ -60,12 +60,12 @@ class Chosen(NamedTuple):
 
 def best(dataset: Dataset) -> Best | None:
     """Return the fit of the smallest error, among equals that of most zeros; None without held-out rows."""
-    found = []
+    candidates = []
     for k in range(dataset.sizes["penalty"]):
         part = dataset.isel(penalty=k)
         if (step := best_step(part)) is not None:
-            found.append((float(part["error"][step]), -int(part["zeros"][step]), k, step))
-    return Best(*min(found)[2:]) if found else None
+            candidates.append((float(part["error"][step]), -int(part["zeros"][step]), k, step))
+    return Best(*min(candidates)[2:]) if candidates else None
 
 
 def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
@@ -95,24 +95,24 @@ def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
         settings=facts | error | {"numbers": table.reading.numbers},
     )
     if "prediction" in part:
-        found = scores(model, part["prediction"].values, table.y)
+        numbers = scores(model, part["prediction"].values, table.y)
     else:
-        found = scores(model, model.predict(table.X[held]), table.y[held])
-    return Chosen(at, model, part["standardized_coef"].values, found)
+        numbers = scores(model, model.predict(table.X[held]), table.y[held])
+    return Chosen(at, model, part["standardized_coef"].values, numbers)
 
 
 def scores(model: FittedModel, mean: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Return R² and RMSE of predictions, or the misclassified fraction and, of two classes, the AUC."""
     if isinstance(model.loss, losses.Logistic | losses.Multinomial):
         label = (mean > 0.5).astype(int) if mean.ndim == 1 else mean.argmax(axis=1)
-        found = {"misclassified": float(np.mean(label != y))}
+        by_name = {"misclassified": float(np.mean(label != y))}
         # Rows of a single class have no AUC.
         ranked = mean.ndim == 1 and y.min() < y.max()
-        return found | ({"AUC": auc(y, mean, np.ones(len(y)))} if ranked else {})
+        return by_name | ({"AUC": auc(y, mean, np.ones(len(y)))} if ranked else {})
     residual = y - mean
     spread = float(np.sum((y - y.mean()) ** 2))
-    found = {"R²": 1 - float(np.sum(residual**2)) / spread} if spread > 0 else {}
-    return found | {"RMSE": float(np.sqrt(np.mean(residual**2)))}
+    by_name = {"R²": 1 - float(np.sum(residual**2)) / spread} if spread > 0 else {}
+    return by_name | {"RMSE": float(np.sqrt(np.mean(residual**2)))}
 
 
 def comparison(dataset: Dataset, at: Best) -> str:

@@ -109,13 +109,13 @@ def predict(  # noqa: PLR0913, the options of the command
     to_screen = str(out) == "-"
     if not to_screen:
         write.check_file(out, overwrite)
-    found = predict_file(model, data, Reading(sep, decimal, True, numbers, missing))
-    text = as_csv(found.columns)
+    prediction = predict_file(model, data, Reading(sep, decimal, True, numbers, missing))
+    text = as_csv(prediction.columns)
     if to_screen:
         print(text, end="")
     else:
         write.write_text(text, out)
-    _screen.lines([f"note: {note}" for note in found.notes] + [found.summary], error=to_screen)
+    _screen.lines([f"note: {note}" for note in prediction.notes] + [prediction.summary], error=to_screen)
     if not to_screen:
         _screen.lines([f"Written: {out}"])
 

@@ -6,7 +6,7 @@ A new family is an entry of `FAMILIES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxreg.cli._messages import refusal, wanted_one_of
 from jaxreg.penalties import (
@@ -27,6 +27,7 @@ from jaxreg.penalties import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from jaxreg._typing import Scalar
     from jaxreg.penalties import Family, Penalty
 
 __all__ = ["FAMILIES", "DataForm", "FamilyEntry", "Member", "described", "member", "parse"]
@@ -57,9 +58,9 @@ class FamilyEntry(NamedTuple):
 
     label: str
     meaning: str
-    build: Callable[[Any, float, Any], Penalty]
+    build: Callable[[Scalar, float, np.ndarray | None], Penalty]
     number: Number | None = None
-    whole: Callable[[Any, float, Any], Penalty] | None = None
+    whole: Callable[[Scalar, float, np.ndarray | None], Penalty] | None = None
     needs: str = ""
     thresholds: bool = True
 
@@ -95,15 +96,15 @@ class Parsed(NamedTuple):
     number: float
 
 
-def _group(lam: Any, number: float, groups: Any) -> Penalty:
+def _group(lam: Scalar, number: float, groups: np.ndarray) -> Penalty:
     return GroupL2(lam, groups)
 
 
-def _group_mcp(lam: Any, gamma: float, groups: Any) -> Penalty:
+def _group_mcp(lam: Scalar, gamma: float, groups: np.ndarray) -> Penalty:
     return GroupMCP(lam, groups, gamma)
 
 
-def _group_elastic_net(lam: Any, ratio: float, groups: Any) -> Penalty:
+def _group_elastic_net(lam: Scalar, ratio: float, groups: np.ndarray) -> Penalty:
     return GroupL2(lam * ratio, groups) + SquaredL2(lam * (1 - ratio))
 
 
@@ -178,7 +179,7 @@ FAMILIES: dict[str, FamilyEntry] = {
         needs="classes",
     ),
 }
-#: What other programs call our families.
+#: Names of the families in other programs.
 _ALIASES = {
     "lasso": "l1",
     "ridge": "l2",

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from jaxreg.cli._messages import did_you_mean, printable
 
@@ -112,7 +112,7 @@ def _run(words: list[str]) -> int:
         raise ValueError(_usage_error(error, words)) from None
 
 
-def _usage_error(error: Any, words: list[str]) -> str:
+def _usage_error(error: Exception, words: list[str]) -> str:
     """Reword an error of typer about the words of the command line, with the word that it is about."""
     from jaxreg.cli import commands
 

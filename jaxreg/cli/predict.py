@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxreg.cli._coding import to_numbers
 from jaxreg.cli._messages import quoted, refusal
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
         summary: One line: the model, and its scores where the file has the target.
     """
 
-    columns: dict[str, list[Any]]
+    columns: dict[str, list[int | float | str]]
     notes: list[str]
     summary: str
 
@@ -76,7 +76,7 @@ def predict(model_file: str, source: str, reading: Reading) -> Prediction:
     return Prediction(columns, notes, _summary(model, X, target, whole & np.isfinite(X).all(axis=1)))
 
 
-def as_csv(columns: dict[str, list[Any]]) -> str:
+def as_csv(columns: dict[str, list[int | float | str]]) -> str:
     """Return the text of a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -130,9 +130,9 @@ def _missing(model: FittedModel, X: np.ndarray, frame: pd.DataFrame) -> dict[str
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _columns(model: FittedModel, X: np.ndarray, whole: np.ndarray) -> dict[str, list[Any]]:
+def _columns(model: FittedModel, X: np.ndarray, whole: np.ndarray) -> dict[str, list[int | float | str]]:
     """Return the columns of the result."""
-    rows: dict[str, list[Any]] = {"row": list(range(1, len(X) + 1))}
+    rows: dict[str, list[int | float | str]] = {"row": list(range(1, len(X) + 1))}
     if not model.classes:
         mean = model.predict(X).tolist()
         return rows | {"prediction": [value if ok else "" for value, ok in zip(mean, whole, strict=True)]}
@@ -166,8 +166,8 @@ def _summary(model: FittedModel, X: np.ndarray, target: pd.Series | None, whole:
         known = whole & np.isfinite(y)
     if known.sum() < 2:
         return f"{text}."
-    found = scores(model, model.predict(X[known]), y[known])
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    by_name = scores(model, model.predict(X[known]), y[known])
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in by_name.items())
     return f"{text}; the file has the target, and on {_rows(int(known.sum()))}: {shown}."
 
 

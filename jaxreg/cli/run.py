@@ -7,7 +7,7 @@ program and the numbers of a path are computed in another, which all penalties s
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,6 +21,10 @@ from jaxreg.cli._settings import Settings
 from jaxreg.cli.families import DataForm, member
 from jaxreg.cli.load import Table
 from jaxreg.cli.split import Split, split
+from jaxreg.penalties import Family
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["run"]
 
@@ -51,7 +55,7 @@ def run(
     penalties: Sequence[str],
     settings: Settings | None = None,
     tick: Callable[[str], None] = lambda label: None,
-) -> Any:
+) -> "xarray.Dataset":
     """Solve every penalty on its own grid. Sets JAX's precision to that of the settings.
 
     Args:
@@ -92,7 +96,7 @@ def run(
 
 
 def _path(
-    problem: jr.Problem, family: Any, ratio: float, settings: Settings
+    problem: jr.Problem, family: Family, ratio: float, settings: Settings
 ) -> tuple[jr.Path, dict[str, np.ndarray]]:
     """Return the path, and with folds the numbers of its cross-validation by the names of the dataset."""
     options = {"num": settings.lambdas, "ratio": ratio, "tol": settings.tol}
@@ -102,6 +106,7 @@ def _path(
     options |= {"folds": settings.cv, "key": settings.seed, "stratify": True if classes else None}
     result = jr.cross_validate(problem, family, **options, keep_predictions=True)
     best, mean = result.index(settings.choose), result.predictions
+    assert mean is not None, "the predictions were asked for"
     numbers = {"error": result.mean, "error_se": result.se, "best_step": np.asarray(best, np.int32)}
     numbers["prediction"] = mean[:, best]
     if classes:
@@ -116,7 +121,9 @@ def _default_ratio(thresholds: bool, shape: tuple[int, int]) -> float:
     return ratio if thresholds else ratio * _RATIO_RIDGE
 
 
-def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, reference: str) -> dict[str, Any]:
+def _attributes(
+    settings: Settings, penalties: Sequence[str], rows: Split, reference: str
+) -> dict[str, str | int | float]:
     """Return the settings of a sweep as values that a netCDF file holds."""
     return {
         "penalties": ", ".join(penalties),
@@ -130,7 +137,9 @@ def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, refer
 
 
 @eqx.filter_jit
-def _problem(loss: jr.losses.Loss, X: Any, y: Any, standardize: bool) -> jr.Problem:
+def _problem(
+    loss: jr.losses.Loss, X: Float[Array, "n p"], y: Shaped[Array, " n"], standardize: bool
+) -> jr.Problem:
     """Build the problem in one compiled program, which skips the checks of values: `load` made them."""
     return jr.Problem(loss, X, y, standardize=standardize, scale_target=loss.has_unit)
 
@@ -176,7 +185,7 @@ def _errors(loss: jr.losses.Loss, z: Array, y: Array) -> dict[str, Array]:
 
 
 def _measure(
-    problem: jr.Problem, path: jr.Path, family: Any, reference: Array, rows: _Rows
+    problem: jr.Problem, path: jr.Path, family: Family, reference: Array, rows: _Rows
 ) -> dict[str, np.ndarray]:
     """Return the numbers of one path by the names of the dataset."""
     numbers = _numbers(problem, path, reference, rows)
@@ -189,7 +198,7 @@ def _measure(
     }
 
 
-def _degrees_of_freedom(problem: jr.Problem, path: jr.Path, family: Any) -> np.ndarray | Array:
+def _degrees_of_freedom(problem: jr.Problem, path: jr.Path, family: Family) -> np.ndarray | Array:
     """Return the degrees of freedom at each λ; NaN for penalties that are not separable."""
     if not family(1.0).separable:
         return np.full(path.lambdas.shape, np.nan)

@@ -3,17 +3,18 @@
 import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.estimators._model import Chosen, PenalizedModel, non_negative
 from jaxreg.linear.path.grid import lambda_max
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection.cross_validation import cross_validate
+from jaxreg.linear.selection.folds import FoldsLike
+from jaxreg.linear.selection.scores import Score
 from jaxreg.linear.solve import solve
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family
@@ -35,7 +36,7 @@ class GivenAlpha(PenalizedModel):
         *,
         l1_ratio: float = 0.5,
         gamma: float | None = None,
-        feature_groups: ArrayLike | Callable[[Any], ArrayLike] | None = None,
+        feature_groups: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
         penalty_factors: ArrayLike | None = None,
         positive: bool = False,
         fit_intercept: bool = True,
@@ -64,7 +65,7 @@ class GivenAlpha(PenalizedModel):
         solution = solve(problem, family(alpha), tol=self.tol, max_steps=self.max_iter, throw=False)
         return Chosen(solution, alpha)
 
-    def lambda_max(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def lambda_max(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the smallest alpha at which all penalised coefficients are 0, for grids of alpha.
 
         For penalties without a threshold, such as "l2", the largest alpha of glmnet's grid, see
@@ -95,12 +96,12 @@ class ChosenAlpha(PenalizedModel):
         alphas: ArrayLike | None = None,
         n_alphas: int = 100,
         eps: float | None = None,
-        cv: Any = 5,
+        cv: FoldsLike = 5,
         choose: str = "min",
-        metric: Any = None,
-        random_state: Any = None,
+        metric: str | Score | None = None,
+        random_state: int | np.random.RandomState | None = None,
         gamma: float | None = None,
-        feature_groups: ArrayLike | Callable[[Any], ArrayLike] | None = None,
+        feature_groups: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
         penalty_factors: ArrayLike | None = None,
         positive: bool = False,
         fit_intercept: bool = True,
@@ -148,7 +149,7 @@ class ChosenAlpha(PenalizedModel):
             self.lambda_max_ = _lambda_max(problem, partial(family, l1_ratio=ratio) if mixed else family)
         return Chosen(best.solution(self.choose), self.alpha_)
 
-    def _options(self, problem: Problem) -> dict[str, Any]:
+    def _options(self, problem: Problem) -> dict[str, object]:
         """Return the options of `cross_validate` that need no family."""
         drawn = isinstance(self.cv, numbers.Integral)
         return {
@@ -171,7 +172,7 @@ def _lambda_max(problem: Problem, family: Family) -> float:
         return float("nan")
 
 
-def _seed(random_state: Any) -> int:
+def _seed(random_state: int | np.random.RandomState | None) -> int:
     """Return the seed of random folds: 0 for None, an integer as it is, else a number that is drawn."""
     if random_state is None or isinstance(random_state, numbers.Integral):
         return int(random_state or 0)

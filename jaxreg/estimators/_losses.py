@@ -47,11 +47,11 @@ def class_loss(loss: str | Loss, n_classes: int) -> Loss:
         raise ValueError(f"loss is {loss!r}: wanted one of {', '.join(_CLASSES)}, or an object")
     if loss == "multinomial" or (loss == "auto" and n_classes > 2):
         return Multinomial(n_classes)
-    found = Logistic() if isinstance(loss, str) else _instance(loss)
-    if n_classes > 2 and not isinstance(found, Multinomial):
-        name = type(found).__name__
+    chosen = Logistic() if isinstance(loss, str) else _instance(loss)
+    if n_classes > 2 and not isinstance(chosen, Multinomial):
+        name = type(chosen).__name__
         raise ValueError(f"{name} separates 2 classes and y has {n_classes} classes: take loss='multinomial'")
-    return found
+    return chosen
 
 
 def expected_targets(loss: Loss, z: Float[np.ndarray, "n *K"]) -> Float[np.ndarray, "n *K"]:

@@ -2,15 +2,17 @@
 
 import numbers
 import warnings
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike, ScipyMatrix
 from jaxreg.estimators._losses import expected_targets
 from jaxreg.estimators._penalties import PenaltyOptions, family_of
 from jaxreg.linear.problem import Problem
@@ -42,11 +44,15 @@ class PenalizedModel(BaseEstimator):
     - `_set_weights` and `_weights`, which convert coefficients (p,) or (p, K) to `coef_` and back.
     """
 
-    def _checked_data(self, X: Any, y: Any, **options: Any) -> tuple[Any, np.ndarray]:
+    def _checked_data(
+        self, X: FeaturesLike, y: ArrayLike, **options: bool
+    ) -> tuple[np.ndarray | ScipyMatrix, np.ndarray]:
         """Return X as a float array or CSR matrix, and y; sets `n_features_in_` and `feature_names_in_`."""
         return validate_data(self, X, y, accept_sparse="csr", dtype=_DTYPES, ensure_min_samples=2, **options)
 
-    def _as_problem(self, loss: Loss, X: Any, y: np.ndarray, sample_weight: ArrayLike | None) -> Problem:
+    def _as_problem(
+        self, loss: Loss, X: np.ndarray | ScipyMatrix, y: np.ndarray, sample_weight: ArrayLike | None
+    ) -> Problem:
         """Return the problem of data that were checked."""
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -70,7 +76,7 @@ class PenalizedModel(BaseEstimator):
         self.dual_gap_, self.kkt_residual_ = float(solution.gap), float(solution.kkt)
         return self
 
-    def _family(self, n_features: int, l1_ratio: Any) -> Family:
+    def _family(self, n_features: int, l1_ratio: float | Sequence[float]) -> Family:
         """Return the penalty of the estimator as a function of λ."""
         groups = self.feature_groups
         if callable(groups):
@@ -83,19 +89,19 @@ class PenalizedModel(BaseEstimator):
         options = PenaltyOptions(l1_ratio, self.gamma, groups, self.penalty_factors, bool(self.positive))
         return family_of(self.penalty, options, n_features)
 
-    def _linear(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def _linear(self, X: FeaturesLike) -> Float[np.ndarray, "n *K"]:
         """Return the linear predictor of new rows."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=_DTYPES, reset=False)
         weights, intercept = self._weights()
         return np.asarray(X @ weights) + intercept
 
-    def _mean(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def _mean(self, X: FeaturesLike) -> Float[np.ndarray, "n *K"]:
         """Return the expected targets of new rows, or the probabilities of classes."""
         z = self._linear(X)
         return expected_targets(self.loss_, z)
 
-    def to_model(self, **given: Any) -> FittedModel:
+    def to_model(self, **given: object) -> FittedModel:
         """Return the fit as a `jaxreg.FittedModel`, which `jaxreg.save` writes to a file.
 
         Args:
@@ -113,13 +119,13 @@ class PenalizedModel(BaseEstimator):
         facts |= {"gap": self.dual_gap_, "kkt": self.kkt_residual_}
         return FittedModel(self.loss_, weights, intercept, **facts | given)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
 
-def non_negative(name: str, value: Any) -> float:
+def non_negative(name: str, value: object) -> float:
     """Return a finite number ≥ 0; ValueError for anything else."""
     if not isinstance(value, numbers.Real) or not 0 <= float(value) < np.inf:
         raise ValueError(f"{name} is {value!r}: wanted a finite number ≥ 0")

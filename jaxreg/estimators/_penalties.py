@@ -1,12 +1,12 @@
 """Penalties by name, as families that the options of an estimator complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.penalties import (
     L0,
     L1,
@@ -39,7 +39,7 @@ class PenaltyOptions(NamedTuple):
         positive: Whether coefficients are at least 0; None for no.
     """
 
-    l1_ratio: Any = 0.5
+    l1_ratio: float | Sequence[float] = 0.5
     gamma: float | None = None
     feature_groups: ArrayLike | None = None
     penalty_factors: ArrayLike | None = None
@@ -49,11 +49,11 @@ class PenaltyOptions(NamedTuple):
 class _Form(NamedTuple):
     """A penalty with a name: a function of λ and options, and the options that it uses."""
 
-    build: Callable[[Any, PenaltyOptions], Penalty]
+    build: Callable[[Scalar, PenaltyOptions], Penalty]
     uses: tuple[str, ...] = ()
 
 
-def _concave(penalty: Callable[..., Penalty], *args: Any, gamma: float | None) -> Penalty:
+def _concave(penalty: Callable[..., Penalty], *args: ArrayLike, gamma: float | None) -> Penalty:
     """Return a penalty with its own default of the concavity where none is given."""
     return penalty(*args) if gamma is None else penalty(*args, gamma)
 
@@ -110,10 +110,10 @@ def family_of(penalty: str | Family, options: PenaltyOptions, n_features: int) -
     _require_used(given, form.uses, f"penalty {name!r}")
     if _GROUPS in form.uses and _GROUPS not in given:
         raise ValueError(f"penalty {name!r} needs feature_groups: give one label for each feature of X")
-    return partial(_penalty, form, _as_arrays(options, form, n_features))
+    return partial(_penalty, form, _as_arrays(options, n_features))
 
 
-def _penalty(form: _Form, options: PenaltyOptions, lam: Any, l1_ratio: Any = None) -> Penalty:
+def _penalty(form: _Form, options: PenaltyOptions, lam: Scalar, l1_ratio: float | None = None) -> Penalty:
     options = options if l1_ratio is None else options._replace(l1_ratio=l1_ratio)
     penalty = form.build(lam, options)
     return penalty + NonNegative() if options.positive else penalty
@@ -126,7 +126,7 @@ def _require_used(given: set[str], uses: tuple[str, ...], what: str) -> None:
         raise ValueError(f"{what} takes no {option}: leave it out, or choose a penalty that does")
 
 
-def _as_arrays(options: PenaltyOptions, form: _Form, n_features: int) -> PenaltyOptions:
+def _as_arrays(options: PenaltyOptions, n_features: int) -> PenaltyOptions:
     """Return the options with labels as 0 … G − 1 and factors as floats; ValueError for other lengths."""
     groups, factors = options.feature_groups, options.penalty_factors
     wanted, unit = n_features, "feature"

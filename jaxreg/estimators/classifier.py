@@ -1,13 +1,13 @@
 """Classification with a penalty: two classes or more, with any labels."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import class_loss
 from jaxreg.linear.problem import Problem
@@ -18,7 +18,7 @@ __all__ = ["PenalizedClassifier", "PenalizedClassifierCV"]
 class _Classification(ClassifierMixin):
     """Methods of classifiers; `coef_` is (1, p) for a loss with one output, or (K, p)."""
 
-    def _problem(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Problem:
+    def _problem(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Problem:
         X, y = self._checked_data(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -38,7 +38,7 @@ class _Classification(ClassifierMixin):
         coef, intercept = np.asarray(self.coef_), np.asarray(self.intercept_)
         return (coef[0], intercept[0]) if len(coef) == 1 else (coef.T, intercept)
 
-    def decision_function(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def decision_function(self, X: FeaturesLike) -> Float[np.ndarray, "n *K"]:
         """Return the linear predictor: (n,) of the second of two classes, or (n, K).
 
         Args:
@@ -47,7 +47,7 @@ class _Classification(ClassifierMixin):
         z = self._linear(X)
         return z[:, 1] - z[:, 0] if z.ndim == 2 and z.shape[1] == 2 else z
 
-    def predict_proba(self, X: Any) -> Float[np.ndarray, "n K"]:
+    def predict_proba(self, X: FeaturesLike) -> Float[np.ndarray, "n K"]:
         """Return the probability of every class, in the order of `classes_`.
 
         Args:
@@ -56,7 +56,7 @@ class _Classification(ClassifierMixin):
         mean = self._mean(X)
         return np.column_stack([1 - mean, mean]) if mean.ndim == 1 else mean
 
-    def predict_log_proba(self, X: Any) -> Float[np.ndarray, "n K"]:
+    def predict_log_proba(self, X: FeaturesLike) -> Float[np.ndarray, "n K"]:
         """Return the logarithm of the probability of every class, −inf where it rounds to 0.
 
         Args:
@@ -65,7 +65,7 @@ class _Classification(ClassifierMixin):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def predict(self, X: Any) -> Shaped[np.ndarray, " n"]:
+    def predict(self, X: FeaturesLike) -> Shaped[np.ndarray, " n"]:
         """Return the most probable class of new rows.
 
         Args:
@@ -115,7 +115,7 @@ class PenalizedClassifier(_Classification, GivenAlpha):
     (7, 0.97)
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Args:
@@ -174,7 +174,11 @@ class PenalizedClassifierCV(_Classification, ChosenAlpha):
     """
 
     def fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+        self,
+        X: FeaturesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Choose alpha, and fit the model on all rows.
 

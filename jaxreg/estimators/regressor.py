@@ -1,13 +1,14 @@
 """Regression with a penalty: real targets and counts, one or several outputs."""
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import explained_deviance, regression_loss
 from jaxreg.linear.problem import Problem
@@ -19,7 +20,7 @@ __all__ = ["PenalizedRegressor", "PenalizedRegressorCV"]
 class _Regression(RegressorMixin):
     """Methods of regressors; `coef_` is (p,), or (K, p) for K outputs."""
 
-    def _problem(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Problem:
+    def _problem(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Problem:
         loss = regression_loss(self.loss)
         X, y = self._checked_data(X, y, multi_output=True, y_numeric=True)
         return self._as_problem(loss, X, y, sample_weight)
@@ -30,7 +31,7 @@ class _Regression(RegressorMixin):
     def _weights(self) -> tuple[Float[np.ndarray, "p *K"], Float[np.ndarray, "*K"]]:
         return np.asarray(self.coef_).T, np.asarray(self.intercept_)
 
-    def predict(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def predict(self, X: FeaturesLike) -> Float[np.ndarray, "n *K"]:
         """Return the expected targets of new rows (n,), or (n, K) for K outputs.
 
         Args:
@@ -38,7 +39,7 @@ class _Regression(RegressorMixin):
         """
         return self._mean(X)
 
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R²; for counts the share of the deviance that predictions explain, D².
 
         Args:
@@ -53,7 +54,7 @@ class _Regression(RegressorMixin):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         return explained_deviance(self.loss_, z, np.asarray(y), weight)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         counts = self.loss == "poisson" if isinstance(self.loss, str) else isinstance(self.loss, Poisson)
@@ -120,7 +121,7 @@ class PenalizedRegressor(_Regression, GivenAlpha):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Args:
@@ -178,7 +179,11 @@ class PenalizedRegressorCV(_Regression, ChosenAlpha):
     """
 
     def fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+        self,
+        X: FeaturesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Choose alpha, and fit the model on all rows.
 

@@ -28,6 +28,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Intercept, Predictor
 from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.size_classes import in_size_class
@@ -92,7 +93,7 @@ def certify(problem: Problem, penalty: Penalty, coef: ArrayLike, intercept: Arra
 
 @jit_at_level(0)
 def _certify(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
+    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Coef, intercept: Intercept
 ) -> Certificate:
     at = evaluate(problem, *problem.to_working(coef, intercept))
     return certificate_at(problem, penalty, null_fit, at)
@@ -111,7 +112,7 @@ class Evaluation(NamedTuple):
     gradient: Float[Array, "p *K"]
 
 
-def evaluate(problem: Problem, coef: Array, intercept: Array) -> Evaluation:
+def evaluate(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
     """Evaluate predictor and gradient at working coefficients, by one product with X and one with Xᵀ."""
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
@@ -140,7 +141,7 @@ def _inf_if_infeasible(problem: Problem, at: Evaluation, x: Scalar) -> Scalar:
 # ---------------------------------------------------------------- KKT residual
 
 
-def curvature_bound(problem: Problem, z: Array, max_eigenvalue: Scalar) -> Scalar:
+def curvature_bound(problem: Problem, z: Predictor, max_eigenvalue: Scalar) -> Scalar:
     """Bound the loss's curvature in the coefficients: globally if the loss is smooth, otherwise at z.
 
     Args:
@@ -217,7 +218,7 @@ class _Bracket(NamedTuple):
     best: _Point
     high: _Point
     trial: Scalar
-    count: Array
+    count: Count
 
     def next_trial(self) -> Scalar:
         """Return the vertex of the parabola through the points, or the point opposite to the best one.
@@ -251,7 +252,7 @@ def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: A
         bracket = _Bracket(low, best, high, at.trial, at.count + 1)
         return bracket._replace(trial=bracket.next_trial())
 
-    def unfinished(at: _Bracket) -> Array:
+    def unfinished(at: _Bracket) -> Flag:
         return (at.best.value > target) & (at.count < _MAX_SCALES)
 
     nothing = _Point(jnp.zeros_like(s_max), jnp.full_like(s_max, jnp.inf))
@@ -260,11 +261,11 @@ def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: A
     return jax.lax.while_loop(unfinished, search, start).best.value
 
 
-def _where(condition: Array, one: _Point, other: _Point) -> _Point:
+def _where(condition: Flag, one: _Point, other: _Point) -> _Point:
     return _Point(jnp.where(condition, one.s, other.s), jnp.where(condition, one.value, other.value))
 
 
-def _predictor_rounding(problem: Problem, at: Evaluation, u: Array) -> Scalar:
+def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scalar:
     """Bound the effect on the loss of rounding each sample's predictor, to first order.
 
     The bound holds in working coordinates. On the scale of the data the intercept is rounded once more, which
@@ -328,7 +329,7 @@ class _InterceptFit(NamedTuple):
         return 0.5 * jnp.sum(self.grad * self.newton)
 
 
-def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> _InterceptFit:
+def _fit_intercept(problem: Problem, z: Predictor, steps: int = 8) -> _InterceptFit:
     """Minimise the loss over z + b, in closed form or by Newton's method.
 
     Newton's method takes at most `steps` steps, as long as each divides the gradient by at least 10.
@@ -350,10 +351,10 @@ def _fit_intercept(problem: Problem, z: Array, steps: int = 8) -> _InterceptFit:
     return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= steps), step, start)[1]
 
 
-def _evaluate_intercept(problem: Problem, z: Array, *, coupled: bool) -> _InterceptFit:
+def _evaluate_intercept(problem: Problem, z: Predictor, *, coupled: bool) -> _InterceptFit:
     """Evaluate the gradient along the intercept and the Newton step; `coupled` outputs share a Hessian."""
 
-    def gradient(z: Array) -> Array:
+    def gradient(z: Predictor) -> Predictor:
         return problem.loss.gradient(z, problem.y)
 
     if coupled:
@@ -365,7 +366,7 @@ def _evaluate_intercept(problem: Problem, z: Array, *, coupled: bool) -> _Interc
     return _InterceptFit(z, u, grad, grad / jnp.where(curvature > 0, curvature, 1.0))
 
 
-def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Array) -> Scalar:
+def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Coef) -> Scalar:
     """Bound the further decrease of the loss along unpenalised directions, rounding included."""
     eps = jnp.finfo(problem.dtype).eps
     curvature = _mean_curvature(problem, fitted.z)
@@ -381,7 +382,7 @@ def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenali
     return jnp.where(settled, cost, jnp.inf)
 
 
-def _mean_curvature(problem: Problem, z: Array) -> Scalar:
+def _mean_curvature(problem: Problem, z: Predictor) -> Scalar:
     """Return the loss's mean curvature along (1, −1, 1, …) over the outputs, the same for all samples."""
     signs = jnp.ones_like(z) if z.ndim == 1 else jnp.broadcast_to((-1.0) ** jnp.arange(z.shape[1]), z.shape)
     signs = signs.astype(z.dtype)

@@ -8,17 +8,24 @@ are not real numbers raise a one-line error. Traced arrays pass unchecked.
 import numbers as number_types
 import sys
 import warnings
-from typing import Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float
 
 from jaxreg._compilation import is_traced
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, Features, FeaturesLike, ScipyMatrix
 from jaxreg._validation import require
+from jaxreg.linear._tables import columns_of, is_table
 from jaxreg.losses import Loss
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jax.experimental.sparse import JAXSparse
 
 __all__ = [
     "array",
@@ -37,7 +44,7 @@ _NAMED = 5
 _ROWS = 4096
 
 
-def features(X: ArrayLike) -> Any:
+def features(X: FeaturesLike) -> Features:
     """Return X as a float array of NumPy or JAX, or as a `scipy.sparse` matrix of floats.
 
     Args:
@@ -50,7 +57,7 @@ def features(X: ArrayLike) -> Any:
     """
     if type(X).__module__.startswith("jax.experimental.sparse"):
         X = _scipy_from_jax(X)
-    if _is_table(X) and hasattr(X, "columns") and hasattr(X, "sparse") and _fills_with_zeros(X):
+    if is_table(X) and hasattr(X, "columns") and hasattr(X, "sparse") and _fills_with_zeros(X):
         X = X.sparse.to_coo()
     if scipy.sparse.issparse(X):
         return _sparse_features(X)
@@ -61,7 +68,7 @@ def features(X: ArrayLike) -> Any:
     return X if jnp.issubdtype(X.dtype, jnp.floating) else X.astype(jnp.result_type(float))
 
 
-def targets(y: ArrayLike) -> Any:
+def targets(y: ArrayLike) -> Float[AnyArray, "n *K"]:
     """Return y as a float array of NumPy; a traced array is returned as it is.
 
     Raises:
@@ -72,7 +79,7 @@ def targets(y: ArrayLike) -> Any:
     return y if isinstance(y, jax.core.Tracer) else np.asarray(y).astype(float)
 
 
-def normalised(sample_weight: ArrayLike | None, n: int, dtype: Any) -> Any:
+def normalised(sample_weight: ArrayLike | None, n: int, dtype: DTypeLike) -> Float[AnyArray, " n"]:
     """Return weights (n,) that sum to 1: on the host in double precision, or traced in the working dtype.
 
     Raises:
@@ -97,7 +104,7 @@ def normalised(sample_weight: ArrayLike | None, n: int, dtype: Any) -> Any:
     return weight / np.sum(weight)
 
 
-def offsets(offset: ArrayLike | None, shape: tuple[int, ...]) -> Any:
+def offsets(offset: ArrayLike | None, shape: tuple[int, ...]) -> Float[AnyArray, "n *K"]:
     """Return the offset, zeros for None: on the host in double precision; a traced array as it is.
 
     Raises:
@@ -115,7 +122,7 @@ def offsets(offset: ArrayLike | None, shape: tuple[int, ...]) -> Any:
     return offset
 
 
-def array(name: str, x: ArrayLike, advice: str = "") -> Any:
+def array(name: str, x: ArrayLike, advice: str = "") -> AnyArray:
     """Return real numbers as a NumPy array in the machine's byte order; an array of JAX is returned as it is.
 
     Args:
@@ -134,7 +141,7 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
         raise TypeError(f"{name} is None, wanted an array of numbers")
     if scipy.sparse.issparse(x):
         raise TypeError(f"{name} is a sparse matrix, wanted a dense array: give {name}.toarray()")
-    if _is_table(x):
+    if is_table(x):
         return _from_table(name, x, advice)
     if not isinstance(x, jax.Array | np.ndarray):
         x = jnp.asarray(x) if is_traced(x) else _as_numpy(name, x)
@@ -151,7 +158,7 @@ def array(name: str, x: ArrayLike, advice: str = "") -> Any:
     return _native(name, x, advice)
 
 
-def require_loss(loss: Any) -> None:
+def require_loss(loss: Loss) -> None:
     """Raise TypeError if the first argument of `Problem` is not an instance of a loss."""
     if isinstance(loss, Loss):
         return
@@ -164,7 +171,7 @@ def require_loss(loss: Any) -> None:
     )
 
 
-def require_shapes(X: Any, y: Any) -> None:
+def require_shapes(X: AnyArray | ScipyMatrix, y: AnyArray) -> None:
     """Raise ValueError unless X is a matrix of at least 2 rows and y has one target per row."""
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}, wanted two dimensions: samples by features")
@@ -178,7 +185,7 @@ def require_shapes(X: Any, y: Any) -> None:
         raise ValueError(f"X has {n} rows but y has shape {np.shape(y)}: wanted one target per row")
 
 
-def require_finite(X: Any, dtype: Any) -> None:
+def require_finite(X: AnyArray | ScipyMatrix, dtype: DTypeLike) -> None:
     """Raise ValueError if concrete X has entries that are not finite in the working dtype."""
     entries = X.tocoo() if scipy.sparse.issparse(X) else None
     values = np.asarray(X) if entries is None else entries.data
@@ -196,11 +203,11 @@ def require_finite(X: Any, dtype: Any) -> None:
     )
 
 
-def _is_complex(dtype: Any) -> bool:
+def _is_complex(dtype: DTypeLike) -> bool:
     return jnp.issubdtype(dtype, jnp.complexfloating)
 
 
-def _as_numpy(name: str, x: Any) -> np.ndarray:
+def _as_numpy(name: str, x: ArrayLike) -> np.ndarray:
     """Convert a list, a number or an object with `__array__` to a NumPy array."""
     try:
         return np.asarray(x)
@@ -237,23 +244,18 @@ def _from_objects(name: str, x: np.ndarray, advice: str) -> np.ndarray:
     return x.astype(float)
 
 
-def _is_array(item: Any) -> bool:
+def _is_array(item: object) -> bool:
     return hasattr(item, "dtype") and np.dtype(item.dtype).kind in "biuf"
 
 
-def _is_missing(item: Any) -> bool:
+def _is_missing(item: object) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
-def _is_table(x: Any) -> bool:
-    """Return whether x is a table or a column of pandas, polars or pyarrow, without importing them."""
-    return any(t.__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") for t in type(x).__mro__)
-
-
-def _from_table(name: str, x: Any, advice: str) -> np.ndarray:
+def _from_table(name: str, x: ArrayLike, advice: str) -> np.ndarray:
     """Convert a table (n, p) or a column (n,) to one array; a message names the columns at fault."""
-    columns, single = _columns(x)
-    missing = [label for label, _, count in columns if count]
+    columns, single = columns_of(x)
+    missing = [column.label for column in columns if column.missing]
     if missing:
         where = "" if single else f" in the columns {_listed(missing)}"
         raise ValueError(f"{name} has missing values{where}: fill them or drop those rows")
@@ -265,7 +267,9 @@ def _from_table(name: str, x: Any, advice: str) -> np.ndarray:
         except TypeError:
             wrong.append(f"{label!r} ({values.dtype})")
     if wrong and single:
-        raise TypeError(f"{name} holds entries of dtype {columns[0][1].dtype}, wanted real numbers{advice}")
+        raise TypeError(
+            f"{name} holds entries of dtype {columns[0].values.dtype}, wanted real numbers{advice}"
+        )
     if wrong:
         more = advice or ": encode them, for example by pandas.get_dummies, or drop them"
         raise TypeError(f"{name} has columns that are not real numbers, {', '.join(wrong[:_NAMED])}{more}")
@@ -279,49 +283,12 @@ def _from_table(name: str, x: Any, advice: str) -> np.ndarray:
     return out
 
 
-def _columns(x: Any) -> tuple[list[tuple[Any, np.ndarray, int]], bool]:
-    """Return (label, values, number of missing entries) of each column, and whether x is one column."""
-    library = next(t.__module__.partition(".")[0] for t in type(x).__mro__ if t.__module__ != "builtins")
-    if library == "pandas":
-        single = not hasattr(x, "columns")
-        parts = [("", x)] if single else [(label, x.iloc[:, j]) for j, label in enumerate(x.columns)]
-        return [(label, *_pandas_column(part)) for label, part in parts], single
-    if library == "polars":
-        single = not hasattr(x, "get_columns")
-        parts = [x] if single else x.get_columns()
-        return [(part.name, part.to_numpy(), int(part.null_count())) for part in parts], single
-    single = not hasattr(x, "column_names")
-    parts = [("", x)] if single else list(zip(x.column_names, x.columns, strict=True))
-    found = []
-    for label, part in parts:
-        values = part.to_numpy() if hasattr(part, "chunks") else part.to_numpy(zero_copy_only=False)
-        found.append((label, values, int(part.null_count)))
-    return found, single
-
-
-def _pandas_column(column: Any) -> tuple[np.ndarray, int]:
-    """Return values and number of missing entries of a pandas column or index."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    missing, dtype = int(column.isna().sum()), column.dtype
-    if isinstance(dtype, np.dtype) or missing or not is_numeric_dtype(dtype) or _is_complex_kind(dtype):
-        return column.to_numpy(), missing
-    # NumPy would convert nullable, Arrow-backed and sparse columns to objects.
-    single = getattr(dtype, "kind", "") == "f" and getattr(dtype, "itemsize", 8) == 4
-    wide = bool if is_bool_dtype(dtype) else np.float32 if single else np.float64
-    return column.to_numpy(dtype=wide), missing
-
-
-def _is_complex_kind(dtype: Any) -> bool:
-    return getattr(dtype, "kind", "") == "c"
-
-
-def _listed(labels: list[Any]) -> str:
+def _listed(labels: list[Hashable]) -> str:
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
     return ", ".join(repr(label) for label in labels[:_NAMED]) + more
 
 
-def _scipy_from_jax(X: Any) -> Any:
+def _scipy_from_jax(X: "JAXSparse") -> ScipyMatrix:
     """Convert an unbatched sparse matrix of JAX to SciPy; TypeError if it is traced or batched."""
     if is_traced(X):
         raise TypeError("X is a traced sparse matrix of JAX: build the problem outside of the trace")
@@ -338,7 +305,7 @@ def _scipy_from_jax(X: Any) -> Any:
     raise TypeError(f"X is a {name} of JAX, wanted BCOO, BCSR or a scipy.sparse matrix")
 
 
-def _sparse_features(X: Any) -> Any:
+def _sparse_features(X: ScipyMatrix) -> ScipyMatrix:
     """Return a SciPy matrix of float32 or float64 in the machine's byte order."""
     require(X.ndim == 2, f"X has shape {X.shape}, wanted two dimensions: samples by features")
     if X.format in ("csr", "csc", "coo") and X.dtype in (np.float32, np.float64) and X.dtype.isnative:
@@ -351,7 +318,7 @@ def _sparse_features(X: Any) -> Any:
     return scipy.sparse.coo_matrix((data, (X.row, X.col)), X.shape)
 
 
-def _fills_with_zeros(X: Any) -> bool:
+def _fills_with_zeros(X: "pd.DataFrame") -> bool:
     """Return whether 0 is the fill value of all columns of a sparse pandas table."""
     return all(dtype.fill_value == 0 for dtype in X.dtypes)
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int
 from jaxreg._compilation import jit_at_level
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.implicit import _conjugate_gradients, _System, _Unknowns
 from jaxreg.linear.null_fit import fit_null_model
 from jaxreg.linear.problem import Problem
@@ -71,15 +72,15 @@ def _map_solutions(
     room: int | None,
     problem: Problem,
     grid: PenaltyGrid,
-    coef: Array,
-    intercept: Array,
+    coef: Float[Array, "L p *K"],
+    intercept: Float[Array, "L *K"],
     max_eigenvalue: Scalar,
 ) -> Float[Array, " L"]:
     """Return one trace for each λ: exact with `room` for the active set, estimated for None."""
     # The constants of all classes can be shifted together.
     shifts = problem.outputs[0] - int(problem.y.ndim == 1) if problem.outputs else 1
 
-    def at_one_lambda(row: tuple[list[Array], Array, Array]) -> Scalar:
+    def at_one_lambda(row: tuple[list[Array], Coef, Intercept]) -> Scalar:
         carried, coef, intercept = row
         at = _Unknowns(*problem.to_working(coef, intercept))
         system = _System(problem, grid.row(carried), max_eigenvalue, at)

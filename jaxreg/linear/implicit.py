@@ -22,7 +22,8 @@ References:
     differentiation for fast hyperparameter selection in non-smooth convex learning. JMLR 23 (2022).
 """
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,18 +31,22 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxreg._compilation import as_operands, is_traced, jit_at_level
 from jaxreg._numerics import take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Flag, Intercept, Predictor
 from jaxreg.linear.certificate import curvature_bound
+from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["constant", "solver_inputs", "with_derivatives", "with_derivatives_on_grid"]
 
-P = TypeVar("P", Penalty, PenaltyGrid)
+_Tree = TypeVar("_Tree")
+_Solution = TypeVar("_Solution", bound=LinearPredictor)
+_Penalties = TypeVar("_Penalties", Penalty, PenaltyGrid)
 
 #: Unknowns up to which the system is solved by a factorisation, whose cost grows with their cube.
 _MAX_DENSE = 512
@@ -57,12 +62,12 @@ _CG_RTOL = 64
 _MAX_CG_STEPS = 1000
 
 
-def constant(tree: Any) -> Any:
+def constant(tree: _Tree) -> _Tree:
     """Return a tree without derivatives. Concrete arrays have none: they come back as they are."""
     return jax.lax.stop_gradient(tree) if is_traced(tree) else tree
 
 
-def solver_inputs(problem: Problem, penalty: P) -> tuple[Problem, P]:
+def solver_inputs(problem: Problem, penalty: _Penalties) -> tuple[Problem, _Penalties]:
     """Return a problem and its penalties as a solver takes them: without derivatives.
 
     Large data that a traced function closes over become operands of its program, or XLA would compute their
@@ -73,7 +78,9 @@ def solver_inputs(problem: Problem, penalty: P) -> tuple[Problem, P]:
     return as_operands(problem) if n * p * min(n, p) > _MAX_FOLDED else problem, penalty
 
 
-def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar) -> Any:
+def with_derivatives(
+    solution: _Solution, problem: Problem, penalty: Penalty, max_eigenvalue: Scalar
+) -> _Solution:
     """Return a solution with the derivatives of its coefficients, intercept and objective.
 
     Args:
@@ -91,8 +98,8 @@ def with_derivatives(solution: Any, problem: Problem, penalty: Penalty, max_eige
 
 
 def with_derivatives_on_grid(
-    solutions: Any, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
-) -> Any:
+    solutions: _Solution, problem: Problem, grid: PenaltyGrid, max_eigenvalue: Scalar
+) -> _Solution:
     """Return solutions, whose arrays have a leading axis of λ, with their derivatives.
 
     On a CPU one λ after the other: a batch would hold the active columns of all λ at once.
@@ -100,7 +107,7 @@ def with_derivatives_on_grid(
     if not is_traced(problem, grid):
         return solutions
 
-    def one(lane: tuple[list[Array], Any]) -> Any:
+    def one(lane: tuple[list[Array], _Solution]) -> _Solution:
         carried, solution = lane
         return with_derivatives(solution, problem, grid.row(carried), max_eigenvalue)
 
@@ -111,12 +118,12 @@ def with_derivatives_on_grid(
 class _Unknowns(NamedTuple):
     """A vector over working coefficients (p,) or (p, K) and the intercept () or (K,)."""
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
 
 
 @jit_at_level(0)
-def _in_one_program(*args: Any) -> tuple[Array, Array, Scalar]:
+def _in_one_program(*args: PyTree) -> tuple[Coef, Intercept, Scalar]:
     """Return `_differentiable(*args)`; outside of a trace, each operation would be a program of its own."""
     return _differentiable(*args)
 
@@ -126,10 +133,10 @@ def _differentiable(
     problem: Problem,
     penalty: Penalty,
     max_eigenvalue: Scalar,
-    coef: Array,
-    intercept: Array,
+    coef: Coef,
+    intercept: Intercept,
     objective: Scalar,
-) -> tuple[Array, Array, Scalar]:
+) -> tuple[Coef, Intercept, Scalar]:
     """Return a solution on the scale of the data as it is, with its derivatives in problem and penalty."""
     return coef, intercept, objective
 
@@ -142,9 +149,9 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     coef, intercept, objective = _differentiable(*primals)
     at = _Unknowns(*problem.to_working(coef, intercept))
     system = _System(problem, penalty, max_eigenvalue, at)
-    moved = system.derivative(problem_dot, penalty_dot)
+    solution_dot = system.derivative(problem_dot, penalty_dot)
 
-    def original(problem: Problem, at: _Unknowns) -> tuple[Array, Array]:
+    def original(problem: Problem, at: _Unknowns) -> tuple[Coef, Intercept]:
         return problem.to_original(*at)
 
     def envelope(problem: Problem, penalty: Penalty) -> Scalar:
@@ -153,14 +160,14 @@ def _differentiable_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     def original_objective(problem: Problem, cost: Scalar) -> Scalar:
         return problem.original_objective(cost)
 
-    coef_dot, intercept_dot = _jvp(original, (problem, at), (problem_dot, moved))
+    coef_dot, intercept_dot = _jvp(original, (problem, at), (problem_dot, solution_dot))
     both = (problem, penalty), (problem_dot, penalty_dot)
     cost, cost_dot = problem.value(system.z) + penalty.value(at.coef), _jvp(envelope, *both)
     objective_dot = _jvp(original_objective, (problem, cost), (problem_dot, cost_dot))
     return (coef, intercept, objective), (coef_dot, intercept_dot, objective_dot)
 
 
-def _jvp(function: Any, primals: tuple, tangents: tuple) -> Any:
+def _jvp(function: Callable[..., _Tree], primals: tuple, tangents: tuple) -> _Tree:
     """Return the derivative along tangents whose leaves may be None, for 0."""
     out, dots = eqx.filter_jvp(function, primals, tangents)
     fill = lambda x, dot: jnp.zeros_like(x) if dot is None else dot  # noqa: E731
@@ -181,7 +188,7 @@ class _System:
         """Return ∇f at the solution."""
         return self._back(problem, problem.residual(problem.predictor(*self.at)))
 
-    def _back(self, problem: Problem, residual: Array) -> _Unknowns:
+    def _back(self, problem: Problem, residual: Predictor) -> _Unknowns:
         """Return the products of a residual with features and intercept."""
         total = jnp.sum(residual, axis=0)
         return _Unknowns(problem.design.rmatmul(residual), total if problem.intercept else 0.0 * total)
@@ -191,7 +198,7 @@ class _System:
         along = self.problem.design.matmul(d.coef) + d.intercept
         return self._back(self.problem, jax.jvp(self.problem.residual, (self.z,), (along,))[1])
 
-    def prox_derivative(self, d: Array) -> Array:
+    def prox_derivative(self, d: Coef) -> Coef:
         """Return J d for coefficients."""
         return jax.jvp(lambda v: self.penalty.prox(v, self.t), (self.v,), (d,))[1]
 
@@ -211,7 +218,7 @@ class _System:
         second = self.prox_derivative(self.t * curved.coef - first)
         return _Unknowns(first + second, self.t * curved.intercept)
 
-    def derivative(self, problem_dot: Any, penalty_dot: Any) -> _Unknowns:
+    def derivative(self, problem_dot: PyTree[Array | None], penalty_dot: PyTree[Array | None]) -> _Unknowns:
         """Return the derivative of working coefficients and intercept."""
         grad_dot = _jvp(self.gradient, (self.problem,), (problem_dot,))
         prox_dot = _jvp(lambda penalty: penalty.prox(self.v, self.t), (self.penalty,), (penalty_dot,))
@@ -223,7 +230,7 @@ class _System:
         x = jax.lax.custom_linear_solve(self.matvec, pull, self._solve, symmetric=True)
         return _Unknowns(self.prox_derivative(x.coef) + prox_dot, x.intercept)
 
-    def _solve(self, matvec: Any, right: _Unknowns) -> _Unknowns:
+    def _solve(self, matvec: Callable[[_Unknowns], _Unknowns], right: _Unknowns) -> _Unknowns:
         """Solve the system: densely where its active set has room, else by conjugate gradients.
 
         Both are in the program, since the size of the active set is known only when it runs.
@@ -257,7 +264,7 @@ class _System:
         samples = -(-self.problem.shape[0] // _ROOM_STEP) * _ROOM_STEP
         return min(size, samples, _MAX_DENSE)
 
-    def _solve_on_active_set(self, slopes: Array, room: int, right: _Unknowns) -> _Unknowns:
+    def _solve_on_active_set(self, slopes: Float[Array, " p"], room: int, right: _Unknowns) -> _Unknowns:
         """Solve on the coordinates where J is not 0, of which there are at most `room`."""
         p = slopes.size
         index = jnp.nonzero(slopes != 0, size=room, fill_value=p)[0]
@@ -272,7 +279,7 @@ class _System:
         return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
 
 
-def _where(condition: Array, x: _Unknowns) -> _Unknowns:
+def _where(condition: Flag, x: _Unknowns) -> _Unknowns:
     """Return x where a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
     return jax.tree.map(lambda leaf: jnp.where(condition, leaf, 0.0), x)
 
@@ -291,7 +298,7 @@ def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float
     lower = jnp.linalg.cholesky(scaled + jnp.diag(jnp.where(in_use, 0.0, 1.0).astype(scale.dtype)))
     regular = jnp.min(jnp.diagonal(lower)) ** 2 > _MIN_PIVOT_IN_ROOT_EPS * jnp.finfo(right.dtype).eps ** 0.5
 
-    def by_eigenvectors() -> Array:
+    def by_eigenvectors() -> Float[Array, " m"]:
         values, vectors = jnp.linalg.eigh(scaled)
         least = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
         inverse = jnp.where(jnp.abs(values) > least, 1 / jnp.where(values == 0, 1.0, values), 0.0)
@@ -300,7 +307,9 @@ def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float
     return scale * jax.lax.cond(regular, lambda: cho_solve((lower, True), scaled_right), by_eigenvectors)
 
 
-def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) -> _Unknowns:
+def _conjugate_gradients(
+    matvec: Callable[[_Unknowns], _Unknowns], right: _Unknowns, diagonal: Float[Array, " p"] | None
+) -> _Unknowns:
     """Solve by conjugate gradients, preconditioned by the diagonal of the coefficients where it is known."""
 
     def precondition(x: _Unknowns) -> _Unknowns:
@@ -309,5 +318,5 @@ def _conjugate_gradients(matvec: Any, right: _Unknowns, diagonal: Array | None) 
         return _Unknowns(x.coef / jnp.where(diagonal > 0, diagonal, 1.0), x.intercept)
 
     rtol = _CG_RTOL * jnp.finfo(right.coef.dtype).eps
-    found, _ = cg(matvec, right, tol=rtol, maxiter=_MAX_CG_STEPS, M=precondition)
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), found)
+    solution, _ = cg(matvec, right, tol=rtol, maxiter=_MAX_CG_STEPS, M=precondition)
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0.0), solution)

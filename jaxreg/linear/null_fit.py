@@ -4,7 +4,7 @@ Duality gaps are divided by the loss range of the null fit (null loss − satura
 largest gradient there. These two units and the largest eigenvalue of XᵀWX are computed once per problem.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._numerics import diagonal
 from jaxreg._typing import Scalar
 from jaxreg._validation import holds, require
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.unpenalised import Capacity, count_unpenalised, orthonormal_basis, refit
@@ -47,8 +48,8 @@ class NullFit(eqx.Module):
         capacity: the upper limit of the number of unpenalised directions that a certificate handles.
     """
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
     loss_range: Scalar
     max_grad: Scalar
     max_eigenvalue: Scalar
@@ -61,13 +62,13 @@ class UnpenalisedFit(NamedTuple):
     `step` is large if there is no minimum, for example if these directions separate the classes.
     """
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
     step: Scalar
 
 
 def fit_unpenalised(
-    problem: Problem, penalty: Penalty, capacity: Capacity, start: tuple[Array, Array], steps: int = 50
+    problem: Problem, penalty: Penalty, capacity: Capacity, start: tuple[Coef, Intercept], steps: int = 50
 ) -> UnpenalisedFit:
     """Minimise the loss over the intercept and the unpenalised directions.
 
@@ -87,7 +88,7 @@ def fit_unpenalised(
     return UnpenalisedFit(coef + coef_change, intercept + intercept_change, fitted.step)
 
 
-def initial_intercept(problem: Problem) -> Array:
+def initial_intercept(problem: Problem) -> Intercept:
     """Return the intercept of the model without features, exact where the loss has a closed form for it."""
     if not problem.intercept:
         return problem.zeros()[1]
@@ -107,7 +108,10 @@ def _initial_intercept_is_exact(problem: Problem) -> bool:
 
 
 def fit_null_model(
-    problem: Problem, penalty: Penalty, gram: Array | None = None, capacity: Capacity | None = None
+    problem: Problem,
+    penalty: Penalty,
+    gram: Float[Array, "p p"] | None = None,
+    capacity: Capacity | None = None,
 ) -> NullFit:
     """Fit the null model and derive the units of certificates from it.
 
@@ -141,8 +145,8 @@ class _NullModel(NamedTuple):
     `UnpenalisedFit`, and `unit` is the scale of the targets.
     """
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
     loss_range: Scalar
     max_grad: Scalar
     residual_square: Scalar
@@ -178,7 +182,11 @@ def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _
 
 @jit_at_level(0)
 def _with_eigenvalue(
-    design: Design, weight: Array, gram: Array | None, model: _NullModel, capacity: Capacity
+    design: Design,
+    weight: Float[Array, " n"],
+    gram: Float[Array, "p p"] | None,
+    model: _NullModel,
+    capacity: Capacity,
 ) -> NullFit:
     with jax.default_matmul_precision("highest"):
         max_eigenvalue = _largest_eigenvalue(design, weight, gram)
@@ -196,7 +204,9 @@ def _with_eigenvalue(
     )
 
 
-def _largest_eigenvalue(design: Design, weight: Array, gram: Float[Array, "p p"] | None) -> Scalar:
+def _largest_eigenvalue(
+    design: Design, weight: Float[Array, " n"], gram: Float[Array, "p p"] | None
+) -> Scalar:
     """Estimate the largest eigenvalue of XᵀWX from above; solvers guard against the rare underestimate."""
     largest = jnp.linalg.eigvalsh(_lanczos(design, weight, gram), symmetrize_input=False)[-1]
     squares = design.squares(weight) if gram is None else diagonal(gram)
@@ -204,13 +214,17 @@ def _largest_eigenvalue(design: Design, weight: Array, gram: Float[Array, "p p"]
     return jnp.where(largest > 0, largest, 1.0)
 
 
-def _lanczos(design: Design, weight: Array, gram: Float[Array, "p p"] | None) -> Float[Array, "k k"]:
+def _lanczos(
+    design: Design, weight: Float[Array, " n"], gram: Float[Array, "p p"] | None
+) -> Float[Array, "k k"]:
     """Return the tridiagonal matrix of Lanczos' method for XᵀWX, 0 above the diagonal."""
     tiny, eps = jnp.finfo(design.dtype).tiny, jnp.finfo(design.dtype).eps
     # A start in general position.
     v = jnp.cos(jnp.arange(design.shape[1]) * 1.7 + 0.3).astype(design.dtype)
 
-    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[Any, tuple[Array, Array]]:
+    def step(
+        carry: tuple[Array, Array, Array], _: None
+    ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
         previous, v, beta = carry
         u = (design.rmatmul(weight * design.matmul(v)) if gram is None else gram @ v) - beta * previous
         alpha = u @ v

@@ -4,11 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.linear.conversion import array, features
 from jaxreg.linear.design import design
 from jaxreg.losses import Loss
@@ -27,7 +27,7 @@ class LinearPredictor(Module):
 
     @on_auto_axes(replicated)
     @jax.default_matmul_precision("highest")
-    def linear(self, X: ArrayLike, offset: ArrayLike | None = None) -> Shaped[Array, "..."]:
+    def linear(self, X: FeaturesLike, offset: ArrayLike | None = None) -> Shaped[Array, "..."]:
         """Return the linear predictor z = Xw + b + offset of new rows.
 
         Args:
@@ -52,7 +52,7 @@ class LinearPredictor(Module):
         z = matmul(self.coef) + self.intercept
         return self._add_offset(z, offset, z.shape)
 
-    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> Shaped[Array, "..."]:
+    def predict(self, X: FeaturesLike, offset: ArrayLike | None = None) -> Shaped[Array, "..."]:
         """Return the expected targets of new rows: means shaped like `linear`, probabilities for classes.
 
         Arguments and errors are those of `linear`.
@@ -60,7 +60,9 @@ class LinearPredictor(Module):
         mean = jax.vmap(self.loss.mean) if self.one_per_lambda else self.loss.mean
         return mean(self.linear(X, offset))
 
-    def _add_offset(self, z: Array, offset: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    def _add_offset(
+        self, z: Float[Array, "*Ln"], offset: ArrayLike | None, shape: tuple[int, ...]
+    ) -> Float[Array, "*Ln"]:
         """Add an offset to a predictor; `shape` is that of the predictor of one λ."""
         if offset is None:
             if self.with_offset:

@@ -5,28 +5,27 @@ with a unit centred (with an intercept) and divided by `target_scale`. Users see
 `Standardization` converts between the two.
 """
 
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxreg._compilation import is_traced, on_device
-from jaxreg._meshes import on_auto_axes, spec_of, spread_like_rows
+from jaxreg._meshes import Specs, on_auto_axes, spec_of, spread_like_rows
 from jaxreg._module import Module
-from jaxreg._typing import ArrayLike, Scalar
+from jaxreg._typing import AnyArray, ArrayLike, FeaturesLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear import conversion
+from jaxreg.linear._shapes import Coef, Intercept, Predictor
+from jaxreg.linear._targets import require_squares, working_targets
 from jaxreg.linear.design import Design
 from jaxreg.linear.standardization import (
     Standardization,
-    require_squares,
     working_columns,
-    working_targets,
 )
 from jaxreg.losses import Loss
 from jaxreg.penalties import Family, Penalty, PenaltyGrid, over
@@ -86,7 +85,7 @@ class Problem(Module):
     def __init__(  # noqa: PLR0913, public options by keyword
         self,
         loss: Loss,
-        X: ArrayLike,
+        X: FeaturesLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
@@ -109,7 +108,7 @@ class Problem(Module):
         return self.design.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The working dtype."""
         return self.design.dtype
 
@@ -124,7 +123,7 @@ class Problem(Module):
         return self.standardization.scale
 
     @property
-    def constant(self) -> Array:
+    def constant(self) -> Bool[Array, " p"]:
         """Booleans (p,): columns whose coefficient is 0, because the intercept says all that they can."""
         return self.standardization.constant
 
@@ -138,14 +137,14 @@ class Problem(Module):
         """Standard deviation of the targets, 1 unless they are scaled."""
         return self.standardization.target_scale
 
-    def zeros(self) -> tuple[Array, Array]:
+    def zeros(self) -> tuple[Coef, Intercept]:
         """Return coefficients (p,) or (p, K) and intercept () or (K,) that are all 0."""
         shapes = (self.shape[1], *self.outputs), self.outputs
         if is_traced(self):
             return tuple(jnp.zeros(shape, self.dtype) for shape in shapes)
         return tuple(on_device(np.zeros(shape, self.dtype)) for shape in shapes)
 
-    def as_working_arrays(self, coef: ArrayLike, intercept: ArrayLike) -> tuple[Array, Array]:
+    def as_working_arrays(self, coef: ArrayLike, intercept: ArrayLike) -> tuple[Coef, Intercept]:
         """Return coefficients and intercept in the shapes and the dtype of `zeros`.
 
         Raises:
@@ -185,7 +184,7 @@ class Problem(Module):
     def curvatures(self, z: Float[Array, "n *K"]) -> Float[Array, "n *K_K"]:
         """Return each sample's Hessian in its predictor, sample weights included: (n,) or (n, K, K)."""
 
-        def gradient(z: Array, y: Array) -> Array:
+        def gradient(z: Predictor, y: Array) -> Predictor:
             return self.loss.gradient(z[None], y[None])[0]
 
         if z.ndim == 1:
@@ -218,15 +217,15 @@ class Problem(Module):
         checked(family)
         return over(lambda lam: self.working_penalty(family(lam)), lambdas).with_scalars_carried(lambdas.size)
 
-    def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    def to_original(self, coef: Coef, intercept: Intercept) -> tuple[Coef, Intercept]:
         """Convert working coefficients and intercept to the scale of the data."""
         return self.standardization.to_original(coef, intercept)
 
-    def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    def to_working(self, coef: Coef, intercept: Intercept) -> tuple[Coef, Intercept]:
         """Convert coefficients and intercept on the scale of the data to working coordinates."""
         return self.standardization.to_working(coef, intercept)
 
-    def original_objective(self, objective: Array) -> Array:
+    def original_objective(self, objective: Float[AnyArray, "*L"]) -> Float[AnyArray, "*L"]:
         """Convert the objective of working coefficients to the scale of the data, in squares of y's unit."""
         return self.target_scale**2 * objective if self.scales_target else objective
 
@@ -235,13 +234,13 @@ class Problem(Module):
         """The loss for targets on the scale of the data."""
         return self.loss.in_units(1 / self.target_scale) if self.scales_target else self.loss
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " m"]) -> Self:
         """Return the problem restricted to some of its columns."""
         restricted = self.design.columns(index), self.standardization.take(index)
         return eqx.tree_at(lambda p: (p.design, p.standardization), self, restricted)
 
 
-def _spread_like_data(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
+def _spread_like_data(args: tuple, kwargs: dict) -> Specs:
     """Lay out arrays on a mesh as the data: those with an entry per row are spread over devices by rows."""
     _, X, y = args
     X_spec, y_spec = (spec_of(x) if isinstance(x, jax.Array) else PartitionSpec() for x in (X, y))
@@ -258,9 +257,9 @@ def _spread_like_data(args: tuple, kwargs: dict) -> Callable[[Any], Any]:
 
 @on_auto_axes(_spread_like_data)
 def _working_data(  # noqa: PLR0913, the options of `Problem`
-    loss: Loss, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None, offset: ArrayLike | None,
+    loss: Loss, X: FeaturesLike, y: ArrayLike, *, sample_weight: ArrayLike | None, offset: ArrayLike | None,
     intercept: bool, standardize: bool, scale_target: bool,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, PyTree]:  # fmt: skip
     """Check the data and convert them to the fields of a problem."""
     conversion.require_loss(loss)
     X, y = conversion.features(X), conversion.targets(y)
@@ -288,12 +287,12 @@ def _working_data(  # noqa: PLR0913, the options of `Problem`
     }
 
 
-def require_problem(problem: Any, call: str) -> None:
+def require_problem(problem: Problem, call: str) -> None:
     """Raise TypeError where the first argument of a function is no problem; `call` is a correct call."""
     if not isinstance(problem, Problem):
         raise TypeError(f"the first argument must be a Problem, got {type(problem).__name__}: write {call}")
 
 
-def _is_real(x: Any) -> bool:
+def _is_real(x: object) -> bool:
     """Return whether a leaf of a penalty is a real number or an array of real numbers."""
     return isinstance(x, float) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))

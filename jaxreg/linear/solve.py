@@ -1,17 +1,17 @@
 """One solution, with a certificate of how near the optimum it is."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
+from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives
 from jaxreg.linear.null_fit import fit_null_model, initial_intercept
 from jaxreg.linear.prediction import LinearPredictor
@@ -43,7 +43,7 @@ _NEWTON_STEPS = 100
 
 
 class Solution(LinearPredictor):
-    """A fitted model.
+    """A fitted model; in a batch of solutions every array has one more leading axis.
 
     `jax.jit(solution.predict)` compiles the coefficients into the program as constants;
     `equinox.filter_jit(solution.predict)` traces them.
@@ -60,12 +60,12 @@ class Solution(LinearPredictor):
         with_offset: whether the problem had an offset, so that predictions need one too.
     """
 
-    coef: Array
-    intercept: Array
+    coef: Coef
+    intercept: Intercept
     objective: Scalar
     gap: Scalar
     kkt: Scalar
-    steps: Array
+    steps: Count
     status: Status
     loss: Loss
     with_offset: bool = eqx.field(static=True, default=False)
@@ -73,7 +73,7 @@ class Solution(LinearPredictor):
     one_per_lambda: ClassVar[bool] = False
 
     @property
-    def converged(self) -> Array:
+    def converged(self) -> Flag:
         """True where the certificate met the tolerance."""
         return self.status == Status.converged
 
@@ -92,26 +92,26 @@ class WorkingSolution(NamedTuple):
     `rounds` counts the steps that the problem's lane of a batch took part in.
     """
 
-    start: tuple[Array, Array]
+    start: tuple[Coef, Intercept]
     solution: Solution
-    rounds: Array
+    rounds: Count
 
 
-def solve_working(task: SolverTask, start: tuple[Array, Array] | None) -> WorkingSolution:
+def solve_working(task: SolverTask, start: tuple[Coef, Intercept] | None) -> WorkingSolution:
     """Solve in working coordinates, from `start` or from the null fit of this penalty; pure."""
     problem, penalty = task.problem, task.penalty
-    found = iterate(task, start)
-    objective = problem.value(problem.predictor(found.coef, found.intercept)) + penalty.value(found.coef)
+    outcome = iterate(task, start)
+    loss = problem.value(problem.predictor(outcome.coef, outcome.intercept))
     solution = Solution(
-        *problem.to_original(found.coef, found.intercept),
-        problem.original_objective(objective),
-        *found.certificate,
-        found.steps,
-        found.status,
+        *problem.to_original(outcome.coef, outcome.intercept),
+        problem.original_objective(loss + penalty.value(outcome.coef)),
+        *outcome.certificate,
+        outcome.steps,
+        outcome.status,
         problem.original_loss,
         problem.with_offset,
     )
-    return WorkingSolution((found.coef, found.intercept), solution, found.rounds)
+    return WorkingSolution((outcome.coef, outcome.intercept), solution, outcome.rounds)
 
 
 @on_auto_axes(replicated)
@@ -180,7 +180,7 @@ def solve(  # noqa: PLR0913, public options by keyword
     return solution
 
 
-def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
+def tolerance(problem: Problem, tol: ArrayLike | None) -> Scalar:
     """Return the tolerance in the working dtype; None is 1e-6, or 1e-4 in float32. ValueError if not > 0."""
     if tol is None:
         tol = 1e-6 if problem.dtype == jnp.float64 else 1e-4
@@ -188,7 +188,7 @@ def tolerance(problem: Problem, tol: ArrayLike | None) -> Array:
     return on_device(tol, problem.dtype)
 
 
-def _checked_init(problem: Problem, init: Any) -> tuple[Array, Array]:
+def _checked_init(problem: Problem, init: tuple[ArrayLike, ArrayLike]) -> tuple[Coef, Intercept]:
     """Return coefficients and intercept as arrays; ValueError for other shapes than those of the problem."""
     shapes = [x.shape for x in problem.zeros()]
     is_pair = isinstance(init, tuple | list)
@@ -208,19 +208,19 @@ def _newton_applies(problem: Problem, penalty: Penalty) -> bool:
 
 
 @jit_at_level(2)
-def _solve(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
+def _solve(task: SolverTask, init: tuple[Coef, Intercept] | None) -> Solution:
     start = None if init is None else task.problem.to_working(*init)
     return solve_working(task, start).solution
 
 
-def _solve_by_both(task: SolverTask, init: tuple[Array, Array] | None) -> Solution:
+def _solve_by_both(task: SolverTask, init: tuple[Coef, Intercept] | None) -> Solution:
     """Solve by proximal gradient, then by Newton's method, then by proximal gradient again, until converged.
 
     The first two take at most 1,000 and 100 steps, the last one the rest of `max_steps`. It starts from the
     result with the lowest objective.
     """
 
-    def run(solver: Solver, init: tuple[Array, Array] | None, max_steps: int) -> Solution:
+    def run(solver: Solver, init: tuple[Coef, Intercept] | None, max_steps: int) -> Solution:
         return _solve(task._replace(solver=solver, max_steps=np.asarray(max_steps)), init)
 
     limit = int(task.max_steps)
@@ -246,7 +246,7 @@ def _with_steps(solution: Solution, steps: int) -> Solution:
 
 @on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
-def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
+def unpenalized(problem: Problem) -> tuple[Coef, Intercept] | None:
     """Fit without a penalty.
 
     Args:
@@ -264,7 +264,7 @@ def unpenalized(problem: Problem) -> tuple[Array, Array] | None:
 
 
 @jit_at_level(2)
-def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Array, Array, Array]:
+def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Coef, Intercept, Flag]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
     coef, intercept = problem.zeros()[0], initial_intercept(problem)
     basis = orthonormal_basis(problem, zero, Capacity(problem.shape[1], 0), coef)

@@ -1,33 +1,30 @@
-"""Standardisation of features and targets: centred if there is an intercept, scaled if asked for.
+"""Standardisation of features: centred if there is an intercept, scaled if asked for.
 
 A column may have any unit and any mean. Centring products afterwards loses digits where the mean is large,
 and squares overflow where the unit is extreme. Such columns are shifted and scaled themselves: in a copy of
 dense features, and in the entries of those columns of a sparse matrix.
 """
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import is_traced, jit_at_level, on_device
-from jaxreg._typing import Scalar
+from jaxreg._typing import AnyArray, CompressedMatrix, DTypeLike, Features, Scalar, ScipyMatrix
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.linear.size_classes import is_small, pad_rows, size_class
-from jaxreg.losses import Loss
 
 __all__ = [
     "Standardization",
     "WorkingColumns",
-    "WorkingTargets",
-    "require_squares",
     "working_columns",
-    "working_targets",
 ]
 
 #: Largest mean of a dense column, in deviations, for which products are centred afterwards.
@@ -57,17 +54,17 @@ class Standardization(eqx.Module):
     target_mean: Float[Array, "*K"]
     target_scale: Scalar
 
-    def to_original(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    def to_original(self, coef: Coef, intercept: Intercept) -> tuple[Coef, Intercept]:
         """Convert working coefficients (p,) or (p, K) and intercept () or (K,) to the scale of the data."""
         coef = coef / (self.scale if coef.ndim == 1 else self.scale[:, None])
         return coef, self.target_scale * intercept + (self.target_mean - self.mean @ coef)
 
-    def to_working(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+    def to_working(self, coef: Coef, intercept: Intercept) -> tuple[Coef, Intercept]:
         """Invert `to_original`."""
         intercept = (intercept - self.target_mean) + self.mean @ coef
         return coef * (self.scale if coef.ndim == 1 else self.scale[:, None]), intercept / self.target_scale
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " m"]) -> Self:
         """Restrict the maps to some of the columns."""
         columns = (self.mean[index], self.scale[index], self.constant[index])
         return eqx.tree_at(lambda s: (s.mean, s.scale, s.constant), self, columns)
@@ -105,19 +102,25 @@ class _ColumnMoments(NamedTuple):
         size: half the range of the data or, without an intercept, the largest magnitude.
     """
 
-    anchor: Array
-    rest: Array
-    stored_mean: Array
-    inner_scale: Array
-    deviation: Array
-    max_abs: Array
-    mean: Array
-    scale: Array
-    constant: Array
-    size: Array
+    anchor: Float[Array, " p"]
+    rest: Float[Array, " p"]
+    stored_mean: Float[Array, " p"]
+    inner_scale: Float[Array, " p"]
+    deviation: Float[Array, " p"]
+    max_abs: Float[Array, " p"]
+    mean: Float[Array, " p"]
+    scale: Float[Array, " p"]
+    constant: Bool[Array, " p"]
+    size: Float[Array, " p"]
 
 
-def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) -> WorkingColumns:
+def working_columns(
+    X: Features,
+    weight: Float[AnyArray, " n"],
+    *,
+    intercept: bool,
+    standardize: bool,
+) -> WorkingColumns:
     """Centre and scale columns under sample weights that sum to 1.
 
     Args:
@@ -157,7 +160,7 @@ def working_columns(X: Any, weight: Any, *, intercept: bool, standardize: bool) 
     return WorkingColumns(working, moments.mean, moments.scale, moments.constant)
 
 
-def _in_size_class(stored: Design, weight: Array) -> tuple[Design, Array]:
+def _in_size_class(stored: Design, weight: Float[Array, " n"]) -> tuple[Design, Float[Array, " m"]]:
     """Return columns and weights with rows of weight 0 added, where these are few and concrete."""
     if not isinstance(stored, DenseDesign) or is_traced(stored, weight) or not is_small(stored.X):
         return stored, weight
@@ -169,7 +172,9 @@ def _in_size_class(stored: Design, weight: Array) -> tuple[Design, Array]:
 
 @jit_at_level(2)
 @jax.default_matmul_precision("highest")
-def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
+def _extent(
+    stored: Design, weight: Float[Array, " n"]
+) -> tuple[Float[Array, " p"], Float[Array, " p"], Bool[Array, " p"]]:
     """Return the means of x and of |x|, not finite where an entry is not, and which columns are 0."""
     size = stored.magnitudes(jnp.ones_like(weight))
     return stored.rmatmul(weight), size / weight.size, size == 0
@@ -178,7 +183,12 @@ def _extent(stored: Design, weight: Array) -> tuple[Array, Array, Array]:
 @jit_at_level(2)
 @jax.default_matmul_precision("highest")
 def _moments(
-    stored: Design, weight: Array, shift: Array, unit: Array, intercept: bool, standardize: bool
+    stored: Design,
+    weight: Float[Array, " n"],
+    shift: Float[Array, " p"],
+    unit: Float[Array, " p"],
+    intercept: bool,
+    standardize: bool,
 ) -> _ColumnMoments:
     """Return the moments of the stored columns and of the data, shift + unit·stored."""
     moments = stored.moments(weight)
@@ -199,7 +209,7 @@ def _moments(
 
 
 @jit_at_level(2)
-def _standardized_copy(X: Array, moments: _ColumnMoments) -> Array:
+def _standardized_copy(X: Float[Array, "n p"], moments: _ColumnMoments) -> Float[Array, "n p"]:
     """Centre and scale columns; the first subtraction is exact where the mean is large."""
     return jnp.where(moments.constant, 0.0, ((X - moments.anchor) - moments.rest) / moments.inner_scale)
 
@@ -214,13 +224,15 @@ def _centres_products(stored: DenseDesign, moments: _ColumnMoments) -> bool:
     return bool(np.all((small | np.asarray(moments.constant)) & ~extreme))
 
 
-def _is_extreme(x: np.ndarray, dtype: Any) -> np.ndarray:
+def _is_extreme(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Return which numbers are so large or small that products of three of them leave the dtype's range."""
     exponent = np.frexp(np.where(x > 0, x, 1.0))[1]
     return np.abs(exponent) > jnp.finfo(dtype).maxexp // 3
 
 
-def _shifted(X: Any, weight: np.ndarray, dtype: Any, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+def _shifted(
+    X: ScipyMatrix, weight: Float[np.ndarray, " n"], dtype: DTypeLike, centre: bool
+) -> tuple[ScipyMatrix, Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
     """Return (X − shift)/unit of a sparse matrix, shift (p,) and unit (p,), on the host.
 
     Only columns with a large mean are shifted, which have few zeros to fill. Only extreme columns get a unit
@@ -240,7 +252,9 @@ def _shifted(X: Any, weight: np.ndarray, dtype: Any, centre: bool) -> tuple[Any,
     return scipy.sparse.csc_matrix((values, X.indices, X.indptr), X.shape), shift, unit
 
 
-def _with_columns_shifted(X: Any, weight: np.ndarray) -> tuple[Any, np.ndarray]:
+def _with_columns_shifted(
+    X: CompressedMatrix, weight: Float[np.ndarray, " n"]
+) -> tuple[CompressedMatrix, Float[np.ndarray, " p"]]:
     """Return a CSC matrix with its columns of large mean shifted by their midrange, and the shift (p,)."""
     (n, p), length = X.shape, np.diff(X.indptr)
     shift, column = np.zeros(p), np.repeat(np.arange(p), length)
@@ -264,7 +278,9 @@ def _with_columns_shifted(X: Any, weight: np.ndarray) -> tuple[Any, np.ndarray]:
     return (first + second).tocsc(), shift
 
 
-def _far_columns(X: np.ndarray, weight: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+def _far_columns(
+    X: Float[np.ndarray, "n k"], weight: Float[np.ndarray, " n"], dtype: DTypeLike
+) -> tuple[Bool[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Return which columns (n, k) have a mean above `_SPARSE_MEAN` deviations, and all midranges."""
     counted = X[weight > 0]
     midrange = (0.5 * counted.min(axis=0) + 0.5 * counted.max(axis=0)).astype(dtype).astype(float)
@@ -278,9 +294,9 @@ def _far_columns(X: np.ndarray, weight: np.ndarray, dtype: Any) -> tuple[np.ndar
 class _Given(NamedTuple):
     """Features and weights as given, and the working dtype."""
 
-    X: Any
-    weight: Any
-    dtype: Any
+    X: Features
+    weight: Float[AnyArray, " n"]
+    dtype: DTypeLike
 
 
 def _require_representable(
@@ -325,69 +341,3 @@ def _require_constant(given: _Given, columns: np.ndarray) -> None:
                 f"column {some[j]} of X varies from {low[j]:.9g} to {high[j]:.9g}, which {np.dtype(dtype)}"
                 " does not tell apart: subtract a number near its mean, or give it another unit"
             )
-
-
-class WorkingTargets(NamedTuple):
-    """Working targets (y − mean)/scale and offset; `mean` is () or (K,), `scale` one number."""
-
-    y: Any
-    offset: Any
-    mean: Any
-    scale: Any
-
-
-def working_targets(
-    loss: Loss, y: Any, offset: Any, weight: Any, *, centre: bool, scale: bool
-) -> WorkingTargets:
-    """Centre and scale targets of a loss with `has_unit`; return those of other losses as they are.
-
-    Solvers work on differences of predictor and target, which lose their digits where both are far from 0.
-
-    Args:
-        loss: the loss.
-        y: targets (n,) or (n, K): traced, or on the host in double precision.
-        offset: offset in the shape of the predictor.
-        weight: sample weights (n,) that sum to 1.
-        centre: whether y and offset are centred, for which the intercept makes up.
-        scale: whether y and offset are divided by the standard deviation of y.
-
-    Raises:
-        ValueError: for `scale` where targets have no unit.
-    """
-    if scale and not loss.has_unit:
-        raise ValueError(
-            f"scale_target=True needs targets with a unit, which those of {type(loss).__name__} have not:"
-            " leave it out"
-        )
-    xp = jnp if is_traced(y, offset, weight) else np
-    mean, unit = np.zeros(offset.shape[1:], offset.dtype), np.ones((), offset.dtype)
-    if not loss.has_unit:
-        return WorkingTargets(y, offset, mean, unit)
-
-    def average(x: Any) -> Any:
-        return x[0] + weight @ (x - x[0])
-
-    if centre:
-        y_mean, offset_mean = average(y), average(offset)
-        y, offset, mean = y - y_mean, offset - offset_mean, y_mean - offset_mean
-    if scale:
-        centred = y - average(y)
-        largest = xp.max(xp.abs(centred))
-        unit = largest * xp.sqrt(xp.mean(weight @ (centred / xp.where(largest > 0, largest, 1.0)) ** 2))
-        unit = xp.where(unit > 0, unit, 1.0)
-    return WorkingTargets(y / unit, offset / unit, mean, unit)
-
-
-def require_squares(loss: Loss, targets: WorkingTargets, dtype: Any) -> None:
-    """Raise ValueError where the squares of concrete targets leave the range of the working dtype."""
-    y, offset = targets.y, targets.offset
-    if not loss.has_unit or is_traced(y, offset):
-        return
-    limits, size = jnp.finfo(dtype), float(np.max(np.abs(y - offset)))
-    # The smallest number needed is a duality gap of one rounding.
-    low, high = np.sqrt(float(limits.tiny) / float(limits.eps)), np.sqrt(float(limits.max)) / 16
-    if size > 0 and not low <= size <= high:
-        raise ValueError(
-            f"y has values of a size near {size:.1e}, whose squares {np.dtype(dtype)} cannot represent:"
-            " give it another unit or take scale_target=True"
-        )

@@ -26,6 +26,7 @@ from jaxreg._compilation import is_traced, jit_at_level
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import norm
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Flag, Intercept, Predictor
 from jaxreg.linear.problem import Problem
 from jaxreg.penalties import Penalty, PenaltyGrid
 from jaxreg.penalties.piecewise_quadratic import Elementary
@@ -77,7 +78,7 @@ class Basis(eqx.Module):
     columns: Int[Array, " k"]
     others: Float[Array, "r p outputs"]
 
-    def change(self, u: Float[Array, "outputs m"], problem: Problem) -> tuple[Array, Array]:
+    def change(self, u: Float[Array, "outputs m"], problem: Problem) -> tuple[Coef, Intercept]:
         """Return the change of working coefficients and intercept that changes the predictor by u @ q."""
         mixed = jnp.einsum("ck,ckj->cj", u, self.mixing)
         first, k = int(problem.intercept), self.columns.size
@@ -102,7 +103,7 @@ class Refit(NamedTuple):
             size of `noise`. It stays large if there is no minimum.
     """
 
-    z: Array
+    z: Predictor
     u: Float[Array, "outputs m"]
     grad: Float[Array, "outputs m"]
     decrement: Scalar
@@ -151,7 +152,7 @@ def _count_elementary(grid: PenaltyGrid) -> int:
 
 
 @jit_at_level(0)
-def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
+def _count(grid: PenaltyGrid, zeros: Coef) -> tuple[Array, Array]:
     """Return the largest number of unpenalised rows on the grid, and whether there are other directions."""
     probe = _probes(zeros, 1)[0]
 
@@ -168,13 +169,13 @@ def _count(grid: PenaltyGrid, zeros: Array) -> tuple[Array, Array]:
     return jnp.max(counts), jnp.any(other)
 
 
-def _probes(zeros: Array, number: int) -> Array:
+def _probes(zeros: Coef, number: int) -> Array:
     """Return vectors of coefficients (number, p, …) in general position, no entry of which is 0."""
     index = jnp.arange(number * zeros.size, dtype=zeros.dtype)
     return (1.5 + jnp.cos(1.7 * index + 0.3)).reshape(number, *zeros.shape)
 
 
-def orthonormal_basis(problem: Problem, penalty: Penalty, capacity: Capacity, coef: Array) -> Basis:
+def orthonormal_basis(problem: Problem, penalty: Penalty, capacity: Capacity, coef: Coef) -> Basis:
     """Return the basis of intercept and unpenalised directions.
 
     Args:
@@ -205,7 +206,9 @@ def orthonormal_basis(problem: Problem, penalty: Penalty, capacity: Capacity, co
     return Basis(*orthonormal(directions), columns, others)
 
 
-def _orthonormalise(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> tuple[Array, Array, Array]:
+def _orthonormalise(
+    rows: Float[Array, "m n"], weight: Float[Array, " n"]
+) -> tuple[Float[Array, "m n"], Float[Array, "m m"], Float[Array, " m"]]:
     """Return orthonormal combinations of rows, the coefficients of the combinations, and 1/σ of each."""
     m, eps = rows.shape[0], jnp.finfo(rows.dtype).eps
     # Rows are first divided by their largest entry, so that squares neither overflow nor underflow.
@@ -234,7 +237,7 @@ def _gram(rows: Float[Array, "m n"], weight: Float[Array, " n"]) -> Float[Array,
     return (rows * weight) @ rows.T
 
 
-def gradient_noise(problem: Problem, z: Array) -> Scalar:
+def gradient_noise(problem: Problem, z: Predictor) -> Scalar:
     """Return the rounding error of the loss's derivative along a predictor of norm 1 under the weights."""
     # The loss gradient is mean − target, and the mean is evaluated at a rounded predictor.
     gradient, by_rounding = jax.jvp(lambda z: problem.loss.gradient(z, problem.y), (z,), (jnp.abs(z),))
@@ -245,7 +248,7 @@ def gradient_noise(problem: Problem, z: Array) -> Scalar:
 class _Iterate(NamedTuple):
     """An iterate of Newton's method; `u`, `grad` and the Newton step `newton` are in the basis."""
 
-    z: Array
+    z: Predictor
     u: Float[Array, "outputs m"]
     grad: Float[Array, "outputs m"]
     newton: Float[Array, "outputs m"]
@@ -259,19 +262,21 @@ class _LossInBasis:
     def __init__(self, problem: Problem, basis: Basis) -> None:
         self.problem, self.basis = problem, basis
 
-    def predictor(self, u: Float[Array, "outputs m"]) -> Array:
+    def predictor(self, u: Float[Array, "outputs m"]) -> Predictor:
         """Return u @ q in the shape of the predictor."""
         z = jnp.einsum("ck,ckn->nc", u, self.basis.q)
         return z if self.problem.outputs else z[:, 0]
 
-    def project(self, residual: Array) -> Float[Array, "outputs m"]:
+    def project(self, residual: Predictor) -> Float[Array, "outputs m"]:
         """Return the products of a weighted loss gradient with the basis."""
         return jnp.einsum("ckn,nc->ck", self.basis.q, residual.reshape(residual.shape[0], -1))
 
-    def newton_step(self, z: Array, grad: Float[Array, "outputs m"], tol: float) -> Float[Array, "outputs m"]:
+    def newton_step(
+        self, z: Predictor, grad: Float[Array, "outputs m"], tol: float
+    ) -> Float[Array, "outputs m"]:
         """Solve the Newton system at z by conjugate gradients; 0 where the curvature is 0."""
 
-        def hessian(d: Array) -> Array:
+        def hessian(d: Float[Array, "outputs m"]) -> Float[Array, "outputs m"]:
             return self.project(jax.jvp(self.problem.residual, (z,), (self.predictor(d),))[1])
 
         if self.problem.outputs and self.problem.y.ndim == 1:
@@ -280,21 +285,21 @@ class _LossInBasis:
         step = conjugate_gradients(hessian, lambda r: r, grad, target, max_steps=100)
         return jnp.where(jnp.isfinite(step), step, 0.0)
 
-    def evaluate(self, z: Array, u: Float[Array, "outputs m"]) -> _Iterate:
+    def evaluate(self, z: Predictor, u: Float[Array, "outputs m"]) -> _Iterate:
         """Evaluate gradient and Newton step, which is 0 where the gradient is 0 up to rounding."""
         grad, noise = self.project(self.problem.residual(z)), gradient_noise(self.problem, z)
         significant = jnp.max(jnp.abs(grad), initial=0.0) > noise
         newton = self.newton_step(z, jnp.where(significant, grad, 0.0), tol=1e-3)
         return _Iterate(z, u, grad, newton, self.problem.value(z), noise)
 
-    def sensitivity(self, z: Array) -> Scalar:
+    def sensitivity(self, z: Predictor) -> Scalar:
         """Estimate the largest change of the predictor by a gradient of norm 1 in general position."""
         grad = jnp.where(self.basis.error > 0, _probes(self.basis.error, 1)[0], 0.0)
         grad = grad / jnp.maximum(jnp.linalg.norm(grad), jnp.finfo(z.dtype).tiny)
         return jnp.max(jnp.abs(self.predictor(self.newton_step(z, grad, tol=1e-2))))
 
 
-def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
+def refit(problem: Problem, basis: Basis, z: Predictor, steps: int) -> Refit:
     """Minimise the loss over z + u @ q by damped Newton steps, to the rounding of the working dtype.
 
     Args:
@@ -320,7 +325,7 @@ def refit(problem: Problem, basis: Basis, z: Array, steps: int) -> Refit:
         accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack)) | (k == 0)
         return jax.tree.map(lambda x, y: jnp.where(accepted, x, y), new, now), accepted, k + 1
 
-    def unfinished(carry: tuple[_Iterate, Array, Array]) -> Array:
+    def unfinished(carry: tuple[_Iterate, Array, Array]) -> Flag:
         now, accepted, k = carry
         return (k == 0) | (k <= steps) & accepted & jnp.any(now.newton != 0)
 

@@ -5,7 +5,7 @@ Gradients and Hessians come from automatic differentiation.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxreg._compilation import on_device
 from jaxreg._module import Module
-from jaxreg._typing import Scalar
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, Scalar
 from jaxreg._validation import require
 
 __all__ = ["Loss"]
@@ -118,11 +118,11 @@ class Loss(Module):
         """Return the shift that minimises `total` over z + shift; None where there is no closed form."""
         return None
 
-    def outputs(self, y: Shaped[Array, "n *L"]) -> tuple[int, ...]:
+    def outputs(self, y: Shaped[AnyArray, "n *L"]) -> tuple[int, ...]:
         """Return the shape of the predictor of one sample, () or (K,)."""
         return tuple(y.shape[1:])
 
-    def encode(self, y: Any, dtype: Any) -> Array:
+    def encode(self, y: ArrayLike, dtype: DTypeLike) -> Array:
         """Return targets in the form that the other methods take."""
         return on_device(y, dtype)
 

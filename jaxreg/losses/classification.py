@@ -1,15 +1,16 @@
 """Losses of classes: two classes or proportions, and K classes."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import entr
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg._compilation import on_device
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike
 from jaxreg._validation import require
 from jaxreg.losses.base import Loss, log_of_mean, require_finite_targets, sum_outputs, with_weight
 
@@ -29,7 +30,7 @@ class Logistic(Loss):
 
     null_predictor_is_exact: ClassVar[bool] = True
 
-    def value(self, z: Array, y: Array) -> Array:
+    def value(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return the loss of the nearer class, softplus(±z), plus z times the distance to that class.
 
         Where the signs of the two terms differ the first is twice the second: no digits cancel at large |z|.
@@ -37,13 +38,13 @@ class Logistic(Loss):
         near = jnp.where(y > 0.5, 1.0, 0.0).astype(z.dtype)
         return sum_outputs(jax.nn.softplus((1 - 2 * near) * z) - (y - near) * z)
 
-    def gradient(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return the probability of class 1 less y, by the distance to the nearer class as in `value`."""
         near = jnp.where(y > 0.5, 1.0, 0.0).astype(z.dtype)
         sign = 1 - 2 * near
         return sign * jax.nn.sigmoid(sign * z) - (y - near)
 
-    def conjugate(self, v: Array, y: Array) -> Array:
+    def conjugate(self, v: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return the negative entropy of v + y in [0, 1]."""
         p = v + y
         slack = 8 * jnp.finfo(p.dtype).eps
@@ -55,15 +56,15 @@ class Logistic(Loss):
         """Return 1/4."""
         return 0.25
 
-    def mean(self, z: Array) -> Array:
+    def mean(self, z: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return the probability of class 1."""
         return jax.nn.sigmoid(z)
 
-    def link(self, mean: Array) -> Array:
+    def link(self, mean: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """Return the logit."""
         return log_of_mean(mean) - jnp.log1p(-mean)
 
-    def prediction_error(self, z: Array, y: Array) -> Array:
+    def prediction_error(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Bool[Array, "n *K"]:
         """Return where the more probable class is not that of the target."""
         return (z > 0) != (y > 0.5)
 
@@ -100,11 +101,11 @@ class Multinomial(Loss):
 
     num_classes: int | None = eqx.field(default=None, static=True)
 
-    def value(self, z: Array, y: Array) -> Array:
+    def value(self, z: Float[Array, "n K"], y: Int[Array, " n"]) -> Float[Array, " n"]:
         """Return minus the log-probability of the label."""
         return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1)[:, 0]
 
-    def conjugate(self, v: Array, y: Array) -> Array:
+    def conjugate(self, v: Float[Array, "n K"], y: Int[Array, " n"]) -> Float[Array, " n"]:
         """Return the negative entropy of v + onehot(y) on the simplex."""
         p = v + jax.nn.one_hot(y, v.shape[-1], dtype=v.dtype)
         slack = 16 * jnp.finfo(p.dtype).eps * v.shape[-1]
@@ -115,11 +116,11 @@ class Multinomial(Loss):
         """Return 1/2, the largest eigenvalue of diag(π) − ππᵀ over all probabilities π."""
         return 0.5
 
-    def mean(self, z: Array) -> Array:
+    def mean(self, z: Float[Array, "n K"]) -> Float[Array, "n K"]:
         """Return the probabilities of the classes, (n, K)."""
         return jax.nn.softmax(z, axis=-1)
 
-    def link(self, mean: Array) -> Array:
+    def link(self, mean: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """Return log-probabilities."""
         return log_of_mean(mean)
 
@@ -127,11 +128,11 @@ class Multinomial(Loss):
         """Return the logarithms of the classes' weights, (K,)."""
         return self.link(weight @ jax.nn.one_hot(y, outputs[0], dtype=weight.dtype))
 
-    def prediction_error(self, z: Array, y: Array) -> Array:
+    def prediction_error(self, z: Float[Array, "n K"], y: Int[Array, " n"]) -> Bool[Array, " n"]:
         """Return where the most probable class is not the label."""
         return jnp.argmax(z, axis=-1) != y
 
-    def outputs(self, y: Array) -> tuple[int, ...]:
+    def outputs(self, y: Shaped[AnyArray, "n *L"]) -> tuple[int, ...]:
         """Return (K,)."""
         if y.ndim == 2:
             return (y.shape[1],)
@@ -139,13 +140,13 @@ class Multinomial(Loss):
             raise ValueError("Multinomial under a trace cannot count the classes: give num_classes")
         return (int(np.max(y)) + 1 if self.num_classes is None else self.num_classes,)
 
-    def encode(self, y: Array, dtype: Any) -> Array:
+    def encode(self, y: ArrayLike, dtype: DTypeLike) -> Array:
         """Return integer labels (n,), also of one-hot rows (n, K)."""
         if isinstance(y, jax.core.Tracer):
             return jnp.argmax(y, axis=1) if y.ndim == 2 else y.astype(int)
         return on_device(np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y).astype(np.int32))
 
-    def saturated(self, y: Array) -> Array:
+    def saturated(self, y: Int[Array, " n"]) -> Float[Array, " n"]:
         """Return 0."""
         return jnp.zeros(y.shape[:1])
 
@@ -156,17 +157,19 @@ class Multinomial(Loss):
         """
         require_finite_targets(y, "Multinomial")
         count, labels = self.num_classes, self._labels(y)
-        found = np.unique(labels)
-        whole = bool(np.all((found == np.round(found)) & (found >= 0)))
-        require(whole, f"Multinomial needs integer labels 0 … K−1, got for example {found[0]:g}: {_RELABEL}")
-        top = found[-1] if y.ndim == 1 else y.shape[1] - 1
+        classes = np.unique(labels)
+        whole = bool(np.all((classes == np.round(classes)) & (classes >= 0)))
+        require(
+            whole, f"Multinomial needs integer labels 0 … K−1, got for example {classes[0]:g}: {_RELABEL}"
+        )
+        top = classes[-1] if y.ndim == 1 else y.shape[1] - 1
         require(count is None or top < count, f"y has label {top:g}, but num_classes is {count}: {_RELABEL}")
         labels, where = with_weight(labels, weight)
-        found = np.unique(labels)
-        single = f"y holds one class only ({found[0]:g}){where}: Multinomial needs at least two"
-        require(len(found) > 1, single)
-        if count is None and len(found) <= top:
-            missing = np.setdiff1d(np.arange(len(found) + 1), found)[0]
+        classes = np.unique(labels)
+        single = f"y holds one class only ({classes[0]:g}){where}: Multinomial needs at least two"
+        require(len(classes) > 1, single)
+        if count is None and len(classes) <= top:
+            missing = np.setdiff1d(np.arange(len(classes) + 1), classes)[0]
             raise ValueError(
                 f"y has labels up to {top:g}, but class {missing} has no sample{where}: {_RELABEL}, or give"
                 " num_classes to keep classes without samples"

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg._validation import require
 from jaxreg.losses.base import Loss, log_of_mean, require_finite_targets, sum_outputs, with_weight
@@ -18,21 +18,23 @@ class Poisson(Loss):
     [1.0]
     """
 
-    def value(self, z: Array, y: Array) -> Array:
+    def value(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return eᶻ − y·z."""
         return sum_outputs(jnp.exp(z) - y * z)
 
-    def gradient(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return eᶻ − y."""
         return jnp.exp(z) - y
 
-    def conjugate(self, v: Array, y: Array) -> Array:
+    def conjugate(self, v: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return m·log m − m at m = v + y ≥ 0."""
         m = v + y
         q = jnp.maximum(m, 0.0)
         return sum_outputs(jnp.where(_in_domain(m, y), xlogy(q, q) - q, jnp.inf))
 
-    def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
+    def fenchel_gap(
+        self, z: Float[Array, "n *K"], y: Float[Array, "n *K"], v: Float[Array, "n *K"]
+    ) -> Float[Array, " n"]:
         """Return m·(t − log(1 + t)) at m = v + y and t = eᶻ/m − 1, in which large counts do not cancel."""
         m = v + y
         mu, positive = jnp.exp(z), m > 0
@@ -40,7 +42,9 @@ class Poisson(Loss):
         gap = jnp.where(positive, m * (t - jnp.log1p(jnp.where(positive, t, 0.0))), mu)
         return sum_outputs(jnp.where(_in_domain(m, y), gap, jnp.inf))
 
-    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+    def optimal_shift(
+        self, z: Float[Array, "n *K"], y: Float[Array, "n *K"], weight: Float[Array, " n"]
+    ) -> Float[Array, "*K"]:
         """Return log Σwy − log Σweᶻ, which makes the expected counts add up to those observed."""
         top = jnp.max(z, axis=0)
         return log_of_mean(weight @ y) - jnp.log(weight @ jnp.exp(z - top)) - top
@@ -49,15 +53,15 @@ class Poisson(Loss):
         """Return inf: the curvature eᶻ has no bound."""
         return float("inf")
 
-    def mean(self, z: Array) -> Array:
+    def mean(self, z: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return the expected count eᶻ."""
         return jnp.exp(z)
 
-    def link(self, mean: Array) -> Array:
+    def link(self, mean: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """Return log(mean)."""
         return log_of_mean(mean)
 
-    def prediction_error(self, z: Array, y: Array) -> Array:
+    def prediction_error(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return the deviance of each sample."""
         return 2 * (self.value(z, y) - self.saturated(y))
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg._typing import Scalar
 from jaxreg._validation import holds, hyperparameter, require
@@ -34,23 +34,27 @@ class SquaredError(_ResidualLoss):
     [2.0]
     """
 
-    def value(self, z: Array, y: Array) -> Array:
+    def value(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return ½(z − y)²."""
         return sum_outputs(0.5 * (z - y) ** 2)
 
-    def gradient(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return z − y."""
         return z - y
 
-    def conjugate(self, v: Array, y: Array) -> Array:
+    def conjugate(self, v: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return ½v² + v·y."""
         return sum_outputs(0.5 * v**2 + v * y)
 
-    def fenchel_gap(self, z: Array, y: Array, v: Array) -> Array:
+    def fenchel_gap(
+        self, z: Float[Array, "n *K"], y: Float[Array, "n *K"], v: Float[Array, "n *K"]
+    ) -> Float[Array, " n"]:
         """Return ½(v − (z − y))², free of the cancellation between value and conjugate."""
         return sum_outputs(0.5 * (v - (z - y)) ** 2)
 
-    def optimal_shift(self, z: Array, y: Array, weight: Array) -> Array:
+    def optimal_shift(
+        self, z: Float[Array, "n *K"], y: Float[Array, "n *K"], weight: Float[Array, " n"]
+    ) -> Float[Array, "*K"]:
         """Return the weighted mean of y − z."""
         return weight @ (y - z)
 
@@ -71,18 +75,18 @@ class Huber(_ResidualLoss):
     [2.5]
     """
 
-    delta: Array = hyperparameter(1.0)
+    delta: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require(holds(lambda delta: delta > 0, self.delta), f"Huber: delta must be > 0, got {self.delta}")
 
-    def value(self, z: Array, y: Array) -> Array:
+    def value(self, z: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return a parabola up to a residual of delta and its tangent beyond."""
         r, delta = jnp.abs(z - y), self.delta.astype(z.dtype)
         core = jnp.minimum(r, delta)
         return sum_outputs(0.5 * core**2 + delta * (r - core))
 
-    def conjugate(self, v: Array, y: Array) -> Array:
+    def conjugate(self, v: Float[Array, "n *K"], y: Float[Array, "n *K"]) -> Float[Array, " n"]:
         """Return ½v² + v·y on |v| ≤ delta."""
         delta = self.delta.astype(v.dtype)
         slack = 8 * jnp.finfo(v.dtype).eps * delta

@@ -27,7 +27,8 @@ import math
 import os
 import pathlib
 import zipfile
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
@@ -46,11 +47,29 @@ _HEADER = "header.json"
 _ARRAYS = ("coef", "intercept")
 _DTYPES = ("float32", "float64")
 #: Types that JSON gives for the types of a coding's fields.
-_TYPES: dict[Any, Any] = {str: str, float: (int, float), bool: bool, str | None: (str, type(None))}
+_TYPES = {str: str, float: (int, float), bool: bool, str | None: (str, type(None))}
 #: Characters of another library's message that are quoted.
 _QUOTE_LENGTH = 120
 #: Fixed date of all members: equal models have equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class _Header(TypedDict):
+    """The header of a file that `save` wrote."""
+
+    format: str
+    format_version: int
+    loss: Mapping[str, object]
+    features: Sequence[str]
+    target: str
+    classes: Sequence[str]
+    columns: Sequence[Mapping[str, object]]
+    penalty: str
+    lam: float | None
+    gap: float | None
+    kkt: float | None
+    settings: Mapping[str, object]
+    versions: Mapping[str, str]
 
 
 @runtime_checkable
@@ -155,7 +174,7 @@ def _one_line(error: BaseException) -> str:
 
 def _header(model: FittedModel) -> bytes:
     """Return the header as JSON."""
-    header = {
+    header: _Header = {
         "format": _FORMAT,
         "format_version": _VERSION,
         "loss": _described(model.loss),
@@ -181,7 +200,7 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _described(loss: Loss) -> dict[str, Any]:
+def _described(loss: Loss) -> dict[str, object]:
     """Return the name and the parameters of a loss."""
     name = type(loss).__name__
     if name not in losses.__all__ or getattr(losses, name) is not type(loss):
@@ -209,7 +228,7 @@ def _members(archive: zipfile.ZipFile, path: pathlib.Path) -> dict[str, bytes]:
     return {info.filename: archive.read(info) for info in infos}
 
 
-def _parsed(data: bytes, path: pathlib.Path) -> dict[str, Any]:
+def _parsed(data: bytes, path: pathlib.Path) -> _Header:
     """Return the header; raise `ValueError` for another format or a newer version."""
     try:
         header = json.loads(data)
@@ -245,7 +264,7 @@ def _array(data: bytes, name: str, path: pathlib.Path) -> np.ndarray:
     return np.frombuffer(rest, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedModel:
+def _model(header: _Header, arrays: dict[str, np.ndarray]) -> FittedModel:
     """Return the model of a header and its arrays."""
     columns = tuple(_column(given) for given in header["columns"])
     texts = {name: _text(header[name]) for name in ("target", "penalty")}
@@ -260,7 +279,7 @@ def _model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FittedModel
     return FittedModel(_loss(header["loss"]), arrays["coef"], arrays["intercept"], **texts, **names, **given)
 
 
-def _loss(given: dict[str, Any]) -> Loss:
+def _loss(given: Mapping[str, object]) -> Loss:
     """Return the loss that `_described` described."""
     parameters = dict(given)
     name = parameters.pop("name")
@@ -271,7 +290,7 @@ def _loss(given: dict[str, Any]) -> Loss:
     return getattr(losses, name)(**parameters)
 
 
-def _column(given: dict[str, Any]) -> Column:
+def _column(given: Mapping[str, object]) -> Column:
     """Return the coding that a header describes, each field of the type that its class declares."""
     parameters = dict(given)
     cls = KINDS[parameters.pop("kind")]
@@ -284,7 +303,7 @@ def _column(given: dict[str, Any]) -> Column:
     return cls(**parameters)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"wanted text, got {type(value).__name__}")
     return value

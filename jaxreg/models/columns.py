@@ -8,7 +8,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -70,7 +70,7 @@ class Column(ABC):
         """Numbers that replace a missing cell, one for each feature."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
+    def encode(self, values: Sequence[object] | np.ndarray) -> Encoded:
         """Return the columns of numbers of new cells (n,).
 
         Raises:
@@ -110,7 +110,7 @@ class NumberColumn(_ColumnWithMean):
 
     kind: ClassVar[str] = "number"
 
-    def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
+    def encode(self, values: Sequence[object] | np.ndarray) -> Encoded:
         """Return the numbers; ValueError for text."""
         return _with_indicator(_numbers(self.name, values), self.mean, self.indicator)
 
@@ -146,7 +146,7 @@ class LevelColumn(Column):
         """Zeros: a missing cell is none of the levels."""
         return (0.0,) * len(self.features)
 
-    def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
+    def encode(self, values: Sequence[object] | np.ndarray) -> Encoded:
         """Return a 1 in the column of each cell's level."""
         labels = [label(value) for value in values]
         at = {level: k for k, level in enumerate(self.levels)}
@@ -194,7 +194,7 @@ class DateColumn(_ColumnWithMean):
     day_first: bool = False
     kind: ClassVar[str] = "date"
 
-    def encode(self, values: Sequence[Any] | np.ndarray) -> Encoded:
+    def encode(self, values: Sequence[object] | np.ndarray) -> Encoded:
         """Return the days; ValueError for cells that are no dates."""
         stamps = _seconds(self.name, values, self.day_first)
         origin = _seconds(self.name, [self.origin], False)[0]
@@ -205,7 +205,7 @@ class DateColumn(_ColumnWithMean):
 KINDS: dict[str, type[Column]] = {cls.kind: cls for cls in (NumberColumn, LevelColumn, DateColumn)}
 
 
-def label(value: Any) -> str | None:
+def label(value: object) -> str | None:
     """Return a cell as the name of its level; None where it is missing.
 
     >>> label(3.0), label(" red"), label(float("nan"))
@@ -228,7 +228,7 @@ def _with_indicator(numbers: np.ndarray, mean: float, indicator: bool) -> Encode
     return Encoded(np.column_stack([filled, gaps.astype(float)]), np.zeros_like(gaps))
 
 
-def _numbers(name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
+def _numbers(name: str, values: Sequence[object] | np.ndarray) -> np.ndarray:
     """Return cells as float64 with NaN for gaps."""
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
@@ -247,7 +247,7 @@ def _numbers(name: str, values: Sequence[Any] | np.ndarray) -> np.ndarray:
     return out
 
 
-def _seconds(name: str, values: Iterable[Any], day_first: bool) -> np.ndarray:
+def _seconds(name: str, values: Iterable[object], day_first: bool) -> np.ndarray:
     """Return dates as seconds since 1970, NaN for gaps."""
     import importlib
 

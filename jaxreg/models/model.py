@@ -3,24 +3,38 @@
 import dataclasses
 import importlib.metadata
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.losses import Logistic, Loss, Multinomial
 from jaxreg.models.columns import Column
 
-__all__ = ["FittedModel", "Rows"]
+__all__ = ["FittedModel", "Rows", "Table"]
 
 #: Packages whose versions a model keeps.
 _PACKAGES = ("jaxreg", "jax", "numpy")
 #: Coefficients that `str` shows.
 _COEFFICIENTS_SHOWN = 8
+
+
+class DataFrame(Protocol):
+    """A data frame of pandas or polars."""
+
+    @property
+    def columns(self) -> Iterable[Hashable]: ...
+
+    def __getitem__(self, name: str, /) -> ArrayLike: ...
+
+
+#: Columns by name.
+Table: TypeAlias = Mapping[str, ArrayLike] | DataFrame
 
 
 class Rows(NamedTuple):
@@ -79,7 +93,7 @@ class FittedModel:
     lam: float | None = None
     gap: float = math.inf
     kkt: float = math.inf
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=lambda: _versions())
 
     def __post_init__(self) -> None:
@@ -92,7 +106,7 @@ class FittedModel:
         _check(self)
 
     @classmethod
-    def of(cls, solution: LinearPredictor, **given: Any) -> Self:
+    def of(cls, solution: LinearPredictor, **given: object) -> Self:
         """Return the model of a `jaxreg.Solution`; `given` are other attributes, such as `features`.
 
         >>> import jaxreg as jr
@@ -138,7 +152,7 @@ class FittedModel:
         features = tuple(name for name, keep in zip(self.features, used, strict=True) if keep)
         return dataclasses.replace(self, coef=self.coef[used], features=features, columns=tuple(columns))
 
-    def encode(self, table: Any) -> Rows:
+    def encode(self, table: Table) -> Rows:
         """Return the features of a table's rows, its columns found by name and coded as in training.
 
         Args:
@@ -165,7 +179,7 @@ class FittedModel:
             np.hstack([part.values for part in coded]), missing, tuple(s for c in coded for s in c.notes)
         )
 
-    def linear(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def linear(self, X: FeaturesLike | Table) -> Float[np.ndarray, "n *K"]:
         """Return the linear predictor z = Xw + b of new rows.
 
         Args:
@@ -186,7 +200,7 @@ class FittedModel:
             )
         return np.asarray(X @ self.coef) + self.intercept
 
-    def predict(self, X: Any) -> Float[np.ndarray, "n *K"]:
+    def predict(self, X: FeaturesLike | Table) -> Float[np.ndarray, "n *K"]:
         """Return the expected targets of new rows: means shaped like `linear`, probabilities for classes.
 
         With a logistic loss the probability is that of the second class. Arguments and errors are those of
@@ -199,7 +213,7 @@ class FittedModel:
         with _double_precision():
             return np.asarray(self.loss.mean(z)).astype(self.coef.dtype)
 
-    def probabilities(self, X: Any) -> Float[np.ndarray, "n K"]:
+    def probabilities(self, X: FeaturesLike | Table) -> Float[np.ndarray, "n K"]:
         """Return the probability of every class, two columns for a logistic loss.
 
         Raises:
@@ -213,7 +227,7 @@ class FittedModel:
         mean = self.predict(X)
         return np.column_stack([1 - mean, mean]) if mean.ndim == 1 else mean
 
-    def classify(self, X: Any) -> np.ndarray:
+    def classify(self, X: FeaturesLike | Table) -> np.ndarray:
         """Return the most probable class of new rows (n,): names, or labels where there are no names.
 
         Errors are those of `probabilities`.
@@ -256,17 +270,17 @@ def _check(model: FittedModel) -> None:
         raise ValueError(f"{len(model.classes)} classes do not fit the coefficients: wanted {outputs}")
 
 
-def _floats(values: Any) -> np.ndarray:
+def _floats(values: ArrayLike) -> np.ndarray:
     """Return an array as float64, or as float32 where it has less than double precision."""
     values = np.asarray(values)
     return values.astype(np.float64 if values.dtype in (np.float64, int) else np.float32)
 
 
-def _names(table: Any) -> str:
+def _names(table: DataFrame) -> str:
     return ", ".join(repr(str(name)) for name in list(getattr(table, "columns", []))[:8])
 
 
-def _double_precision() -> AbstractContextManager[Any]:
+def _double_precision() -> AbstractContextManager[object]:
     """Return a context in which JAX computes in float64."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)

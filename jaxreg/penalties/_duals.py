@@ -1,13 +1,12 @@
 """Domains of conjugates: indicator functions and the largest multiple of a dual that stays inside."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxreg._typing import ArrayLike, Scalar
+from jaxreg._typing import ArrayLike, DTypeLike, Scalar
 
 __all__ = ["indicator", "largest_scale", "smallest_ratio"]
 
@@ -23,10 +22,10 @@ def smallest_ratio(bound: ArrayLike, size: Array) -> Scalar:
     return jnp.min(jnp.where(size > bound, bound / jnp.where(size > 0, size, 1.0), 1.0), initial=1.0)
 
 
-def largest_scale(inside: Callable[[Scalar], Array], dtype: Any) -> Float[Array, ""]:
+def largest_scale(inside: Callable[[Scalar], Array], dtype: DTypeLike) -> Scalar:
     """Return the largest s in [0, 1] with inside(s), by bisection; inside(0) is taken to be true."""
 
-    def halve(_: int, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+    def halve(_: Array, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         lower, upper = bracket
         middle = 0.5 * (lower + upper)
         ok = inside(middle)

@@ -7,14 +7,14 @@ evaluates value, prox and conjugate.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._pytree import along, tree_sum, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg.penalties.base import Capabilities, Penalty
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "scale_rows",
     "uniform",
 ]
+
+_Out = TypeVar("_Out")
 
 
 class SeparablePenalty(Penalty):
@@ -57,7 +59,7 @@ class SeparablePenalty(Penalty):
             TypeError: The penalty is not convex.
         """
         raise TypeError(
-            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+            f"{type(self).__name__} is not convex and has no conjugate: certify a fit by its KKT residual"
         )
 
     def dual_bounds_1d(self) -> tuple[ArrayLike, ArrayLike]:
@@ -67,13 +69,13 @@ class SeparablePenalty(Penalty):
             TypeError: The penalty is not convex.
         """
         raise TypeError(
-            f"{type(self).__name__} is not convex: it has no conjugate, judge by the kkt residual"
+            f"{type(self).__name__} is not convex and has no conjugate: certify a fit by its KKT residual"
         )
 
     def value(self, params: Params) -> Scalar:
         return Leafwise(self.per_leaf(params), params).value()
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         return Leafwise(self.per_leaf(params), params).prox(step)
 
     def conjugate(self, dual: Params) -> Scalar:
@@ -135,7 +137,7 @@ class Leafwise:
         """Return Σ g₁(w)."""
         return tree_sum([g.value_1d(w) for g, w in self._pairs])
 
-    def prox(self, step: Any) -> Params:
+    def prox(self, step: StepSize) -> Params:
         """Return the prox of each coordinate, in the dtype of the params."""
         steps = along(step, self._params, "step")
         return self._put([prox_on_leaf(g, w, t) for (g, w), t in zip(self._pairs, steps, strict=True)])
@@ -205,12 +207,12 @@ def broadcast_to_leaf(x: Array, leaf: Array, start: int, total: int, n_leaves: i
     )
 
 
-def map_shared(function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+def map_shared(function: Callable[..., _Out], *columns: Sequence[object]) -> list[_Out]:
     """Map a function over leaves; leaves with identical arguments share one result object.
 
     `uniform` and the check for one common step recognise shared penalties and steps by identity.
     """
-    made: dict[tuple[int, ...], Any] = {}
+    made: dict[tuple[int, ...], _Out] = {}
     out = []
     for row in zip(*columns, strict=True):
         key = tuple(map(id, row))

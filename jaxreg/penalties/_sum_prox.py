@@ -12,14 +12,13 @@ All other sums are refused with a TypeError that names the parts.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg import prox
 from jaxreg._pytree import weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg.penalties._duals import largest_scale
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty, map_shared, prox_on_leaf, uniform
 from jaxreg.penalties.base import Penalty, no_closed_form
@@ -39,7 +38,7 @@ class CoupledSum:
         penalty: Penalty,
         separable: dict[int, SeparablePenalty],
         params: Params,
-        names: Sequence[Penalty],
+        separable_parts: Sequence[Penalty],
     ) -> None:
         """Restrict the sum to the leaves that both parts act on.
 
@@ -47,12 +46,12 @@ class CoupledSum:
             penalty: The part that is not separable.
             separable: The separable part per leaf, by its position among the weight leaves.
             params: Pytree of weights, or of duals.
-            names: The separable penalties for error messages.
+            separable_parts: The separable penalties as given, for error messages.
         """
         leaves, self._put_all = weights_of(params)
         # The prox is a chain of several operations: half precision is restored only after the last one.
         leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-        self.penalty, self.names = penalty, [penalty, *names]
+        self.penalty, self.parts = penalty, [penalty, *separable_parts]
         self.at, self.separable = list(separable), list(separable.values())
         self.leaves = [leaves[k] for k in self.at]
         # Other leaves are 0: they belong to other parts and must not put the dual outside this part's domain.
@@ -100,7 +99,7 @@ class CoupledSum:
         """Return ⟨u, w⟩ − value(w) at the maximiser w: the other terms' prox with step 1/curvature."""
         terms = map_shared(lambda g: Elementary(g.coefficients()._replace(curvature=0.0)), self.separable)
         scaled = self._put([u / c for u, c in zip(self.leaves, curvatures, strict=True)])
-        rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.names[1:])
+        rest = CoupledSum(self.penalty, dict(zip(self.at, terms, strict=True)), scaled, self.parts[1:])
         w = rest.prox(map_shared(lambda c: 1.0 / c, curvatures))
         product = sum(jnp.sum(u * x) for u, x in zip(self.leaves, w, strict=True))
         return product - self.penalty.value(self._put(w)) - Leafwise(self.separable, w).value()
@@ -145,7 +144,7 @@ class CoupledSum:
         leaves = weights_of(params)[0]
         return [leaves[k] for k in self.at]
 
-    def _common_step(self, steps: list[ArrayLike]) -> Any:
+    def _common_step(self, steps: list[ArrayLike]) -> StepSize:
         """Return the step if all leaves share one number, else a tree of steps, for a prox in a metric."""
         if all(t is steps[0] for t in steps) and jnp.ndim(steps[0]) == 0:
             return steps[0]
@@ -184,7 +183,7 @@ class CoupledSum:
             raise self._refused()
 
     def _refused(self) -> TypeError:
-        return no_closed_form(self.names, KEEP_APART)
+        return no_closed_form(self.parts, KEEP_APART)
 
 
 def _beyond_curvature(coefficients: list[Coefficients]) -> bool:

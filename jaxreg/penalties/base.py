@@ -15,7 +15,7 @@ To write a penalty:
     `conjugate`, `dual_scale` and, if some directions cost nothing, `project_on_unpenalised`. Norms, labelled
     groups and sets have bases of their own: `norms.Norm`, `group.GroupPenalty`, `sets.SetPenalty`.
 
-- Declare the numbers of the penalty as fields: `lam: Array = hyperparameter(1.0)` for one number,
+- Declare the numbers of the penalty as fields: `lam: Scalar = hyperparameter(1.0)` for one number,
   `per_coordinate()` for one per coordinate. Both make arrays, so that another λ does not recompile and has a
   gradient.
 - Check concrete numbers in `__check_init__` with `require` and `holds`.
@@ -41,19 +41,21 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._meshes import like_first, on_auto_axes
 from jaxreg._module import Module
 from jaxreg._pytree import is_complex, is_weight, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 
 __all__ = ["Blocks", "Capabilities", "Penalty", "no_closed_form", "refuse_complex"]
+
+_Method = TypeVar("_Method", bound=Callable)
 
 
 class Capabilities(NamedTuple):
@@ -116,19 +118,19 @@ def no_closed_form(parts: "Sequence[Penalty]", instead: str) -> TypeError:
     return TypeError(f"the prox of {names} has no closed form: {instead}")
 
 
-def _of_params(method: Callable[..., Any]) -> Callable[..., Any]:
+def _of_params(method: _Method) -> _Method:
     """Decorate a method of a tree of weights: refuse complex weights, accept any mesh."""
     on_meshes = on_auto_axes(like_first)(method)
 
     @wraps(method)
-    def call(self: "Penalty", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "Penalty", *args: PyTree, **kwargs: PyTree) -> PyTree:
         refuse_complex(self, args[0] if args else next(iter(kwargs.values()), None))
         return on_meshes(self, *args, **kwargs)
 
     return call
 
 
-def _capability(name: str) -> Any:
+def _capability(name: str) -> property:
     """Make a read-only property for one field of `capabilities`."""
     return property(lambda self: getattr(self.capabilities, name), doc=f"`Capabilities.{name}`.")
 
@@ -162,7 +164,7 @@ class Penalty(Module):
     keeps_order = _capability("keeps_order")
     has_conjugate = _capability("has_conjugate")
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         """Make the methods of every subclass refuse complex weights and accept meshes with explicit axes."""
         super().__init_subclass__(**kwargs)
         for name in ("value", "prox", "conjugate", "dual_scale", "project_on_unpenalised"):
@@ -183,7 +185,7 @@ class Penalty(Module):
         """
 
     @abstractmethod
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         """Return the minimiser u of ½‖u − params‖² + step·value(u).
 
         Args:
@@ -197,7 +199,7 @@ class Penalty(Module):
         Raises:
             TypeError: The penalty has no conjugate.
         """
-        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
+        raise TypeError(f"{type(self).__name__} has no conjugate: certify a fit by its KKT residual")
 
     def dual_scale(self, dual: Params) -> Scalar:
         """Return the largest s ≤ 1 for which s·dual lies in the domain of the conjugate.
@@ -205,7 +207,7 @@ class Penalty(Module):
         Raises:
             TypeError: The penalty has no conjugate.
         """
-        raise TypeError(f"{type(self).__name__} has no conjugate: judge a fit by its kkt residual")
+        raise TypeError(f"{type(self).__name__} has no conjugate: certify a fit by its KKT residual")
 
     @_of_params
     def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
@@ -244,7 +246,7 @@ class Penalty(Module):
         """Return, per leaf, weight or not, whether the penalty may act on it: False if a mask drops it."""
         return [True] * len(jax.tree.leaves(params))
 
-    def per_leaf(self, params: Params) -> "list[Any] | None":
+    def per_leaf(self, params: Params) -> "Sequence[Penalty] | None":
         """Return one `SeparablePenalty` per weight leaf, with numbers that broadcast against it.
 
         None where the penalty is not separable.
@@ -255,7 +257,7 @@ class Penalty(Module):
         """Return the penalty restricted to some of the coordinates (rows) of a single array of params."""
         return self._map_per_coordinate(lambda x: x[index] if x.ndim else x)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         """Return the penalty of params·scale: bounds and reference points are multiplied by `scale`."""
         return self
 
@@ -266,7 +268,7 @@ class Penalty(Module):
     if TYPE_CHECKING:  # `combine` defines the operators beside `Sum` and `Scaled`, which import this module
 
         def __add__(self, other: "Penalty") -> "Penalty": ...
-        def __radd__(self, other: Any) -> "Penalty": ...
+        def __radd__(self, other: object) -> "Penalty": ...
         def __mul__(self, factor: ArrayLike) -> "Penalty": ...
         def __rmul__(self, factor: ArrayLike) -> "Penalty": ...
         def __truediv__(self, divisor: ArrayLike) -> "Penalty": ...
@@ -278,7 +280,7 @@ class Penalty(Module):
         """Return the name for error messages; multiples and masks return the name of their penalty."""
         return type(self).__name__
 
-    def _scalar_step(self, step: Any) -> Array:
+    def _scalar_step(self, step: StepSize) -> Array:
         """Return the step if it is one number; raise TypeError for one step per coordinate."""
         leaves = jax.tree.leaves(step)
         if len(leaves) != 1 or jnp.ndim(leaves[0]):

@@ -16,15 +16,15 @@ The `prox` of any other sum raises TypeError and names the parts.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._pytree import along, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import hyperparameter, require_scalar
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty, map_shared, prox_on_leaf
 from jaxreg.penalties._sum_prox import KEEP_APART, CoupledSum
@@ -32,6 +32,8 @@ from jaxreg.penalties.base import Blocks, Capabilities, Penalty, no_closed_form
 from jaxreg.penalties.piecewise_quadratic import Elementary, add_on_leaf
 
 __all__ = ["Combination", "NamedCombination", "Scaled", "Sum"]
+
+_Method = TypeVar("_Method", bound=Callable)
 
 
 class Combination(Penalty):
@@ -41,10 +43,10 @@ class Combination(Penalty):
     parts: eqx.AbstractVar[tuple[Penalty, ...]]
 
     def blocks(self, params: Params) -> Blocks | None:
-        found = [part.blocks(params) for part in self.parts if not part.separable]
-        return found[0] if len(found) == 1 else None
+        blocks = [part.blocks(params) for part in self.parts if not part.separable]
+        return blocks[0] if len(blocks) == 1 else None
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         per_leaf = self.per_leaf(params)
         return self._coupled_prox(params, step) if per_leaf is None else Leafwise(per_leaf, params).prox(step)
 
@@ -63,7 +65,7 @@ class Combination(Penalty):
         return Leafwise(per_leaf, direction).project_on_unpenalised(at)
 
     @abstractmethod
-    def _coupled_prox(self, params: Params, step: Any) -> Params: ...
+    def _coupled_prox(self, params: Params, step: StepSize) -> Params: ...
 
     @abstractmethod
     def _coupled_conjugate(self, dual: Params) -> Scalar: ...
@@ -91,7 +93,7 @@ class Scaled(Combination):
     """
 
     penalty: Penalty
-    factor: Array = hyperparameter()
+    factor: Scalar = hyperparameter()
 
     def __check_init__(self) -> None:
         require_scalar("a penalty's factor", self.factor)
@@ -119,10 +121,10 @@ class Scaled(Combination):
     def acts_on_leaves(self, params: Params) -> list[bool]:
         return self.penalty.acts_on_leaves(params)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return type(self)(self.penalty.take(index), self.factor)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return type(self)(self.penalty.for_scaled_params(scale), self.factor)
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
@@ -132,7 +134,7 @@ class Scaled(Combination):
     def _display_name(self) -> str:
         return self.penalty._display_name()
 
-    def _coupled_prox(self, params: Params, step: Any) -> Params:
+    def _coupled_prox(self, params: Params, step: StepSize) -> Params:
         return self.penalty.prox(params, jax.tree.map(lambda t: t * self.factor, step))
 
     def _coupled_conjugate(self, dual: Params) -> Scalar:
@@ -199,13 +201,13 @@ class Sum(Combination):
             any(column) for column in zip(*(part.acts_on_leaves(params) for part in self.parts), strict=True)
         ]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return type(self)(tuple(part.take(index) for part in self.parts))
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return type(self)(tuple(part.for_scaled_params(scale) for part in self.parts))
 
-    def _coupled_prox(self, params: Params, step: Any) -> Params:
+    def _coupled_prox(self, params: Params, step: StepSize) -> Params:
         steps = along(step, params, "step")
         return self._by_leaf(
             params,
@@ -279,14 +281,15 @@ def _add_per_leaf(parts: "list[Penalty] | tuple[Penalty, ...]", params: Params) 
     return map_shared(lambda *leaf: add_on_leaf(leaf, parts), *columns)
 
 
-def _delegate(name: str) -> Any:
+def _delegate(method: _Method) -> _Method:
     """Make a method that calls the method of the same name on the composed penalty."""
+    name = method.__name__
 
-    def method(self: "NamedCombination", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "NamedCombination", *args: PyTree, **kwargs: PyTree) -> PyTree:
         return getattr(self.composed(), name)(*args, **kwargs)
 
-    method.__name__, method.__doc__ = name, getattr(Penalty, name).__doc__
-    return method
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
 
 
 class NamedCombination(Penalty):
@@ -300,11 +303,11 @@ class NamedCombination(Penalty):
     def capabilities(self) -> Capabilities:
         return self.composed().capabilities
 
-    value, prox = _delegate("value"), _delegate("prox")
-    conjugate, dual_scale = _delegate("conjugate"), _delegate("dual_scale")
-    project_on_unpenalised, per_leaf = _delegate("project_on_unpenalised"), _delegate("per_leaf")
-    terms, blocks = _delegate("terms"), _delegate("blocks")
-    acts_on_leaves = _delegate("acts_on_leaves")
+    value, prox = _delegate(Penalty.value), _delegate(Penalty.prox)
+    conjugate, dual_scale = _delegate(Penalty.conjugate), _delegate(Penalty.dual_scale)
+    project_on_unpenalised = _delegate(Penalty.project_on_unpenalised)
+    per_leaf, acts_on_leaves = _delegate(Penalty.per_leaf), _delegate(Penalty.acts_on_leaves)
+    terms, blocks = _delegate(Penalty.terms), _delegate(Penalty.blocks)
 
 
 # ---------------------------------------------------------------- operators of every penalty
@@ -314,7 +317,7 @@ def _plus(self: Penalty, other: Penalty) -> Penalty:
     return Sum((self, other)) if isinstance(other, Penalty) else NotImplemented
 
 
-def _plus_from_right(self: Penalty, other: Any) -> Penalty:
+def _plus_from_right(self: Penalty, other: object) -> Penalty:
     """Return the penalty for 0 + penalty, the first addition of `sum([p, q])`."""
     return self if isinstance(other, int) and other == 0 else NotImplemented
 

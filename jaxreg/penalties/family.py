@@ -5,21 +5,21 @@ and never the function, so that a lambda written inline does not recompile.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg._compilation import is_traced, on_device
+from jaxreg._typing import AnyArray, Scalar, TreeStructure
 from jaxreg.penalties.base import Penalty
 
 __all__ = ["Family", "PenaltyGrid", "checked", "over"]
 
 #: A function from λ to a penalty.
-Family = Callable[[Any], Penalty]
+Family = Callable[[Scalar], Penalty]
 
 
 class PenaltyGrid(eqx.Module):
@@ -29,18 +29,18 @@ class PenaltyGrid(eqx.Module):
     """
 
     #: Leaves that depend on λ, with a leading axis of length L.
-    carried: list[Array]
+    carried: list[AnyArray]
     #: Leaves of the penalty; None where a leaf depends on λ.
-    shared: list[Array | None]
-    structure: Any = eqx.field(static=True)
+    shared: list[AnyArray | None]
+    structure: TreeStructure = eqx.field(static=True)
 
-    def row(self, part: list[Array]) -> Penalty:
+    def row(self, part: list[AnyArray]) -> Penalty:
         """Return the penalty with these values of the leaves that depend on λ."""
         own = iter(part)
         leaves = [next(own) if leaf is None else leaf for leaf in self.shared]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def part(self, k: Any) -> list[Array]:
+    def part(self, k: int | Int[Array, "*k"]) -> list[AnyArray]:
         """Return the leaves that depend on λ at the k-th λ, or at the λ of an array of indices."""
         return [leaf[k] for leaf in self.carried]
 
@@ -67,7 +67,7 @@ class PenaltyGrid(eqx.Module):
         return self.row([on_device(np.asarray(leaf)[k]) for leaf in self.carried])
 
 
-def checked(family: Any) -> Family:
+def checked(family: Family) -> Family:
     """Return the family; raise TypeError for a penalty, or for an object that is not a function."""
     if isinstance(family, Penalty) or not callable(family):
         name = type(family).__name__
@@ -92,8 +92,8 @@ def over(family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
     >>> over(L1, jnp.array([1.0, 0.1])).at(0).prox(jnp.array([3.0]), 1.0).tolist()
     [2.0]
     """
-    seen: dict[str, Any] = {}
     checked(family)
+    seen: list[Penalty] = []
 
     def leaves_at(lam: Array) -> list[Array]:
         penalty = family(lam)
@@ -102,10 +102,11 @@ def over(family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
                 f"a family maps λ to a penalty, but this one returned {type(penalty).__name__}:"
                 " pass for example jaxreg.L1 or lambda lam: jaxreg.ElasticNet(lam, 0.5)"
             )
-        leaves, seen["structure"] = jax.tree.flatten(penalty)
+        seen.append(penalty)
         # Outside jit, vmap traces only leaves that depend on λ; the others stay plain arrays.
-        seen["shared"] = [None if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
-        return [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+        return [leaf for leaf in jax.tree.leaves(penalty) if isinstance(leaf, jax.core.Tracer)]
 
     carried = jax.vmap(leaves_at)(lambdas)
-    return PenaltyGrid(carried, seen["shared"], seen["structure"])
+    leaves, structure = jax.tree.flatten(seen[-1])
+    shared = [None if isinstance(leaf, jax.core.Tracer) else leaf for leaf in leaves]
+    return PenaltyGrid(carried, shared, structure)

@@ -5,17 +5,17 @@ u lies in the dual domain of λ Σ s_i|w_{i+1} − w_i| iff its running sums sta
 """
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 from jax.ops import segment_sum
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg import prox
 from jaxreg._numerics import at_least_float32, magnitude
 from jaxreg._pytree import weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import holds, hyperparameter, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Capabilities, Penalty
@@ -46,7 +46,7 @@ class TotalVariation(Penalty):
 
     capabilities = Capabilities(convex=True, keeps_order=True, has_conjugate=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     weights: Float[Array, " n-1"] | None = None
 
     def __init__(self, lam: ArrayLike = 1.0, weights: ArrayLike | None = None) -> None:
@@ -60,7 +60,7 @@ class TotalVariation(Penalty):
         leaves, _ = weights_of(params)
         return sum(jnp.sum(self._factors(w) * _jumps(w)).astype(w.dtype) for w in leaves)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         leaves, put = weights_of(params)
         step = self._scalar_step(step)
         return put([_on_chains(prox.total_variation, w, step * self._factors(w)) for w in leaves])
@@ -89,7 +89,7 @@ class TotalVariation(Penalty):
         leaves, put = weights_of(direction)
         return put([_on_chains(_segment_means, d, self._factors(d)) for d in leaves])
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("TotalVariation cannot be restricted to some coordinates: it ties neighbours")
 
     def dual_plus_l1_contains(self, slope: Array, dual: Array) -> Array:
@@ -142,8 +142,8 @@ class FusedLasso(NamedCombination):
     [0.0, 0.0, 4.0, 4.0]
     """
 
-    lam_l1: Array = hyperparameter(1.0)
-    lam_tv: Array = hyperparameter(1.0)
+    lam_l1: Scalar = hyperparameter(1.0)
+    lam_tv: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("FusedLasso: lam_l1", self.lam_l1)
@@ -152,7 +152,7 @@ class FusedLasso(NamedCombination):
     def composed(self) -> Penalty:
         return TotalVariation(self.lam_tv) + L1(self.lam_l1)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("FusedLasso cannot be restricted to some coordinates: it ties neighbours")
 
 

@@ -7,7 +7,7 @@ that value and prox are sums and scalings by segment.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from jaxreg import prox
 from jaxreg._compilation import is_traced, on_device
 from jaxreg._numerics import at_least_float32, group_norms, magnitude, spread, sum_groups
 from jaxreg._pytree import along, ravel, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike, Params, Scalar, StepSize
 from jaxreg._validation import holds, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty
@@ -153,7 +153,7 @@ class GroupL2(_GroupNorm):
         g = self.grouped(params)
         return jnp.sum(self.lam * g.weights * g.norms()).astype(g.vector.dtype)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         g, step = self.grouped(params), _ravel_step(step, params)
         lam = self.lam * g.weights
         if jnp.ndim(step):
@@ -186,7 +186,7 @@ class GroupLInf(_GroupNorm):
         top = jnp.maximum(segment_max(magnitude(g.vector), g.labels, g.count), 0.0)
         return jnp.sum(self.lam * g.weights * top)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         g = self.grouped(params)
         threshold = self._scalar_step(step) * self.lam * g.weights
         return g.back(prox.linf_groups(g.vector, threshold, g.labels, g.count))
@@ -243,7 +243,7 @@ class GroupMCP(GroupPenalty):
         size = jnp.minimum(g.norms(), self.gamma * lam)
         return jnp.sum(size * (lam - 0.5 * size / self.gamma)).astype(g.vector.dtype)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         g, step = self.grouped(params), self._scalar_step(step)
         lam = self.lam * g.weights
         return g.back(prox.block_mcp(g.vector, step, lam, self.gamma, g.labels, g.count))
@@ -291,7 +291,7 @@ class SparseGroup(NamedCombination):
     def composed(self) -> Penalty:
         return Scaled(self.group, 1.0 - self.ratio) + L1(self.group.lam * self.ratio)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         return eqx.tree_at(lambda p: p.group, self, self.group.take(index))
 
     @classmethod
@@ -304,7 +304,7 @@ def _pairs(shape: tuple[int, ...]) -> Array:
     return jnp.arange(int(np.prod(shape))).reshape(shape) // 2
 
 
-def _ravel_step(step: Any, params: Params) -> Array:
+def _ravel_step(step: StepSize, params: Params) -> Array:
     """Return a scalar step as it is, a tree of steps as one vector."""
     steps = along(step, params, "step")
     leaves, _ = weights_of(params)
@@ -347,7 +347,7 @@ def _check_labels(name: str, groups: ArrayLike, num_groups: int | None) -> _Labe
     return _Labels(labels, num_groups, None if traced else int(np.bincount(own.ravel()).max()))
 
 
-def _sizes(labels: Array, num_groups: int, dtype: Any) -> Float[Array, " G"]:
+def _sizes(labels: Array, num_groups: int, dtype: DTypeLike) -> Float[AnyArray, " G"]:
     """Return the number of coordinates of each group, on the host where the labels are concrete."""
     if is_traced(labels):
         return sum_groups(jnp.ones(labels.size, dtype), labels.ravel(), num_groups)

@@ -7,16 +7,16 @@ are leaves.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._pytree import along, is_complex, is_weight, weights_of
-from jaxreg._typing import Params, Scalar
+from jaxreg._typing import LabelsLike, MaskLike, Params, Scalar, StepSize, TreeStructure
 from jaxreg.penalties._leafwise import Leafwise, SeparablePenalty
 from jaxreg.penalties.base import Capabilities, Penalty
 from jaxreg.penalties.combine import Combination, NamedCombination, Sum
@@ -28,18 +28,18 @@ __all__ = ["Masked", "Partition"]
 class _StaticTree(NamedTuple):
     """A pytree as a hashable value: its structure and leaves."""
 
-    structure: Any
-    leaves: tuple[Any, ...]
+    structure: TreeStructure
+    leaves: tuple[bool | str | Array | None, ...]
 
-    def tree(self) -> Any:
+    def tree(self) -> PyTree:
         return jax.tree.unflatten(self.structure, self.leaves)
 
 
 #: A static tree, or a function of the params that returns a tree.
-_TreeRule = _StaticTree | Callable[[Params], Any]
+_TreeRule = _StaticTree | Callable[[Params], PyTree]
 
 
-def _is_rule(x: Any) -> bool:
+def _is_rule(x: MaskLike | LabelsLike) -> bool:
     """Return whether a mask or labels are a function of the params.
 
     A mask may have the structure of a model, and a model can be called.
@@ -70,7 +70,7 @@ class Masked(Combination):
     #: The mask with None in place of each array, or a function of the params.
     rule: _TreeRule = eqx.field(static=True)
 
-    def __init__(self, penalty: Penalty, mask: Any) -> None:
+    def __init__(self, penalty: Penalty, mask: MaskLike) -> None:
         self.penalty, self.arrays = penalty, []
         self.rule = mask
         if not _is_rule(mask):
@@ -88,12 +88,12 @@ class Masked(Combination):
     def capabilities(self) -> Capabilities:
         return self.penalty.capabilities._replace(keeps_order=False)
 
-    def mask(self, params: Params) -> list[Any]:
+    def mask(self, params: Params) -> list[bool | Array]:
         """Return, per weight leaf, a bool or a boolean array that broadcasts against the leaf."""
         pairs = zip(self._mask_of_leaves(params), jax.tree.leaves(params), strict=True)
         return [_broadcast_mask(m, leaf) for m, leaf in pairs if is_weight(leaf)]
 
-    def _mask_of_leaves(self, params: Params) -> list[Any]:
+    def _mask_of_leaves(self, params: Params) -> list[bool | Array]:
         """Return the mask at each leaf of the params, weight or not."""
         if isinstance(self.rule, _StaticTree):
             arrays = iter(self.arrays)
@@ -134,12 +134,12 @@ class Masked(Combination):
     def acts_on_leaves(self, params: Params) -> list[bool]:
         return [not (_is_boolean(m) and not m) for m in self._mask_of_leaves(params)]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         arrays = [m[index] if m.ndim else m for m in self.arrays]
         out = eqx.tree_at(lambda p: p.penalty, self, self.penalty.take(index))
         return eqx.tree_at(lambda p: p.arrays, out, arrays) if arrays else out
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return eqx.tree_at(lambda p: p.penalty, self, self.penalty.for_scaled_params(scale))
 
     def _display_name(self) -> str:
@@ -163,7 +163,7 @@ class Masked(Combination):
         own = iter(weights_of(new)[0])
         return put([next(own) if m else w for w, m in zip(leaves, self.mask(params), strict=True)])
 
-    def _coupled_prox(self, params: Params, step: Any) -> Params:
+    def _coupled_prox(self, params: Params, step: StepSize) -> Params:
         if not any(self.acts_on_weights(params)):
             return params
         steps = along(step, params, "step")
@@ -215,7 +215,7 @@ class Partition(NamedCombination):
     penalties: dict[str, Penalty]
     labels: _TreeRule = eqx.field(static=True)
 
-    def __init__(self, penalties: dict[str, Penalty], labels: Any) -> None:
+    def __init__(self, penalties: dict[str, Penalty], labels: LabelsLike) -> None:
         self.penalties = dict(penalties)
         if not self.penalties:
             raise ValueError("Partition: penalties is empty, wanted a penalty for each label")
@@ -236,11 +236,11 @@ class Partition(NamedCombination):
             tuple(Masked(p, _HasLabel(label, self.labels, known)) for label, p in self.penalties.items())
         )
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         scaled = {label: penalty.for_scaled_params(scale) for label, penalty in self.penalties.items()}
         return eqx.tree_at(lambda p: p.penalties, self, scaled)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("Partition cannot be restricted to some coordinates: take its penalties apart first")
 
 
@@ -261,7 +261,7 @@ class _HasLabel:
         return jax.tree.map(lambda label: label == self.label, tree, is_leaf=lambda x: x is None)
 
 
-def _check_labels(labels: Any, known: tuple[str, ...]) -> None:
+def _check_labels(labels: PyTree[str | None], known: tuple[str, ...]) -> None:
     leaves = jax.tree.leaves(labels, is_leaf=lambda x: x is None)
     unknown = [label for label in leaves if label is not None and label not in known]
     if unknown:
@@ -271,18 +271,18 @@ def _check_labels(labels: Any, known: tuple[str, ...]) -> None:
         )
 
 
-def _mask_leaf(penalty: SeparablePenalty, mask: Any) -> SeparablePenalty:
+def _mask_leaf(penalty: SeparablePenalty, mask: bool | Array) -> SeparablePenalty:
     """Return a separable penalty on one leaf where the mask is true."""
     if isinstance(mask, bool):
         return penalty if mask else Elementary()
     return penalty.masked(mask)
 
 
-def _is_boolean(x: Any) -> bool:
+def _is_boolean(x: object) -> bool:
     return isinstance(x, bool | np.bool_)
 
 
-def _check_mask(mask: Any) -> None:
+def _check_mask(mask: PyTree[bool | Array]) -> None:
     for leaf in jax.tree.leaves(mask):
         if not _is_boolean(leaf) and (not hasattr(leaf, "dtype") or leaf.dtype != bool):
             raise ValueError(
@@ -290,7 +290,7 @@ def _check_mask(mask: Any) -> None:
             )
 
 
-def _broadcast_mask(mask: Any, leaf: Array) -> Any:
+def _broadcast_mask(mask: bool | Array, leaf: Array) -> bool | Array:
     """Return a bool, or an array that broadcasts against the leaf."""
     if _is_boolean(mask):
         return bool(mask)

@@ -48,7 +48,7 @@ class _ByPath:
     def __call__(self, params: Params) -> Params:
         pairs, structure = jax.tree_util.tree_flatten_with_path(params)
         paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs]
-        found = [bool(re.search(self.pattern, path)) for path in paths]
-        if not any(found):
+        selected = [bool(re.search(self.pattern, path)) for path in paths]
+        if not any(selected):
             raise ValueError(f"no leaf matches {self.pattern!r}: the paths are {', '.join(paths[:12])}")
-        return jax.tree.unflatten(structure, found)
+        return jax.tree.unflatten(structure, selected)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxreg import prox
 from jaxreg._numerics import magnitude
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, hyperparameter, require, require_scalar
 from jaxreg.penalties._leafwise import SeparablePenalty
 
@@ -42,8 +42,8 @@ class MCP(NonconvexPenalty):
     [-3.0, 1.0, 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
-    gamma: Array = hyperparameter(3.0)
+    lam: Scalar = hyperparameter(1.0)
+    gamma: Scalar = hyperparameter(3.0)
 
     def __check_init__(self) -> None:
         require_scalar("MCP: λ", self.lam)
@@ -74,8 +74,8 @@ class SCAD(NonconvexPenalty):
     [-4.0, 0.5, 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
-    a: Array = hyperparameter(3.7)
+    lam: Scalar = hyperparameter(1.0)
+    a: Scalar = hyperparameter(3.7)
 
     def __check_init__(self) -> None:
         require_scalar("SCAD: λ", self.lam)
@@ -102,7 +102,7 @@ class L0(NonconvexPenalty):
     [-3.0, 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("L0: λ", self.lam)
@@ -126,7 +126,7 @@ class LHalf(NonconvexPenalty):
     [-3.741..., 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("LHalf: λ", self.lam)
@@ -156,8 +156,8 @@ class LogSum(NonconvexPenalty):
     [-2.7321, 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
-    eps: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
+    eps: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("LogSum: λ", self.lam)
@@ -191,8 +191,8 @@ class CappedL1(NonconvexPenalty):
     [-3.0, 0.2, 0.0]
     """
 
-    lam: Array = hyperparameter(1.0)
-    cap: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
+    cap: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("CappedL1: λ", self.lam)

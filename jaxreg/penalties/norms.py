@@ -6,18 +6,18 @@ The conjugate of a norm is the indicator of the unit ball of its dual norm. `Nor
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg import prox
 from jaxreg._numerics import at_least_float32, magnitude, norm
 from jaxreg._pytree import along, ravel, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import hyperparameter, number, require, require_scalar
 from jaxreg.penalties._duals import indicator, smallest_ratio
 from jaxreg.penalties.base import Blocks, Capabilities, Penalty
@@ -64,7 +64,7 @@ class LInf(Norm):
 
     capabilities = Norm.capabilities._replace(keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("LInf: λ", self.lam)
@@ -72,7 +72,7 @@ class LInf(Norm):
     def value(self, params: Params) -> Scalar:
         return self.lam * jnp.max(magnitude(ravel(params)[0]))
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         vector, back = ravel(params)
         return back(prox.linf(vector, self._scalar_step(step) * self.lam))
 
@@ -102,7 +102,7 @@ class RowL2(Norm):
 
     capabilities = Norm.capabilities._replace(metric=True, keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     axis: int | tuple[int, ...] = eqx.field(default=-1, static=True)
 
     def __check_init__(self) -> None:
@@ -120,7 +120,7 @@ class RowL2(Norm):
         dtype = jnp.result_type(*weights_of(params)[0])
         return sum(jnp.sum(self.lam * norms) for norms in self.dual_norms(params)).astype(dtype)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         leaves, put = weights_of(params)
         self._check_leaves(leaves)
         steps = along(step, params, "step")
@@ -197,7 +197,7 @@ class SortedL1(Norm):
         vector, _ = self._ravel(params)
         return jnp.sum(self.lams * jnp.sort(magnitude(vector), descending=True))
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         vector, back = self._ravel(params)
         return back(prox.sorted_l1(vector, self._scalar_step(step) * self.lams))
 
@@ -209,7 +209,7 @@ class SortedL1(Norm):
         """Return the sum of the k largest λ for every k."""
         return jnp.cumsum(self.lams)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         """Keep the largest λ: the other weights are 0 and come last."""
         return type(self)(self.lams[: index.shape[0]])
 
@@ -233,7 +233,7 @@ class NuclearNorm(Norm):
     [[2.0, 0.0], [0.0, 0.0]]
     """
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         require_scalar("NuclearNorm: λ", self.lam)
@@ -245,7 +245,7 @@ class NuclearNorm(Norm):
     def value(self, params: Params) -> Scalar:
         return self.lam * sum(jnp.sum(s) for s in self.dual_norms(params))
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         _, put = weights_of(params)
         threshold = self._scalar_step(step) * self.lam
         return put([prox.singular_soft(leaf, threshold) for leaf in self._matrices(params)])

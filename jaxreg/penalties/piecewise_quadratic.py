@@ -15,18 +15,18 @@ An elementary penalty may also be added to one other separable penalty (`add_on_
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from jaxreg import prox
 from jaxreg._compilation import on_device
 from jaxreg._numerics import magnitude
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, DTypeLike
 from jaxreg._validation import holds, require
 from jaxreg.penalties._leafwise import ConvexSeparablePenalty, SeparablePenalty, Shifted
 from jaxreg.penalties.base import Capabilities, Penalty, no_closed_form
@@ -89,7 +89,7 @@ class Coefficients(NamedTuple):
         left = known_to_be(self.lower, -jnp.inf) or known_to_be(self.lower, 0.0)
         return left and (known_to_be(self.upper, jnp.inf) or known_to_be(self.upper, 0.0))
 
-    def in_common_form(self, dtype: Any) -> "Coefficients":
+    def in_common_form(self, dtype: DTypeLike) -> "Coefficients":
         """Return the coefficients with slopes and curvature as arrays, also where they are known to be 0.
 
         L1, ridge and elastic net then share compiled programs. Bounds and exclusion stay known to be absent.
@@ -269,7 +269,7 @@ class Elementary(ElementaryPenalty):
         full = Coefficients(*(absent if x is None else x for x, absent in pairs))
         return full._replace(negative=full.positive) if self.given.negative is None else full
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         full = self.coefficients()
         part = Coefficients(*(x[index] if jnp.ndim(x) else x for x in full))
         return type(self)(part._replace(negative=part.positive) if full.equal_slopes else part)

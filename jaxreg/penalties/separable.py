@@ -8,11 +8,11 @@ from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg import prox
 from jaxreg._numerics import magnitude
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, hyperparameter, per_coordinate, require, require_scalar
 from jaxreg.penalties._leafwise import ConvexSeparablePenalty, scale_rows
 from jaxreg.penalties.piecewise_quadratic import ELEMENTARY, Coefficients, ElementaryPenalty, known_to_be
@@ -60,7 +60,7 @@ class L1(ElementaryPenalty):
 
     capabilities = ELEMENTARY._replace(piecewise_linear=True, keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     weights: Array | None = per_coordinate(None)
 
     def __check_init__(self) -> None:
@@ -89,7 +89,7 @@ class SquaredL2(ElementaryPenalty):
 
     capabilities = ELEMENTARY._replace(keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     weights: Array | None = per_coordinate(None)
 
     def __check_init__(self) -> None:
@@ -120,8 +120,8 @@ class ElasticNet(ElementaryPenalty):
 
     capabilities = ELEMENTARY._replace(keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
-    l1_ratio: Array = hyperparameter(0.5)
+    lam: Scalar = hyperparameter(1.0)
+    l1_ratio: Scalar = hyperparameter(0.5)
     weights: Array | None = per_coordinate(None)
 
     def __check_init__(self) -> None:
@@ -150,7 +150,7 @@ class AsymmetricL1(ElementaryPenalty):
 
     capabilities = ELEMENTARY._replace(piecewise_linear=True)
 
-    lam: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
     negative: Array = per_coordinate(1.0)
     positive: Array = per_coordinate(1.0)
 
@@ -186,8 +186,8 @@ class HuberNorm(ConvexSeparablePenalty):
 
     capabilities = ConvexSeparablePenalty.capabilities._replace(keeps_signs=True)
 
-    lam: Array = hyperparameter(1.0)
-    delta: Array = hyperparameter(1.0)
+    lam: Scalar = hyperparameter(1.0)
+    delta: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("HuberNorm", self.lam, None)
@@ -237,7 +237,7 @@ class Box(ElementaryPenalty):
     def coefficients(self) -> Coefficients:
         return Coefficients(lower=self.lower, upper=self.upper)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         return type(self)(scale_rows(self.lower, scale), scale_rows(self.upper, scale))
 
 

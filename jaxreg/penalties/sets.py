@@ -6,7 +6,6 @@ standardises, the sets of this module constrain the standardised coefficients. A
 """
 
 from abc import abstractmethod
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxreg import prox
 from jaxreg._numerics import norm
 from jaxreg._pytree import ravel
-from jaxreg._typing import Params, Scalar
+from jaxreg._typing import Params, Scalar, StepSize
 from jaxreg._validation import holds, hyperparameter, require
 from jaxreg.penalties._duals import indicator
 from jaxreg.penalties.base import Capabilities, Penalty
@@ -32,7 +31,7 @@ class SetPenalty(Penalty):
     def project(self, vector: Float[Array, " p"]) -> Float[Array, " p"]:
         """Return the nearest point of the set."""
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         self._scalar_step(step)
         vector, back = ravel(params)
         return back(self.project(vector))
@@ -53,7 +52,7 @@ class L1Ball(SetPenalty):
 
     capabilities = SetPenalty.capabilities._replace(keeps_signs=True)
 
-    radius: Array = hyperparameter(1.0)
+    radius: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("L1Ball: radius", self.radius)
@@ -81,7 +80,7 @@ class L2Ball(SetPenalty):
 
     capabilities = SetPenalty.capabilities._replace(keeps_signs=True)
 
-    radius: Array = hyperparameter(1.0)
+    radius: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("L2Ball: radius", self.radius)
@@ -107,7 +106,7 @@ class Simplex(SetPenalty):
     [0.5, 0.5, 0.0]
     """
 
-    total: Array = hyperparameter(1.0)
+    total: Scalar = hyperparameter(1.0)
 
     def __check_init__(self) -> None:
         _check("Simplex: total", self.total)

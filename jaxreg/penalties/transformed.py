@@ -4,17 +4,17 @@ For w ↦ p(Qw − r) with orthonormal Q, prox and conjugate follow from those o
 rotations and shifts preserve distances.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreg._numerics import at_least_float32
 from jaxreg._pytree import along, is_weight, weights_of
-from jaxreg._typing import ArrayLike, Params, Scalar
+from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 from jaxreg._validation import number, require
 from jaxreg.penalties._leafwise import SeparablePenalty, broadcast_to_leaf, scale_rows
 from jaxreg.penalties.base import Capabilities, Penalty
@@ -58,7 +58,7 @@ class Toward(Penalty):
     def value(self, params: Params) -> Scalar:
         return self.penalty.value(self._shift(params, -1))
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         """Return the reference plus the inner prox of the difference."""
         return self._shift(self.penalty.prox(self._shift(params, -1), step), 1)
 
@@ -81,11 +81,11 @@ class Toward(Penalty):
         points = self._points(params)
         return per_leaf and [g.shifted(point) for g, point in zip(per_leaf, points, strict=True)]
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         part = jax.tree.map(lambda r: r[index] if r.ndim else r, self.reference)
         return type(self)(self.penalty.take(index), part)
 
-    def for_scaled_params(self, scale: Array) -> Self:
+    def for_scaled_params(self, scale: Float[Array, " p"]) -> Self:
         scaled = jax.tree.map(lambda r: scale_rows(r, scale), self.reference)
         return type(self)(self.penalty.for_scaled_params(scale), scaled)
 
@@ -98,11 +98,12 @@ class Toward(Penalty):
     def _points(self, params: Params) -> list[Array]:
         """Return the reference on each leaf, in a shape that broadcasts against it."""
         leaves, _ = weights_of(params)
-        found = along(self.reference, params, "reference")
-        if any(r is None for r in found):
+        references = along(self.reference, params, "reference")
+        if any(r is None for r in references):
             raise ValueError("reference has no value for a leaf of the params: give one for each weight")
         return [
-            broadcast_to_leaf(jnp.asarray(r), w, 0, w.size, 1) for r, w in zip(found, leaves, strict=True)
+            broadcast_to_leaf(jnp.asarray(r), w, 0, w.size, 1)
+            for r, w in zip(references, leaves, strict=True)
         ]
 
 
@@ -150,7 +151,7 @@ class Orthogonal(Penalty):
     def value(self, params: Params) -> Scalar:
         return self.penalty.value(self._rotate(params)).astype(weights_of(params)[0][0].dtype)
 
-    def prox(self, params: Params, step: Any) -> Params:
+    def prox(self, params: Params, step: StepSize) -> Params:
         return self._rotate_back(self.penalty.prox(self._rotate(params), self._scalar_step(step)), params)
 
     def conjugate(self, dual: Params) -> Scalar:
@@ -162,7 +163,7 @@ class Orthogonal(Penalty):
     def project_on_unpenalised(self, direction: Params, at: Params | None = None) -> Params:
         return self._rotate_back(self.penalty.project_on_unpenalised(self._rotate(direction)), direction)
 
-    def take(self, index: Array) -> Self:
+    def take(self, index: Int[Array, " k"]) -> Self:
         raise TypeError("Orthogonal cannot be restricted to some coordinates: its basis mixes them all")
 
     def _rotate(self, params: Params) -> Params:

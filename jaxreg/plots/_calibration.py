@@ -42,18 +42,18 @@ def calibration(
     z, y = np.asarray(z, float), np.asarray(y, float)
     if z.ndim != 1:
         raise ValueError(f"z has shape {z.shape}, wanted one row of linear predictors (n,): choose a λ")
-    found = metrics.calibration(loss, z, y)
+    fit = metrics.calibration(loss, z, y)
     if not 1 <= groups <= z.size // 2:
         raise ValueError(f"groups must be from 1 to {z.size // 2}, half of the samples, got {groups}")
     ax = new_axes(1, (5.4, 4.9))[0] if ax is None else ax
     predicted, line = np.asarray(loss.mean(z)), np.linspace(z.min(), z.max(), 100)
-    fitted = np.asarray(loss.mean(float(found.intercept) + float(found.slope) * line))
+    fitted = np.asarray(loss.mean(float(fit.intercept) + float(fit.slope) * line))
     members = np.array_split(np.argsort(z), groups)
     x, means = (np.array([values[i].mean() for i in members]) for values in (predicted, y))
     errors = np.array([2 * y[i].std(ddof=1) / np.sqrt(i.size) for i in members])
     ends = np.asarray(loss.mean(line[[0, -1]]))
     ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=1.2, label="Perfect calibration")
-    slope = f"slope {float(found.slope):.2f} ± {float(found.slope_se):.2f}"
+    slope = f"slope {float(fit.slope):.2f} ± {float(fit.slope_se):.2f}"
     ax.plot(np.asarray(loss.mean(line)), fitted, color=COLOURS[0], label=f"Fit: {slope}")
     style = {"color": COLOURS[2], "capsize": 2, "linewidth": 1.0, "markersize": 5}
     ax.errorbar(x, means, errors, fmt="o", label=f"Means of {groups} groups ± 2 s.e.", **style)

@@ -75,8 +75,10 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
 
 def _chosen(dataset: Dataset, best: list[int | None]) -> tuple[int, int] | None:
     """Return penalty and step of the smallest error; None where no λ is best."""
-    found = [(float(dataset["error"][k, step]), k, step) for k, step in enumerate(best) if step is not None]
-    return min(found)[1:] if found else None
+    candidates = [
+        (float(dataset["error"][k, step]), k, step) for k, step in enumerate(best) if step is not None
+    ]
+    return min(candidates)[1:] if candidates else None
 
 
 def _standardized(dataset: Dataset) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from xarray import Dataset
 
 __all__ = [
@@ -29,7 +30,7 @@ class Style(NamedTuple):
     """Marker and line of a penalty; its line also marks a feature."""
 
     marker: str
-    line: Any
+    line: str | tuple[int, tuple[float, ...]]
 
 
 STYLES = (
@@ -68,7 +69,7 @@ def best_step(part: Dataset) -> int | None:
     return int(np.nanargmin(error))
 
 
-def require_sweep(dataset: Any) -> None:
+def require_sweep(dataset: object) -> None:
     """Raise TypeError for an object that is not the dataset of a sweep over penalties."""
     if "penalty" not in getattr(dataset, "dims", ()):
         raise TypeError(
@@ -77,7 +78,7 @@ def require_sweep(dataset: Any) -> None:
         )
 
 
-def require_result(result: Any, kinds: tuple[type, ...], made_by: str) -> None:
+def require_result(result: object, kinds: tuple[type, ...], made_by: str) -> None:
     """Raise TypeError for an object that is not a result of the function `made_by`."""
     if not isinstance(result, kinds):
         raise TypeError(f"wanted the result of jaxreg.{made_by}, got {type(result).__name__}")
@@ -96,7 +97,7 @@ def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.nd
     return np.atleast_1d(figure.subplots(1, count, sharey=share))
 
 
-def lam_axis(ax: Any, part: Dataset) -> None:
+def lam_axis(ax: Axes, part: Dataset) -> None:
     """Draw λ on a log axis, falling to the right, with the name of the penalty as title."""
     ax.set_xscale("log")
     ax.invert_xaxis()

@@ -8,7 +8,7 @@ Arguments of a branch that is not taken are replaced first, so that no derivativ
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg._numerics import at_least_float32, geometric_mean
 from jaxreg._typing import ArrayLike
@@ -16,7 +16,7 @@ from jaxreg._typing import ArrayLike
 __all__ = ["asymmetric_soft", "capped", "half", "hard", "huber_norm", "log_sum", "mcp", "scad", "soft"]
 
 
-def soft(v: Array, threshold: ArrayLike) -> Array:
+def soft(v: Float[Array, "*s"], threshold: ArrayLike) -> Float[Array, "*s"]:
     r"""Soft threshold $\operatorname{sign}(v)\max(|v| - t, 0)$, the prox of $t|\cdot|$.
 
     Elementwise; `threshold` broadcasts against `v` and is not negative. Source: Parikh and Boyd (2014),
@@ -29,7 +29,7 @@ def soft(v: Array, threshold: ArrayLike) -> Array:
     return jnp.where(jnp.abs(x) <= t, 0.0, x - jnp.copysign(t, x)).astype(v.dtype)
 
 
-def asymmetric_soft(v: Array, lower: ArrayLike, upper: ArrayLike) -> Array:
+def asymmetric_soft(v: Float[Array, "*s"], lower: ArrayLike, upper: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of $b\max(u, 0) + a\max(-u, 0)$, a = `lower`, b = `upper`: $v - b$ above b, $v + a$ below −a.
 
     Elementwise; both broadcast against `v`; one may be negative, as in a slope plus a lasso, while
@@ -42,7 +42,7 @@ def asymmetric_soft(v: Array, lower: ArrayLike, upper: ArrayLike) -> Array:
     return jnp.where(x > b, x - b, jnp.where(x >= -a, 0.0, x + a)).astype(v.dtype)
 
 
-def hard(v: Array, threshold: ArrayLike) -> Array:
+def hard(v: Float[Array, "*s"], threshold: ArrayLike) -> Float[Array, "*s"]:
     r"""Hard threshold: $v$ where $|v|$ > `threshold`, else 0.
 
     The prox of $t\lambda\,1[u \ne 0]$ is that with threshold $\sqrt{2t\lambda}$. Elementwise; `threshold`
@@ -55,7 +55,7 @@ def hard(v: Array, threshold: ArrayLike) -> Array:
     return jnp.where(jnp.abs(x) <= t, 0.0, x).astype(v.dtype)
 
 
-def mcp(v: Array, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike) -> Array:
+def mcp(v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike, gamma: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of `step` times the minimax concave penalty, whose slope falls from λ at 0 to 0 at γλ.
 
     $g(u) = \lambda|u| - u^2/2\gamma$ for $|u| \le \gamma\lambda$, then $\gamma\lambda^2/2$; γ > 0. For t < γ,
@@ -76,7 +76,7 @@ def mcp(v: Array, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike) -> Array:
     return jnp.where(between, jnp.copysign(shrunk, x), jnp.where(size <= threshold, 0.0, x)).astype(v.dtype)
 
 
-def scad(v: Array, step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Array:
+def scad(v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of `step` times the smoothly clipped absolute deviation, slope λ up to λ and 0 from aλ on.
 
     $g(u) = \lambda|u|$ for $|u| \le \lambda$, $(2a\lambda|u| - u^2 - \lambda^2)/2(a - 1)$ up to $a\lambda$,
@@ -101,7 +101,7 @@ def scad(v: Array, step: ArrayLike, lam: ArrayLike, a: ArrayLike) -> Array:
     return jnp.where(size <= edge, soft(x, t * lam), beyond).astype(v.dtype)
 
 
-def capped(v: Array, step: ArrayLike, lam: ArrayLike, cap: ArrayLike) -> Array:
+def capped(v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike, cap: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of `step` times the capped ℓ1 penalty $g(u) = \lambda\min(|u|, c)$, c = `cap` ≥ 0.
 
     With $s = t\lambda$, the soft threshold at s and $v$ cost the same at $c + s/2$, or, where the soft
@@ -132,7 +132,7 @@ def _cubic_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return w, -tangents[0] / (3.0 * w * w - 1.0)
 
 
-def half(v: Array, step: ArrayLike, lam: ArrayLike) -> Array:
+def half(v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of `step` times $g(u) = \lambda|u|^{1/2}$.
 
     With $s = t\lambda$: 0 up to $\frac32 s^{2/3}$, then $v w^2$ with w the largest root of
@@ -152,7 +152,7 @@ def half(v: Array, step: ArrayLike, lam: ArrayLike) -> Array:
     return jnp.where(dropped, 0.0, x * (w * w)).astype(v.dtype)
 
 
-def log_sum(v: Array, step: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Array:
+def log_sum(v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Float[Array, "*s"]:
     r"""The prox of `step` times $g(u) = \lambda\log(1 + |u|/\varepsilon)$, ε = `eps` > 0.
 
     With $s = t\lambda$ the stationary point is $|v| - 2s/(m + \sqrt{m^2 - 4s})$, $m = |v| + \varepsilon$. For
@@ -180,7 +180,9 @@ def log_sum(v: Array, step: ArrayLike, lam: ArrayLike, eps: ArrayLike) -> Array:
     return jnp.where(dropped | (u <= 0), 0.0, jnp.copysign(u, x)).astype(v.dtype)
 
 
-def huber_norm(v: Array, step: ArrayLike, lam: ArrayLike, delta: ArrayLike) -> Array:
+def huber_norm(
+    v: Float[Array, "*s"], step: ArrayLike, lam: ArrayLike, delta: ArrayLike
+) -> Float[Array, "*s"]:
     r"""The prox of `step` times λ times Huber's function: $u^2/2\delta$ up to δ, then $|u| - \delta/2$.
 
     With $s = t\lambda$: $v\,\delta/(\delta + s)$ up to $\delta + s$, then v pulled by s. It makes no zeros;

@@ -8,16 +8,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxreg._numerics import at_least_float32, group_norms, spread, sum_groups
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, GroupLabels, Vector
 from jaxreg.prox.elementwise import mcp
-
-#: One number per coordinate.
-Vector = Float[Array, " p"]
-#: The group 0 … num_groups − 1 of each coordinate.
-Labels = Int[Array, " p"]
 
 #: Bound of the number of Newton steps for a radius, so that the loop ends for any input.
 _MAX_STEPS = 60
@@ -25,7 +20,7 @@ _MAX_STEPS = 60
 __all__ = ["block_mcp", "block_soft", "block_soft_metric"]
 
 
-def block_soft(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int) -> Vector:
+def block_soft(v: Vector, threshold: ArrayLike, groups: GroupLabels, num_groups: int) -> Vector:
     r"""Block soft threshold, the prox of $\sum_g t_g\lVert u_g\rVert$.
 
     Multiplies each group of `v` by $\max(0, 1 - t_g/\lVert v_g\rVert)$.
@@ -46,7 +41,7 @@ def block_soft(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int)
 
 
 def block_mcp(
-    v: Vector, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike, groups: Labels, num_groups: int
+    v: Vector, step: ArrayLike, lam: ArrayLike, gamma: ArrayLike, groups: GroupLabels, num_groups: int
 ) -> Vector:
     r"""The prox of `step` times the group MCP: the minimax concave penalty of each group's norm.
 
@@ -63,7 +58,7 @@ def block_mcp(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _block_radius(num_groups: int, v: Array, pull: Array, groups: Array) -> Array:
+def _block_radius(num_groups: int, v: Vector, pull: Vector, groups: GroupLabels) -> Float[Array, " G"]:
     """Solve Σ_j (v_j/(ρ + pull_j))² = 1 for ρ in each group whose sum at ρ = 0 exceeds 1.
 
     Newton's method on 1/√sum, which is concave and increasing, so that iterates from the left never pass the
@@ -99,7 +94,7 @@ def _block_radius_jvp(num_groups: int, primals: tuple, tangents: tuple) -> tuple
 
 
 def block_soft_metric(
-    v: Vector, threshold: ArrayLike, metric: ArrayLike, groups: Labels, num_groups: int
+    v: Vector, threshold: ArrayLike, metric: ArrayLike, groups: GroupLabels, num_groups: int
 ) -> Vector:
     r"""Block soft threshold with one step per coordinate, d = `metric` > 0.
 

@@ -12,15 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 from jax.ops import segment_sum
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxreg._numerics import at_least_float32, scaled_norm
-from jaxreg._typing import ArrayLike
-
-#: One number per coordinate.
-Vector = Float[Array, " p"]
-#: The group 0 … num_groups − 1 of each coordinate.
-Labels = Int[Array, " p"]
+from jaxreg._typing import ArrayLike, GroupLabels, Vector
 
 __all__ = ["l1_ball", "l1_ball_groups", "l2_ball", "linf", "linf_groups", "simplex"]
 
@@ -55,7 +50,7 @@ def _water_level(w: Array, total: Array, add: Callable[[Array], Array]) -> Array
     return solve(w, total, level)
 
 
-def simplex(v: Vector, total: ArrayLike) -> Array:
+def simplex(v: Vector, total: ArrayLike) -> Vector:
     r"""Projection onto the simplex $u \ge 0, \sum_j u_j = s$, which is $\max(v - \theta, 0)$ for a level θ.
 
     `v` is (p,), `total` a scalar s ≥ 0. Source: Held, Wolfe and Crowder (1974), and Michelot (1986) for the
@@ -83,7 +78,7 @@ class _L1Level(NamedTuple):
     level: Array
 
 
-def _l1_level(x: Array, radius: Array, groups: Array | None, num_groups: int) -> _L1Level:
+def _l1_level(x: Vector, radius: Array, groups: GroupLabels | None, num_groups: int) -> _L1Level:
     """Find the threshold of each group; all coordinates are one group where `groups` is None."""
     size = jnp.abs(x)
     if groups is None:
@@ -96,14 +91,14 @@ def _l1_level(x: Array, radius: Array, groups: Array | None, num_groups: int) ->
     return _L1Level(add(size) <= radius, top, below, _water_level(below, radius, add))
 
 
-def _l1_ball(v: Array, radius: ArrayLike, groups: Array | None, num_groups: int) -> Array:
+def _l1_ball(v: Vector, radius: ArrayLike, groups: GroupLabels | None, num_groups: int) -> Vector:
     x, radius = at_least_float32(v, radius)
     inside, _, below, level = _l1_level(x, radius, groups, num_groups)
     outside = jnp.copysign(jnp.where(below <= level, 0.0, below - level), x)
     return jnp.where(inside, x, outside).astype(v.dtype)
 
 
-def _linf(v: Array, threshold: ArrayLike, groups: Array | None, num_groups: int) -> Array:
+def _linf(v: Vector, threshold: ArrayLike, groups: GroupLabels | None, num_groups: int) -> Vector:
     """Apply Moreau's identity: v less its projection onto the ℓ1 ball, which is v clipped at a height."""
     x, t = at_least_float32(v, threshold)
     inside, top, _, level = _l1_level(x, t, groups, num_groups)
@@ -112,7 +107,7 @@ def _linf(v: Array, threshold: ArrayLike, groups: Array | None, num_groups: int)
     return jnp.where(inside, 0.0, clipped).astype(v.dtype)
 
 
-def l1_ball(v: Vector, radius: ArrayLike) -> Array:
+def l1_ball(v: Vector, radius: ArrayLike) -> Vector:
     r"""Projection onto the ball $\lVert u \rVert_1 \le r$; `v` itself where it is inside.
 
     `v` is (p,), `radius` a scalar ≥ 0. Source: Duchi et al. (2008), section 4: the simplex of the magnitudes.
@@ -123,7 +118,7 @@ def l1_ball(v: Vector, radius: ArrayLike) -> Array:
     return _l1_ball(v, radius, None, 1)
 
 
-def l1_ball_groups(v: Vector, radius: ArrayLike, groups: Labels, num_groups: int) -> Vector:
+def l1_ball_groups(v: Vector, radius: ArrayLike, groups: GroupLabels, num_groups: int) -> Vector:
     r"""Projection of each group onto its own ball $\lVert u_g \rVert_1 \le r_g$.
 
     `v` and the labels `groups` in 0, …, num_groups − 1 are (p,), in any order; `radius` is a scalar or
@@ -135,7 +130,7 @@ def l1_ball_groups(v: Vector, radius: ArrayLike, groups: Labels, num_groups: int
     return _l1_ball(v, radius, groups, num_groups)
 
 
-def linf(v: Vector, threshold: ArrayLike) -> Array:
+def linf(v: Vector, threshold: ArrayLike) -> Vector:
     r"""The prox of $t\lVert u \rVert_\infty$: clip `v` at the level where the clipped parts sum to t.
 
     `v` is (p,), `threshold` a scalar t ≥ 0. It is 0 iff $\lVert v \rVert_1 \le t$; what is clipped has one
@@ -147,7 +142,7 @@ def linf(v: Vector, threshold: ArrayLike) -> Array:
     return _linf(v, threshold, None, 1)
 
 
-def linf_groups(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int) -> Vector:
+def linf_groups(v: Vector, threshold: ArrayLike, groups: GroupLabels, num_groups: int) -> Vector:
     r"""The prox of $\sum_g t_g \lVert u_g \rVert_\infty$: each group clipped at its own level, as in `linf`.
 
     `v` and `groups` as in `l1_ball_groups`; `threshold` is a scalar or (num_groups,), ≥ 0. Source: as `linf`.
@@ -158,7 +153,7 @@ def linf_groups(v: Vector, threshold: ArrayLike, groups: Labels, num_groups: int
     return _linf(v, threshold, groups, num_groups)
 
 
-def l2_ball(v: Array, radius: ArrayLike) -> Array:
+def l2_ball(v: Float[Array, "*s"], radius: ArrayLike) -> Float[Array, "*s"]:
     r"""Projection onto the ball $\lVert u \rVert_2 \le r$: `v` inside, $v\,r/\lVert v \rVert$ outside.
 
     `v` has any shape and is one vector, `radius` is a scalar ≥ 0. Source: Parikh and Boyd (2014), Proximal

@@ -1,10 +1,12 @@
 """Read an axis of a sweep: one row of numbers."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxreg._typing import ArrayLike
 
 __all__ = ["Axis", "read_axis"]
 
@@ -18,7 +20,7 @@ class Axis(NamedTuple):
     values: np.ndarray
 
 
-def read_axis(name: str, values: Any) -> Axis:
+def read_axis(name: str, values: ArrayLike) -> Axis:
     """Read the values of an axis.
 
     Raises:
@@ -38,7 +40,7 @@ def read_axis(name: str, values: Any) -> Axis:
     return Axis(labels, lanes)
 
 
-def _labels(name: str, values: Any) -> np.ndarray:
+def _labels(name: str, values: ArrayLike) -> np.ndarray:
     """Return the values as a NumPy array with one dimension."""
     if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
         raise TypeError(f"axis {name} holds PRNG keys, wanted numbers: {_USE_SEEDS}")

@@ -1,19 +1,19 @@
 """Find the chunks of a store on disk, and which of them are missing or not as they were written.
 
 A chunk is a file whose last four bytes are the CRC32C of the bytes before, as zarr's codec `crc32c` writes
-them. Checking a chunk reads its bytes and decodes nothing. `record` is that of `jaxreg.sweeps._group.Group`.
+them. Checking a chunk reads its bytes and decodes nothing.
 """
 
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from jaxreg.sweeps._disk import Refusal
+from jaxreg.sweeps._plan import StoreRecord
 
 __all__ = ["check_axes", "check_present", "discard_damaged", "file_name", "has_checksum"]
 
@@ -38,14 +38,14 @@ def has_checksum(data: bytes) -> bool:
     return len(data) >= _CHECKSUM_BYTES and data[-_CHECKSUM_BYTES:] == expected.to_bytes(4, "little")
 
 
-def check_axes(path: Path, record: dict[str, Any]) -> None:
+def check_axes(path: Path, record: StoreRecord) -> None:
     """Raise a `Refusal` where the values of an axis are missing or damaged."""
     for name in record["axes"]:
         if not _is_intact(_chunk(path, file_name(name), (0,))):
             raise Refusal(f"{path} is damaged, its axis {name} cannot be read: give another folder")
 
 
-def check_present(path: Path, record: dict[str, Any], status: np.ndarray) -> None:
+def check_present(path: Path, record: StoreRecord, status: np.ndarray) -> None:
     """Raise a `Refusal` where a chunk of lanes that have run is missing."""
     complete = _complete_boxes(status, record["block"])
     chunks = [chunk for place in complete for chunk in _result_chunks(path, record, place)]
@@ -57,7 +57,7 @@ def check_present(path: Path, record: dict[str, Any], status: np.ndarray) -> Non
         )
 
 
-def discard_damaged(path: Path, record: dict[str, Any], read_status: Callable[[], np.ndarray]) -> list[str]:
+def discard_damaged(path: Path, record: StoreRecord, read_status: Callable[[], np.ndarray]) -> list[str]:
     """Unmark the boxes with a missing or damaged chunk, and remove the damaged chunks.
 
     The mark goes first, so that a process that dies in between leaves no marked box without its chunks.
@@ -89,7 +89,7 @@ def _chunk(path: Path, array: str, place: Sequence[int], trailing: int = 0) -> P
     return path.joinpath(array, "c", *map(str, place), *["0"] * trailing)
 
 
-def _result_chunks(path: Path, record: dict[str, Any], place: Sequence[int]) -> list[Path]:
+def _result_chunks(path: Path, record: StoreRecord, place: Sequence[int]) -> list[Path]:
     """Return the chunks of all results at one position; an array without values has none."""
     shapes = {file_name(name): shape for name, (shape, _) in record["results"].items() if 0 not in shape}
     return [_chunk(path, name, place, len(shape)) for name, shape in shapes.items()]

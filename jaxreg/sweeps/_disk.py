@@ -5,7 +5,7 @@ import errno
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 __all__ = ["Refusal", "explain_damage", "explain_disk", "import_extra", "locked"]
 
@@ -66,7 +66,7 @@ def locked(path: Path) -> Iterator[None]:
         holder.release()
 
 
-def import_extra(package: str) -> Any:
+def import_extra(package: str) -> ModuleType:
     """Import a package of the extra `cli`; ImportError with the pip line where it is not installed."""
     try:
         return importlib.import_module(package)

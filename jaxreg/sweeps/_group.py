@@ -1,4 +1,6 @@
-"""Lay out a store: the zarr group of a sweep, made whole beside its place, and opened with its record."""
+"""Lay out a store: create the zarr group of a sweep in a temporary folder, and open it with its record."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -7,15 +9,18 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._chunks import check_axes, file_name
 from jaxreg.sweeps._disk import Refusal, explain_disk, import_extra
-from jaxreg.sweeps._plan import STATUS_ATTRIBUTES, Plan
+from jaxreg.sweeps._plan import STATUS_ATTRIBUTES, Plan, StoreRecord
 from jaxreg.sweeps._program import Form, dims_of
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = ["FIRST_WITH_CHECKSUMS", "Group", "create_group", "open_group"]
 
@@ -28,14 +33,10 @@ _RECORD = "jaxreg_sweep"
 
 
 class Group(NamedTuple):
-    """The zarr group of a store, and the record of its sweep.
+    """The zarr group of a store, and its record."""
 
-    The record has the `format`, the `axes` with their dtypes, the `results` with their shapes and dtypes, the
-    `block` (lanes along each axis that share a chunk), and the identity of the sweep.
-    """
-
-    arrays: Any
-    record: dict[str, Any]
+    arrays: zarr.Group
+    record: StoreRecord
 
 
 def open_group(path: Path, mode: str) -> Group:
@@ -79,7 +80,7 @@ def create_group(path: Path, plan: Plan, blocks: Blocks) -> None:
         for leftover in _unfinished(path):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
-            record = {"format": FORMAT, "block": list(blocks.block), **plan.record()}
+            record: StoreRecord = {"format": FORMAT, "block": list(blocks.block), **plan.record()}
             attributes = {_RECORD: json.dumps(record), "coordinates": "lane_status"}
             _create_arrays(zarr.create_group(temporary, attributes=attributes), plan, blocks)
             with warnings.catch_warnings():
@@ -107,7 +108,7 @@ def _move(temporary: Path, path: Path) -> None:
         child.rename(path / child.name)
 
 
-def _create_arrays(group: Any, plan: Plan, blocks: Blocks) -> None:
+def _create_arrays(group: zarr.Group, plan: Plan, blocks: Blocks) -> None:
     """Create the arrays of the axes with their labels, and empty arrays of the results and the status."""
     for name, labels in plan.axes.items():
         form = {"data": labels, "chunks": labels.shape, "dimension_names": [file_name(name)]}
@@ -127,7 +128,7 @@ def _create_arrays(group: Any, plan: Plan, blocks: Blocks) -> None:
         )
 
 
-def _chunk_settings() -> dict[str, Any]:
+def _chunk_settings() -> dict[str, object]:
     """Return the settings of an array whose chunks are all written and end with their checksum."""
     codecs = import_extra("zarr.codecs")
     return {

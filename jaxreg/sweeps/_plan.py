@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -13,7 +13,18 @@ from jaxreg.sweeps._program import Form, dims_of
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["FINITE", "NOT_FINITE", "NOT_RUN", "STATUS_ATTRIBUTES", "Plan", "count_lanes", "status_of"]
+__all__ = [
+    "FINITE",
+    "NOT_FINITE",
+    "NOT_RUN",
+    "STATUS_ATTRIBUTES",
+    "Identity",
+    "Plan",
+    "StoreRecord",
+    "SweepRecord",
+    "count_lanes",
+    "status_of",
+]
 
 #: `lane_status` of a lane that has not run.
 NOT_RUN = 0
@@ -28,19 +39,46 @@ STATUS_ATTRIBUTES = {
 }
 
 
+class Identity(TypedDict):
+    """Facts in which two calls of the same sweep agree, besides the labels and the results."""
+
+    #: Dtypes of the axes.
+    axes: dict[str, str]
+    #: Fingerprint of the function.
+    computation: str
+    max_lanes: int | None
+    platform: str
+    jax_version: str
+    matmul_precision: str | None
+    threefry_partitionable: bool
+
+
+class SweepRecord(Identity):
+    """Description of a sweep, as JSON holds it."""
+
+    #: A list of shape and dtype for each result of a lane.
+    results: dict[str, list[list[int] | str]]
+
+
+class StoreRecord(SweepRecord):
+    """Record of a store."""
+
+    #: Version of the layout.
+    format: int
+    #: Lanes along each axis that share a chunk.
+    block: list[int]
+
+
 class Plan:
     """A sweep.
 
     Args:
         axes: Labels of each axis.
         results: Form of each result of a lane.
-        identity: Facts in which two calls of the same sweep agree, beside the labels and the results: the
-            dtypes of the axes ("axes"), the fingerprint of the function ("computation"), and settings.
+        identity: Facts in which two calls of the same sweep agree.
     """
 
-    def __init__(
-        self, axes: dict[str, np.ndarray], results: dict[str, Form], identity: dict[str, Any]
-    ) -> None:
+    def __init__(self, axes: dict[str, np.ndarray], results: dict[str, Form], identity: Identity) -> None:
         self.axes, self.results, self.identity = axes, results, identity
         self.sizes = tuple(labels.size for labels in axes.values())
         floats = [labels.dtype.kind == "f" for labels in axes.values()]
@@ -54,12 +92,12 @@ class Plan:
         """Cut the grid into boxes of at most `limit` lanes."""
         return cut(self.sizes, self.slow_first, limit)
 
-    def record(self) -> dict[str, Any]:
-        """Return what a store records of the sweep, as JSON holds it."""
+    def record(self) -> SweepRecord:
+        """Return the description of the sweep that a store records."""
         forms = {name: [list(form.shape), form.dtype.str] for name, form in self.results.items()}
         return {"results": forms, **self.identity}
 
-    def differences(self, record: dict[str, Any], stored_axes: dict[str, np.ndarray]) -> list[str]:
+    def differences(self, record: SweepRecord, stored_axes: dict[str, np.ndarray]) -> list[str]:
         """Say how a stored sweep differs from this one; the list is empty where both are the same."""
         if list(stored_axes) != list(self.axes):
             return [f"its axes are {', '.join(stored_axes)}, here they are {', '.join(self.axes)}"]
@@ -103,5 +141,5 @@ def _shorten(values: np.ndarray) -> str:
     return f"{text} ({values.size} of {values.dtype})"
 
 
-def _list(forms: dict[str, Any]) -> str:
+def _list(forms: dict[str, list[list[int] | str]]) -> str:
     return ", ".join(f"{name} {tuple(shape)} {dtype}" for name, (shape, dtype) in forms.items())

@@ -7,16 +7,21 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.tree_util import KeyPath
+from jaxtyping import Array, PyTree
 
 from jaxreg._batching import is_transparent
 
-__all__ = ["Form", "Program", "dims_of"]
+__all__ = ["Form", "Program", "SweepFunction", "dims_of"]
+
+#: A pure function of one number per axis, by name, that returns a pytree of arrays.
+SweepFunction = Callable[..., PyTree[Array]]
 
 
 class Form(NamedTuple):
@@ -44,12 +49,12 @@ class Program:
         ValueError: Two of the axes, results and dimensions have the same name.
     """
 
-    def __init__(self, fn: Callable[..., Any], axes: dict[str, np.ndarray]) -> None:
+    def __init__(self, fn: SweepFunction, axes: dict[str, np.ndarray]) -> None:
         self.name = getattr(fn, "__name__", type(fn).__name__)
         _check_signature(fn, self.name, list(axes))
         names: list[str] = []
 
-        def flat(lane: list[Any]) -> list[jax.Array]:
+        def flat(lane: list[Array]) -> list[Array]:
             out = fn(**dict(zip(axes, lane, strict=True)))
             named = [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]]
             names[:] = [name for name, _ in named]
@@ -70,7 +75,7 @@ class Program:
         _check_names(self.name, [*axes, "lane_status", *dims, *names])
         self.results = dict(zip(names, forms, strict=True))
 
-    def run(self, constants: list[Any], lane: list[Any]) -> list[jax.Array]:
+    def run(self, constants: list[Array], lane: list[Array]) -> list[Array]:
         """Compute the results of one lane.
 
         The arrays that the function closes over are arguments, so that they are not part of the program.
@@ -119,11 +124,11 @@ def dims_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"{name}_{d}" for d in range(len(shape)))
 
 
-def _name(path: Any) -> str:
+def _name(path: KeyPath) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
 
-def _check_signature(fn: Callable[..., Any], name: str, axes: list[str]) -> None:
+def _check_signature(fn: SweepFunction, name: str, axes: list[str]) -> None:
     """Raise `TypeError` where the function does not take these axes by name, or needs more arguments."""
     try:
         signature = inspect.signature(fn)
@@ -146,7 +151,7 @@ def _check_names(fn: str, names: list[str]) -> None:
         )
 
 
-def _result(fn: str, name: str, leaf: Any) -> jax.Array:
+def _result(fn: str, name: str, leaf: object) -> Array:
     """Return a leaf of the result as an array of a dtype that NumPy has."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
         raise TypeError(
@@ -176,7 +181,7 @@ def _untraceable(name: str, error: Exception) -> str:
     )
 
 
-def _parameters(equation: core.JaxprEqn) -> list[Any]:
+def _parameters(equation: core.JaxprEqn) -> list[object]:
     """Return the parameters of an equation, jaxprs and arrays among them."""
     jaxpr = core.ClosedJaxpr | core.Jaxpr
     return jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: isinstance(x, jaxpr))
@@ -191,7 +196,7 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
                 yield from _equations(getattr(parameter, "jaxpr", parameter))
 
 
-def _constants(jaxpr: core.Jaxpr) -> Iterator[Any]:
+def _constants(jaxpr: core.Jaxpr) -> Iterator[Array | np.ndarray]:
     """Yield the arrays inside a jaxpr: constants of inner jaxprs, and literals that are not scalars."""
     for equation in _equations(jaxpr):
         for variable in equation.invars:

@@ -5,11 +5,11 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from jaxreg._batching import compile_lanes, free_bytes, needed_bytes
 from jaxreg.sweeps._blocks import Blocks
@@ -23,12 +23,12 @@ _LANES_ON_CPU = 128
 #: Lanes of a chunk on other devices where memory sets no lower limit.
 _LANES = 4096
 #: Programs of the last few sweeps: another grid for the same function does not compile again.
-_COMPILED: OrderedDict[Any, tuple[Program, jax.stages.Compiled]] = OrderedDict()
+_COMPILED: OrderedDict[tuple, tuple[Program, jax.stages.Compiled]] = OrderedDict()
 #: Compiled programs that are kept for each device.
 _COMPILED_KEPT = 8
 
 
-def jax_settings() -> dict[str, Any]:
+def jax_settings() -> dict[str, str | bool | None]:
     """Return the settings of JAX that change what a program computes and do not show in its jaxpr."""
     return {
         "matmul_precision": jax.config.jax_default_matmul_precision,
@@ -129,5 +129,5 @@ def _cores() -> int:
     return int(wanted) if wanted.isdecimal() else len(available)
 
 
-def _call(program: jax.stages.Compiled, constants: Any, each: Any) -> list[np.ndarray]:
+def _call(program: jax.stages.Compiled, constants: list[Array], each: list[Array]) -> list[np.ndarray]:
     return [np.asarray(value) for value in program(constants, each)]

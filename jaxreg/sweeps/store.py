@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from jaxreg.sweeps._group import FIRST_WITH_CHECKSUMS, create_group, open_group
 from jaxreg.sweeps._plan import NOT_RUN, STATUS_ATTRIBUTES, Plan, count_lanes, status_of
 
 if TYPE_CHECKING:
+    import zarr
     from xarray import Dataset
 
 __all__ = ["MemoryStore", "ZarrStore", "open_store"]
@@ -59,7 +60,7 @@ class MemoryStore:
 
 
 class ZarrStore:
-    """Results in a zarr store on disk, with `blocks` once it is opened or created.
+    """Results in a zarr store on disk, with `arrays` and `blocks` once it is opened or created.
 
     Attributes:
         damaged: Chunks that were missing or damaged when the store was opened.
@@ -67,7 +68,7 @@ class ZarrStore:
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self.path, self.plan = path, plan
-        self.arrays: Any = None
+        self.arrays: zarr.Group
         self.blocks: Blocks | None = None
         self.damaged: list[str] = []
 

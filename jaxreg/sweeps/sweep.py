@@ -6,18 +6,18 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxreg._typing import ArrayLike, Device
 from jaxreg.sweeps._axes import read_axis
 from jaxreg.sweeps._disk import locked
-from jaxreg.sweeps._plan import Plan
-from jaxreg.sweeps._program import Program
+from jaxreg.sweeps._plan import Identity, Plan
+from jaxreg.sweeps._program import Program, SweepFunction
 from jaxreg.sweeps._progress import bar
 from jaxreg.sweeps._runner import Runner, jax_settings
 from jaxreg.sweeps.store import MemoryStore, ZarrStore
@@ -29,13 +29,13 @@ __all__ = ["fitting_lanes", "sweep"]
 
 
 def sweep(
-    fn: Callable[..., Any],
+    fn: SweepFunction,
     *,
     store: str | Path | None = None,
     mesh: Mesh | None = None,
     max_lanes: int | None = None,
     progress: bool = True,
-    **axes: Any,
+    **axes: ArrayLike,
 ) -> Dataset:
     """Run a function for every combination of the axes, batched.
 
@@ -89,7 +89,7 @@ def sweep(
     return dataset
 
 
-def _check_lanes(max_lanes: Any) -> None:
+def _check_lanes(max_lanes: int | None) -> None:
     whole = isinstance(max_lanes, int | np.integer) and not isinstance(max_lanes, bool)
     if max_lanes is not None and not (whole and max_lanes >= 1):
         raise ValueError(f"max_lanes must be a whole number ≥ 1, got {max_lanes!r}")
@@ -118,7 +118,7 @@ def _compute(
         return on_disk.dataset()
 
 
-def fitting_lanes(fn: Callable[..., Any], *, device: Any = None, **axes: Any) -> int:
+def fitting_lanes(fn: SweepFunction, *, device: Device | None = None, **axes: ArrayLike) -> int:
     """Return how many lanes of a sweep the free memory of a device holds at once, up to all of them.
 
     The number is XLA's own account of the compiled program; nothing is run. `sweep` takes at most 4,096 lanes
@@ -152,7 +152,7 @@ class _TracedSweep(NamedTuple):
     labels: dict[str, np.ndarray]
 
 
-def _trace(fn: Callable[..., Any], axes: dict[str, Any]) -> _TracedSweep:
+def _trace(fn: SweepFunction, axes: dict[str, ArrayLike]) -> _TracedSweep:
     if not axes:
         raise ValueError("sweep needs at least one axis, such as lam=jnp.geomspace(1e-3, 1.0, 20)")
     read = {name: read_axis(name, values) for name, values in axes.items()}
@@ -161,8 +161,8 @@ def _trace(fn: Callable[..., Any], axes: dict[str, Any]) -> _TracedSweep:
     return _TracedSweep(Program(fn, lanes), list(lanes.values()), labels)
 
 
-def _identity(traced: _TracedSweep, max_lanes: int | None, mesh: Mesh) -> dict[str, Any]:
-    """Return the facts in which two calls of the same sweep agree, beside its labels and results."""
+def _identity(traced: _TracedSweep, max_lanes: int | None, mesh: Mesh) -> Identity:
+    """Return the facts in which two calls of the same sweep agree, besides its labels and results."""
     return {
         "axes": {name: lane.dtype.str for name, lane in zip(traced.labels, traced.lanes, strict=True)},
         "computation": traced.program.fingerprint,

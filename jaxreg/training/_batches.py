@@ -1,11 +1,13 @@
 """Draw mini-batches without replacement, as a function of the step count."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
+
+from jaxreg._typing import ArrayLike
 
 __all__ = ["Batch", "Batches", "check_counts"]
 
@@ -13,7 +15,7 @@ __all__ = ["Batch", "Batches", "check_counts"]
 class Batch(NamedTuple):
     """A mini-batch, the order of its epoch, and a key for random numbers inside the loss."""
 
-    data: Any
+    data: PyTree[Array]
     order: Int[Array, " n"]
     key: Array
 
@@ -33,7 +35,7 @@ class Batches:
             missing.
     """
 
-    def __init__(self, data: Any, size: int | None, key: Array | None) -> None:
+    def __init__(self, data: PyTree[ArrayLike], size: int | None, key: Array | None) -> None:
         arrays = jax.tree.map(jnp.asarray, data)
         lengths = sorted({leaf.shape[0] if leaf.ndim else -1 for leaf in jax.tree.leaves(arrays)})
         if len(lengths) != 1 or lengths[0] < 1:

@@ -6,39 +6,42 @@ vmap, and are not computed on both sides.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from jaxreg._pytree import weights_of
-from jaxreg._typing import Params
+from jaxreg._typing import ArrayLike, Params, Scalar, TreeStructure
 from jaxreg.penalties.base import Penalty
 from jaxreg.training._batches import Batches, check_counts
 from jaxreg.training.transforms.links import require_last
 
 __all__ = ["train"]
 
+#: A function of the model to record.
+Metric = Callable[[Params], PyTree[Array]]
+
 
 def train(  # noqa: PLR0913, public options by keyword
-    loss_fn: Callable[..., Any],
+    loss_fn: Callable[..., Scalar],
     model: Params,
     optimizer: optax.GradientTransformation,
-    data: Any,
+    data: PyTree[ArrayLike],
     *,
     steps: int,
     batch_size: int | None = None,
     key: Array | None = None,
     penalty: Penalty | None = None,
     after_step: Callable[[Params, Array], Params] | None = None,
-    metrics: Mapping[str, Callable[[Params], Any]] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     every: int | None = None,
     stochastic: bool = False,
-) -> tuple[Params, dict[str, Any]]:
+) -> tuple[Params, dict[str, PyTree[Array]]]:
     """Train a model by `steps` steps of an optax optimiser.
 
     Args:
@@ -103,12 +106,12 @@ class _Carry(NamedTuple):
     """Trained weights, state of the optimiser, and order of the present epoch."""
 
     weights: Params
-    state: Any
+    state: optax.OptState
     order: Int[Array, " n"]
 
 
 def _step_fn(
-    loss_fn: Callable[[Params, Any, Array], Any],
+    loss_fn: Callable[[Params, PyTree[Array], Array], Scalar],
     static: Params,
     optimizer: optax.GradientTransformationExtraArgs,
     batches: Batches,
@@ -119,7 +122,7 @@ def _step_fn(
     def step(carry: _Carry, count: Array) -> tuple[_Carry, Array]:
         batch = batches.draw(carry.order, count)
 
-        def objective(weights: Params) -> Any:
+        def objective(weights: Params) -> Scalar:
             return _check_scalar(loss_fn(eqx.combine(weights, static), batch.data, batch.key))
 
         value, gradient = jax.value_and_grad(objective)(carry.weights)
@@ -138,11 +141,11 @@ def _step_fn(
 def _entry_fn(
     step: Callable[[_Carry, Array], tuple[_Carry, Array]],
     static: Params,
-    metrics: dict[str, Callable[[Params], Any]],
-) -> Callable[[_Carry, Array], tuple[_Carry, dict[str, Any]]]:
+    metrics: dict[str, Metric],
+) -> Callable[[_Carry, Array], tuple[_Carry, dict[str, PyTree[Array]]]]:
     """Return the function that takes the steps between two entries of the history and makes the entry."""
 
-    def entry(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, Any]]:
+    def entry(carry: _Carry, counts: Array) -> tuple[_Carry, dict[str, PyTree[Array]]]:
         carry, losses = jax.lax.scan(step, carry, counts)
         model = eqx.combine(carry.weights, static)
         recorded = {name: metric(model) for name, metric in metrics.items()}
@@ -151,9 +154,7 @@ def _entry_fn(
     return entry
 
 
-def _all_metrics(
-    penalty: Penalty | None, metrics: Mapping[str, Callable[[Params], Any]]
-) -> dict[str, Callable[[Params], Any]]:
+def _all_metrics(penalty: Penalty | None, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """Join the metrics of the penalty and of the user; ValueError for a name that the history uses itself."""
     joined = {**_penalty_metrics(penalty), **metrics}
     if clash := sorted({"step", "loss"} & set(joined) | ({"penalty", "zeros"} & set(metrics))):
@@ -161,7 +162,7 @@ def _all_metrics(
     return joined
 
 
-def _penalty_metrics(penalty: Penalty | None) -> dict[str, Callable[[Params], Any]]:
+def _penalty_metrics(penalty: Penalty | None) -> dict[str, Metric]:
     """Return the value of a penalty and the fraction of exact zeros as functions of the model."""
     if penalty is None:
         return {}
@@ -181,7 +182,7 @@ def _penalty_metrics(penalty: Penalty | None) -> dict[str, Callable[[Params], An
     return {"penalty": penalty.value, "zeros": zeros}
 
 
-def _check_scalar(value: Any) -> Any:
+def _check_scalar(value: Scalar) -> Scalar:
     """Return the loss of a batch; TypeError where it is not one float."""
     array = isinstance(value, jax.Array | np.ndarray | float)
     if not array or jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -200,6 +201,6 @@ def _check_form(weights: Params, before: Params) -> Params:
     return weights
 
 
-def _form(tree: Params) -> tuple[Any, list[str]]:
+def _form(tree: Params) -> tuple[TreeStructure, list[str]]:
     """Return the structure of a tree, and shape and dtype of every leaf."""
     return jax.tree.structure(tree), [f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree)]

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+_Total = TypeVar("_Total")
 
 __all__ = ["blocked_gram", "gram_of_rows"]
 
@@ -103,8 +105,8 @@ def _tiled_gram_of_rows(X: Array, weight: Array, transform: Callable[[Array], Ar
 
 
 def _sum_over_blocks(
-    weight: Float[Array, " n"], block: int, add: Callable[[Any, Array, int, Array], Any], zeros: Any
-) -> Any:
+    weight: Float[Array, " n"], block: int, add: Callable[[_Total, Array, int, Array], _Total], zeros: _Total
+) -> _Total:
     """Fold `add(total, start, size, weight)` over blocks of samples.
 
     The last block reaches back over samples that were counted, whose weight is then 0.
@@ -112,7 +114,7 @@ def _sum_over_blocks(
     n = weight.shape[0]
     size = min(block, n)
 
-    def body(k: Array, total: Any) -> Any:
+    def body(k: Array, total: _Total) -> _Total:
         start = jnp.minimum(k * size, n - size)
         new = start + jnp.arange(size) >= k * size
         return add(total, start, size, jax.lax.dynamic_slice_in_dim(weight, start, size) * new)

@@ -7,7 +7,7 @@ for.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -82,7 +82,7 @@ class Design(eqx.Module):
 
     @property
     @abstractmethod
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of X."""
 
     @abstractmethod

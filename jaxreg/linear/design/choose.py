@@ -1,13 +1,12 @@
 """The design for an array or a sparse matrix."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
+from jaxreg._typing import ArrayLike, DTypeLike, Features
 from jaxreg.linear.design.base import Design
 from jaxreg.linear.design.dense import DenseDesign
 from jaxreg.linear.design.sparse import sparse
@@ -15,7 +14,7 @@ from jaxreg.linear.design.sparse import sparse
 __all__ = ["as_array", "design"]
 
 
-def as_array(X: Any) -> Array:
+def as_array(X: ArrayLike) -> Array:
     """Return X on the device by one copy, where `jnp.asarray` makes two of a NumPy array."""
     if not isinstance(X, np.ndarray):
         return jnp.asarray(X)
@@ -28,7 +27,7 @@ def as_array(X: Any) -> Array:
     return jax.device_put(X.copy()) if shared else placed
 
 
-def design(X: Any, dtype: Any = None) -> Design:
+def design(X: Features, dtype: DTypeLike | None = None) -> Design:
     """Return the design of an array or a `scipy.sparse` matrix; integers become the default float."""
     if not scipy.sparse.issparse(X):
         X = as_array(X) if dtype is None else jnp.asarray(X, dtype)

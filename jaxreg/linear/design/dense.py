@@ -1,9 +1,9 @@
 """Dense matrices of features, by rows or by columns in memory."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreg.linear.design._gram import gram_of_rows
@@ -26,7 +26,7 @@ class DenseDesign(Design):
         return self.X.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of X."""
         return self.X.dtype
 
@@ -90,7 +90,7 @@ class Columns(Design):
         return self.XT.shape[::-1]
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of X."""
         return self.XT.dtype
 

@@ -6,8 +6,6 @@ scatter, and adds few sums per row at the end. That is as fast as a compiled loo
 times as fast as a scatter of each entry, and one long row makes no other row longer.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
+from jaxreg._typing import CompressedMatrix, DTypeLike, ScipyMatrix
 from jaxreg.linear.design.base import Design, Moments
 from jaxreg.linear.design.dense import Columns
 
@@ -66,7 +65,7 @@ class SparseDesign(Design):
         return self.by_row.count, self.by_column.count
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of X."""
         return self.by_row.value.dtype
 
@@ -157,7 +156,7 @@ class SparseDesign(Design):
         return sparse(some, self.dtype, (row_pieces, int(share * feature.size)))
 
 
-def sparse(X: Any, dtype: Any = None, room: tuple[int, int] = (0, 0)) -> SparseDesign:
+def sparse(X: ScipyMatrix, dtype: DTypeLike | None = None, room: tuple[int, int] = (0, 0)) -> SparseDesign:
     """Return the design of a `scipy.sparse` matrix.
 
     Args:
@@ -169,7 +168,7 @@ def sparse(X: Any, dtype: Any = None, room: tuple[int, int] = (0, 0)) -> SparseD
     return SparseDesign(_cut(by_row, dtype, room[0]), _cut(by_column, dtype, room[1]))
 
 
-def _cut(matrix: Any, dtype: Any, room: int) -> Pieces:
+def _cut(matrix: CompressedMatrix, dtype: DTypeLike | None, room: int) -> Pieces:
     """Cut a CSR matrix into pieces; `room` is doubled until it holds them."""
     matrix.sum_duplicates()
     length = np.diff(matrix.indptr)

@@ -1,7 +1,5 @@
 """Centred and scaled features, without a copy of them."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -27,7 +25,7 @@ class Standardized(Design):
         return self.inner.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of X."""
         return self.inner.dtype
 
@@ -82,7 +80,7 @@ class Standardized(Design):
         if self.dense_like:
             return super().narrowed(index, room)
 
-        def take(x: Array, fill: Any) -> Array:
+        def take(x: Array, fill: float) -> Array:
             return jnp.asarray(np.pad(np.asarray(x)[index], (0, room - index.size), constant_values=fill))
 
         inner = self.inner.narrowed(index, room)

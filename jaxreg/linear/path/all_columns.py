@@ -4,10 +4,11 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from jaxreg._batching import lanes
 from jaxreg._compilation import jit_at_level, on_device
+from jaxreg.linear._shapes import Coef, Count, Intercept
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.working_set import PathRecord
 from jaxreg.linear.problem import Problem
@@ -18,7 +19,7 @@ from jaxreg.linear.solvers.status import status_codes, status_from_codes
 __all__ = ["complete", "solve_batch", "solve_in_turn"]
 
 #: Working coefficients and intercept.
-Point = tuple[Array, Array]
+Point = tuple[Coef, Intercept]
 
 
 @jit_at_level(2)
@@ -36,18 +37,18 @@ def solve_in_turn(path: PathProblem, carried: list[Array], start: Point) -> tupl
 
 
 @jit_at_level(2)
-def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Array]:
+def solve_batch(path: PathProblem, mesh: Mesh | None) -> tuple[Solution, Int[Array, " L"]]:
     """Solve for all λ in one batch, each from the null fit; return the solutions and the steps run (L,)."""
     shared, static = eqx.partition(path, eqx.is_array)
 
-    def body(shared: PathProblem, carried: list[Array]) -> tuple[Solution, Array]:
+    def body(shared: PathProblem, carried: list[Array]) -> tuple[Solution, Count]:
         path = eqx.combine(shared, static)
         return _solve_one(path, carried, (path.null_fit.coef, path.null_fit.intercept))[1:]
 
     return lanes(body, shared, path.grid.carried, mesh)
 
 
-def _solve_one(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution, Array]:
+def _solve_one(path: PathProblem, carried: list[Array], start: Point) -> tuple[Point, Solution, Count]:
     penalty = path.grid.row(carried)
     task = SolverTask(path.solver, path.problem, penalty, path.null_fit, path.tol, path.max_steps)
     return solve_working(task, start)
@@ -80,7 +81,7 @@ def complete(path: PathProblem, record: PathRecord) -> Solution:
     return Solution(coef, intercept, objective, gap, kkt, steps, status, loss, with_offset)
 
 
-def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Array, Array]:
+def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Coef, Intercept]:
     """Return the iterate of a λ that was tried, else that of the λ before, else the null fit."""
     origin = k if k < record.n_done else k - 1
     if origin < 0:
@@ -89,5 +90,7 @@ def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Array, Array]
 
 
 @jit_at_level(0)
-def _to_original(problem: Problem, coef: Array, intercept: Array) -> tuple[Array, Array]:
+def _to_original(
+    problem: Problem, coef: Float[Array, "L p *K"], intercept: Float[Array, "L *K"]
+) -> tuple[Float[Array, "L p *K"], Float[Array, "L *K"]]:
     return jax.vmap(problem.to_original)(coef, intercept)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.certificate import certificate_at, curvature_bound, evaluate
 from jaxreg.linear.path.kernels import BlockResult
 from jaxreg.linear.path.path_problem import PathProblem
@@ -61,17 +62,23 @@ def check_block(
 
 
 @jit_at_level(2)
-def _check(path: PathProblem, lam_index: Array, coef: Array, intercept: Array, outside: Array) -> BlockCheck:
+def _check(
+    path: PathProblem,
+    lam_index: Int[Array, " B"],
+    coef: Float[Array, "B p *K"],
+    intercept: Float[Array, "B *K"],
+    outside: Bool[Array, " p"],
+) -> BlockCheck:
     problem, grid, null_fit = path.problem, path.grid, path.null_fit
     missing_above = _MISSING * jnp.finfo(problem.dtype).eps * null_fit.max_grad
 
-    def check_one(lane: tuple[list[Array], list[Array], Array, Array]) -> BlockCheck:
+    def check_one(lane: tuple[list[Array], list[Array], Coef, Intercept]) -> BlockCheck:
         carried, carried_ahead, coef, intercept = lane
         penalty = grid.row(carried)
         at = evaluate(problem, coef, intercept)
         t = 1 / curvature_bound(problem, at.z, null_fit.max_eigenvalue)
 
-        def prox_step(penalty: Penalty) -> Array:
+        def prox_step(penalty: Penalty) -> Float[Array, " p"]:
             step = jnp.abs(penalty.prox(coef - t * at.gradient, t) - coef) / t
             return step.reshape(step.shape[0], -1).max(axis=1)
 

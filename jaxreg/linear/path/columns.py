@@ -63,7 +63,9 @@ class ColumnStore(ABC):
         """Return the loss on the columns of the store."""
 
     @abstractmethod
-    def solve(self, lam_index: Array, trail: Trail, inner_tol: float) -> tuple[BlockResult, "ColumnStore"]:
+    def solve(
+        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+    ) -> tuple[BlockResult, "ColumnStore"]:
         """Solve a block.
 
         Args:
@@ -76,7 +78,9 @@ class ColumnStore(ABC):
         """
 
     @abstractmethod
-    def adapt(self, coef: Array, n_accepted: int, check: BlockCheck) -> "ColumnStore | None":
+    def adapt(
+        self, coef: Float[np.ndarray, "p *K"], n_accepted: int, check: BlockCheck
+    ) -> "ColumnStore | None":
         """Return a store with the columns for the next block, or None where there is no room for them.
 
         Args:
@@ -107,7 +111,7 @@ class ColumnStore(ABC):
         return BlockProblem(self.smooth_part(), *penalties, n_unknowns, unit, self.prox_slopes_are_0_or_1)
 
     def solve_by_newton(
-        self, block: BlockProblem, lam_index: Array, trail: Trail, inner_tol: float
+        self, block: BlockProblem, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
     ) -> BlockResult:
         """Solve a block by Newton's method; return the result on all columns.
 

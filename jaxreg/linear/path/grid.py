@@ -11,6 +11,7 @@ from jaxreg._compilation import is_traced, jit_at_level, on_device
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
+from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.certificate import Evaluation, curvature_bound, evaluate, kkt_residual
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
@@ -195,7 +196,7 @@ def _require_fitted(null: _NullPoint) -> None:
 
 @jit_at_level(0)
 def _evaluate_null(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Array, intercept: Array
+    problem: Problem, penalty: Penalty, null_fit: NullFit, coef: Coef, intercept: Intercept
 ) -> _NullPoint:
     at = evaluate(problem, coef, intercept)
     grad, unpenalised_grad = at.gradient, jnp.zeros_like(at.gradient)
@@ -211,7 +212,7 @@ def _evaluate_null(
 
 
 def _unfitted(
-    problem: Problem, at: Evaluation, terms: Array, unpenalised_grad: Array, noise: Scalar
+    problem: Problem, at: Evaluation, terms: Array, unpenalised_grad: Coef, noise: Scalar
 ) -> Scalar:
     """Return the largest relative gradient along unpenalised directions and the intercept."""
     eps, tiny = jnp.finfo(problem.dtype).eps, jnp.finfo(problem.dtype).tiny
@@ -236,7 +237,7 @@ def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> O
 
 @jit_at_level(0)
 def _holds_null_fit(
-    problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Array, grad: Array
+    problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Coef, grad: Coef
 ) -> Bool[Array, " L"]:
     """Return at which λ the prox step of length 1/curvature leaves `coef` where it is.
 
@@ -255,7 +256,7 @@ def _holds_null_fit(
     step = 1 / curvature_bound(problem, z, eigenvalue)
     eps = jnp.finfo(problem.dtype).eps
 
-    def holds_at(carried: list[Array]) -> Array:
+    def holds_at(carried: list[Array]) -> Flag:
         penalty = grid.row(carried)
         after = jnp.where(grad == 0, coef, penalty.prox(coef - step * grad, step))
         # A prox that lands on 0 does so exactly; one that lands on a common level may round.

@@ -10,14 +10,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
-from jaxreg._typing import Scalar
+from jaxreg._typing import AnyArray, Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Intercept
 from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, continuation
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian, HessianSource
-from jaxreg.linear.solvers._shapes import Count, Flag, Flat
 from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
 from jaxreg.linear.solvers._subproblem import Objective
 from jaxreg.linear.solvers.base import State
@@ -33,19 +32,19 @@ _SOLVED_BELOW = 10
 class PathPoint(NamedTuple):
     """Point of a path, with its λ and the place of that on the grid."""
 
-    coef: Array | np.ndarray
-    intercept: Array | np.ndarray
-    lam: Array | np.ndarray
-    place: Array | np.ndarray
+    coef: Float[AnyArray, "m *K"]
+    intercept: Float[AnyArray, "*K"]
+    lam: Float[AnyArray, ""]
+    place: Int[AnyArray, ""]
 
 
 class BlockResult(NamedTuple):
     """Result of a block, one row per λ; `solved` where the residual is at most ten times `inner_tol`."""
 
-    coef: Array | np.ndarray
-    intercept: Array | np.ndarray
-    steps: Array | np.ndarray
-    solved: Array | np.ndarray
+    coef: Float[AnyArray, "B m *K"]
+    intercept: Float[AnyArray, "B *K"]
+    steps: Int[AnyArray, " B"]
+    solved: Bool[AnyArray, " B"]
 
 
 class BlockProblem(eqx.Module):
@@ -125,7 +124,7 @@ def newton_block(
         max_steps: steps for each λ at most.
     """
 
-    def solve_one(carry: _Carry, lam: tuple[Array, Array]) -> tuple[_Carry, BlockResult]:
+    def solve_one(carry: _Carry, lam: tuple[Count, Flag]) -> tuple[_Carry, BlockResult]:
         k, is_repeated = lam
         objective = block.objective(k)
         state = _warm_start(objective, carry, block.lambdas[k])
@@ -153,19 +152,19 @@ def _solve(objective: Objective, state: State, inner_tol: Scalar, max_steps: Cou
     """Take Newton steps until the residual is ≤ `inner_tol`; return the state and the number of steps."""
     max_damping = state.inner.source.max_damping
 
-    def not_done(carry: tuple[State, Array]) -> Flag:
+    def not_done(carry: tuple[State, Count]) -> Flag:
         state, steps = carry
         unsolved = (state.residual > inner_tol) & (steps < max_steps)
         return unsolved & (state.inner.damping < max_damping)
 
-    def step(carry: tuple[State, Array]) -> tuple[State, Array]:
+    def step(carry: tuple[State, Count]) -> tuple[State, Count]:
         state, steps = carry
         return newton_step(objective, state, inner_tol), steps + 1
 
     return jax.lax.while_loop(not_done, step, (state, jnp.array(0)))
 
 
-def _secant(earlier: PathPoint, last: PathPoint, lam: Scalar) -> tuple[Array, Array]:
+def _secant(earlier: PathPoint, last: PathPoint, lam: Scalar) -> tuple[Coef, Intercept]:
     """Return the secant through two points at another λ; what is 0 at the last one stays 0."""
     span = last.lam - earlier.lam
     ratio = jnp.where(span != 0, (lam - last.lam) / jnp.where(span != 0, span, 1.0), 0.0)
@@ -201,7 +200,7 @@ def pivot_block(
     """
     form, grid = QuadraticForm(block.smooth.gram, block.smooth.linear), block.grid
 
-    def solve_one(carry: _PivotState, k: Array) -> tuple[_PivotState, BlockResult]:
+    def solve_one(carry: _PivotState, k: Count) -> tuple[_PivotState, BlockResult]:
         end = continuation(
             form,
             lambda numbers: block.penalty(numbers).prox,

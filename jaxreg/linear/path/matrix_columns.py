@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._compilation import jit_at_level, on_device
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Count, Flag, Intercept
 from jaxreg.linear.certificate import evaluate
 from jaxreg.linear.design import Columns
 from jaxreg.linear.path.buffer_sizes import CHUNK, MatrixSizes, round_up, uses_all_columns
@@ -82,7 +83,9 @@ class MatrixColumns(ColumnStore):
         linear[: self.index.size] = grad[self.index]
         return QuadraticSmoothPart(self.buffer.gram, linear, self.expansion.value)
 
-    def solve(self, lam_index: Array, trail: Trail, inner_tol: float) -> tuple[BlockResult, ColumnStore]:
+    def solve(
+        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+    ) -> tuple[BlockResult, ColumnStore]:
         """Solve a block by pivots on the inverse where there is one, else by Newton's method."""
         block, store = self.block_problem(), self
         if self.buffer.inverse is not None:
@@ -94,7 +97,9 @@ class MatrixColumns(ColumnStore):
         # Pivots may fail, for dependent columns or from afar; Newton's method is damped.
         return self.solve_by_newton(block, lam_index, trail, inner_tol), store
 
-    def adapt(self, coef: Array, n_accepted: int, check: BlockCheck) -> ColumnStore | None:
+    def adapt(
+        self, coef: Float[np.ndarray, "p *K"], n_accepted: int, check: BlockCheck
+    ) -> ColumnStore | None:
         """Return a buffer that is large enough, or a matrix-free store above `sizes.max_columns`."""
         if self.holds_all:
             return self
@@ -197,20 +202,20 @@ def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
 
 
 @jit_at_level(2)
-def _expand(problem: Problem, intercept: Array) -> _Expansion:
+def _expand(problem: Problem, intercept: Intercept) -> _Expansion:
     at = evaluate(problem, problem.zeros()[0], intercept)
     return _Expansion(problem.value(at.z), at.gradient)
 
 
 @jit_at_level(0)
-def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Array:
+def _prox_slopes_are_0_or_1(grid: PenaltyGrid, scale: Scalar, p: int) -> Flag:
     """Return whether the prox has slopes 0 or 1 under the first and under the last λ of the grid."""
     ends = grid.part(np.array([0, -1]))
     return jnp.all(jax.vmap(lambda part: prox_slopes_are_0_or_1(grid.row(part), (p,), scale))(ends))
 
 
 @partial(jax.jit, donate_argnums=1)
-def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer:
+def _join(problem: Problem, buffer: _Buffer, index: Int[Array, " k"], at: Count) -> _Buffer:
     """Write the columns `index` (p for none) into the buffer from row `at` on."""
     rows = problem.design.columns(index).XT
     XT = jax.lax.dynamic_update_slice_in_dim(buffer.XT, rows, at, 0)
@@ -223,7 +228,7 @@ def _join(problem: Problem, buffer: _Buffer, index: Array, at: Array) -> _Buffer
 
 
 @jax.jit
-def _reorder(buffer: _Buffer, order: Array) -> _Buffer:
+def _reorder(buffer: _Buffer, order: Int[Array, " capacity"]) -> _Buffer:
     """Take rows in another order, zeros beyond. The inverse is reset where an active column leaves."""
     rows = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731
     block = lambda x: x.at[order[:, None], order].get(mode="fill", fill_value=0)  # noqa: E731

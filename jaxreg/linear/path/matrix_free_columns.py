@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Float, Int
 
 from jaxreg.linear.design import Design
 from jaxreg.linear.path.buffer_sizes import grow_matrix_free, max_matrix_free_columns, round_up
@@ -39,11 +39,15 @@ class MatrixFreeColumns(ColumnStore):
         """Return the loss, whose Hessians are products with the columns."""
         return DataSmoothPart(eqx.tree_at(lambda p: p.design, self.path.problem, self.design), matrices=False)
 
-    def solve(self, lam_index: Array, trail: Trail, inner_tol: float) -> tuple[BlockResult, ColumnStore]:
+    def solve(
+        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+    ) -> tuple[BlockResult, ColumnStore]:
         """Solve a block by Newton's method and conjugate gradients."""
         return self.solve_by_newton(self.block_problem(), lam_index, trail, inner_tol), self
 
-    def adapt(self, coef: Array, n_accepted: int, check: BlockCheck) -> ColumnStore | None:
+    def adapt(
+        self, coef: Float[np.ndarray, "p *K"], n_accepted: int, check: BlockCheck
+    ) -> ColumnStore | None:
         """Return a store of at least this capacity; optional columns fill it."""
         if self.holds_all:
             return self

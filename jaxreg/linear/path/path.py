@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxreg._compilation import is_traced, on_device
 from jaxreg._meshes import on_auto_axes, replicated
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, Scalar
+from jaxreg.linear._shapes import Count
 from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives_on_grid
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
@@ -106,8 +107,8 @@ class GridOptions(NamedTuple):
 
     mode: str
     solver: Solver | None
-    tol: Array
-    max_steps: Array
+    tol: Scalar
+    max_steps: Count
     mesh: jax.sharding.Mesh | None = None
 
 
@@ -122,12 +123,14 @@ class Known(NamedTuple):
     """
 
     null_fit: NullFit | None = None
-    gram: Array | None = None
+    gram: Float[Array, "p p"] | None = None
     grid: PenaltyGrid | None = None
     capacity: Capacity | None = None
 
 
-def solve_grid(problem: Problem, family: Family, lambdas: Array, options: GridOptions, known: Known) -> Path:
+def solve_grid(
+    problem: Problem, family: Family, lambdas: Float[Array, " L"], options: GridOptions, known: Known
+) -> Path:
     """Return the path on a grid that was checked; see `path`."""
     mode, solver, tol, limit, mesh = options
     grid = problem.working_grid(family, lambdas) if known.grid is None else known.grid

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg import metrics
 from jaxreg._compilation import jit_at_level
@@ -70,7 +70,13 @@ class Path(LinearPredictor):
 
     @classmethod
     def of(
-        cls, problem: Problem, lambdas: Array, solutions: Solution, rounds: Array, mode: str, reason: str
+        cls,
+        problem: Problem,
+        lambdas: Float[Array, " L"],
+        solutions: Solution,
+        rounds: Int[Array, " L"],
+        mode: str,
+        reason: str,
     ) -> "Path":
         """Return the path of a `Solution` whose arrays have a leading axis of λ."""
         per_lambda = {name: getattr(solutions, name) for name in _PER_LAMBDA}
@@ -78,7 +84,7 @@ class Path(LinearPredictor):
         return cls(lambdas, **per_lambda, **shared, rounds=rounds, mode=mode, reason=reason)
 
     @property
-    def converged(self) -> Array:
+    def converged(self) -> Bool[Array, " L"]:
         """Return the mask (L,) of the λ whose certificate met the tolerance."""
         return self.status == Status.converged
 

@@ -1,20 +1,22 @@
 """Paths of all folds as one batch: a lane for each fold and λ, for devices that are fast at batches."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._batching import lanes
 from jaxreg._compilation import jit_at_level
+from jaxreg._typing import AnyArray, Scalar, TreeStructure
+from jaxreg.linear._shapes import Count
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.path import GridOptions, Known
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve_working
-from jaxreg.linear.solvers import ProximalGradient, SolverTask
+from jaxreg.linear.solvers import ProximalGradient, Solver, SolverTask
 from jaxreg.linear.unpenalised import Capacity, count_unpenalised
 from jaxreg.penalties import Family, Penalty, PenaltyGrid
 
@@ -30,12 +32,12 @@ class _Stack(eqx.Module):
         structure: structure of each tree.
     """
 
-    shared: list[Any]
-    stacked: list[Any]
-    structure: Any = eqx.field(static=True)
+    shared: list[AnyArray | None]
+    stacked: list[AnyArray | None]
+    structure: TreeStructure = eqx.field(static=True)
 
     @classmethod
-    def of(cls, trees: list[Any]) -> "_Stack":
+    def of(cls, trees: list[PyTree[Array]]) -> "_Stack":
         """Return the stack of some trees."""
         leaves = [jax.tree.leaves(tree) for tree in trees]
         same = [all(x is column[0] for x in column) for column in zip(*leaves, strict=True)]
@@ -44,10 +46,10 @@ class _Stack(eqx.Module):
         stacked = [None if s else np.stack([np.asarray(x) for x in column]) for column, s in columns]
         return cls(shared, stacked, jax.tree.structure(trees[0]))
 
-    def at(self, k: Array) -> Any:
+    def at(self, k: Count) -> PyTree[Array]:
         """Return the k-th tree."""
         pairs = zip(self.shared, self.stacked, strict=True)
-        return jax.tree.unflatten(self.structure, [y[k] if x is None else x for x, y in pairs])
+        return jax.tree.unflatten(self.structure, [x if y is None else y[k] for x, y in pairs])
 
 
 class _Batch(eqx.Module):
@@ -55,11 +57,11 @@ class _Batch(eqx.Module):
 
     problems: _Stack
     grids: _Stack
-    options: tuple[Array, Array]
-    solver: Any
+    options: tuple[Scalar, Count]
+    solver: Solver
     capacity: Capacity = eqx.field(static=True)
 
-    def penalty(self, fold: Array, lam: Array) -> Penalty:
+    def penalty(self, fold: Count, lam: Count | int) -> Penalty:
         """Return the working penalty of a fold at the λ of an index."""
         grid: PenaltyGrid = self.grids.at(fold)
         return grid.row(grid.part(lam))
@@ -73,7 +75,7 @@ class _Lanes(NamedTuple):
 
 
 def batched_paths(
-    problems: list[Problem], family: Family, lambdas: Array, options: GridOptions, known: Known
+    problems: list[Problem], family: Family, lambdas: Float[Array, " L"], options: GridOptions, known: Known
 ) -> list[Path]:
     """Return the path of each fold, all of them solved in one batch from their null fits.
 
@@ -102,15 +104,15 @@ def batched_paths(
 @jit_at_level(2)
 def _solve(
     batch: _Batch, each: _Lanes, n_folds: int, mesh: jax.sharding.Mesh | None
-) -> tuple[Solution, Array]:
-    def null_fit(fold: Array) -> NullFit:
+) -> tuple[Solution, Int[Array, " lanes"]]:
+    def null_fit(fold: Count) -> NullFit:
         problem = batch.problems.at(fold)
         return fit_null_model(problem, batch.penalty(fold, 0), None, batch.capacity)
 
     null_fits = jax.vmap(null_fit)(np.arange(n_folds))
     arrays, static = eqx.partition((batch, null_fits), eqx.is_array)
 
-    def solve_one(arrays: Any, lane: _Lanes) -> tuple[Solution, Array]:
+    def solve_one(arrays: PyTree[Array], lane: _Lanes) -> tuple[Solution, Count]:
         batch, null_fits = eqx.combine(arrays, static)
         own = jax.tree.map(lambda x: x[lane.fold], null_fits)
         problem, penalty = batch.problems.at(lane.fold), batch.penalty(lane.fold, lane.lam)

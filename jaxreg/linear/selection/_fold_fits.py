@@ -98,7 +98,7 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     return [_result(task, whole, list(own), rows.test) for whole, own in zip(paths, fits, strict=True)]
 
 
-def _shared_penalties(problem: Problem, family: Family, lambdas: Array) -> Known:
+def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Known:
     """Return the working penalties of all folds, where they do not depend on the scales of the features."""
     double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
     grid, other = (x.working_grid(family, lambdas) for x in (problem, double))

@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
-from jaxreg.linear.design import DenseDesign, Design, Standardized
+from jaxreg._typing import Scalar
+from jaxreg.linear._targets import working_targets
+from jaxreg.linear.design import DenseDesign, Design, Moments, Standardized
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection.folds import Folds
-from jaxreg.linear.standardization import Standardization, working_targets
+from jaxreg.linear.standardization import Standardization
 
 __all__ = ["FoldProblem", "FoldProblems", "in_form_of_folds", "padded_rows"]
 
@@ -173,7 +175,7 @@ class _Sums(NamedTuple):
 
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
-def _sums(design: Design, weight: Array, left_out: Array) -> tuple[_Sums, _Sums]:
+def _sums(design: Design, weight: Float[Array, " n"], left_out: Float[Array, "S n"]) -> tuple[_Sums, _Sums]:
     """Return the sums over all rows, and over the rows that each fold leaves out."""
     whole = _Sums(design.rmatmul(weight), design.squares(weight))
     return whole, _Sums(design.rmatmul(left_out.T).T, jax.lax.map(design.squares, left_out))
@@ -195,7 +197,7 @@ def _exact_columns(problem: Problem, weight: Float[np.ndarray, " n"]) -> _Column
 
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
-def _moments(design: Design, weight: Array) -> tuple:
+def _moments(design: Design, weight: Float[Array, " n"]) -> Moments:
     return design.moments(weight)
 
 
@@ -246,7 +248,7 @@ def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _gram_by_difference(
-    problem: Problem, whole: Float[Array, "p p"], rows: Int[Array, " m"], remaining: Array, fold: Design
+    problem: Problem, whole: Float[Array, "p p"], rows: Int[Array, " m"], remaining: Scalar, fold: Design
 ) -> Float[Array, "p p"]:
     """Return the Gram matrix of a fold: that of all rows less that of `rows`, centred and scaled anew."""
     left = _gram_of(problem, rows)
@@ -270,7 +272,7 @@ def _gram_of(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "p p"]:
     return part.weighted_gram(weight)
 
 
-def _between(old: Design, new: Design) -> tuple[Array, Array, Array]:
+def _between(old: Design, new: Design) -> tuple[Float[Array, " p"], Float[Array, " p"], Bool[Array, " p"]]:
     """Return mean, scale and constant columns of `new` in units of `old`."""
     if not isinstance(new, Standardized):
         zero = jnp.zeros(new.shape[1], new.dtype)

@@ -69,7 +69,11 @@ def score_rows(
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
 def _predict(
-    problem: Problem, coef: Array, intercept: Array, rows: Int[Array, " r"], wants_mean: bool
+    problem: Problem,
+    coef: Float[Array, "L p *K"],
+    intercept: Float[Array, "L *K"],
+    rows: Int[Array, " r"],
+    wants_mean: bool,
 ) -> _Predictions:
     take = lambda x: x.at[rows].get(mode="fill", fill_value=0)  # noqa: E731
     coef, intercept = jax.vmap(problem.to_working)(coef, intercept)
@@ -88,7 +92,7 @@ def _predict(
     return _Predictions(deviance, jax.vmap(problem.original_loss.mean)(z))
 
 
-def _products(design: Design, coef: Float[Array, "L p *K"], rows: Int[Array, " r"]) -> Array:
+def _products(design: Design, coef: Float[Array, "L p *K"], rows: Int[Array, " r"]) -> Float[Array, "L r *K"]:
     """Return the products (L, r) or (L, r, K) of some rows; only those of a dense design are singled out."""
     outer = design if isinstance(design, Standardized) else None
     inner = design.inner if outer is not None else design

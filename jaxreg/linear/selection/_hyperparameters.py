@@ -1,18 +1,21 @@
 """Hyperparameters: their scales, and checks of them and of the family that takes them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from jaxreg._typing import AnyArray, ArrayLike, DTypeLike
 from jaxreg._validation import require
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.family import checked
 
 __all__ = ["Scale", "checked_scales", "checked_theta", "format_theta", "map_scales", "require_dependence"]
+
+_Leaf = TypeVar("_Leaf")
 
 
 class Scale(NamedTuple):
@@ -32,7 +35,7 @@ SCALES = {
 }
 
 
-def checked_scales(scale: PyTree[str], theta0: PyTree[Any]) -> PyTree[Scale]:
+def checked_scales(scale: PyTree[str], theta0: PyTree[ArrayLike]) -> PyTree[Scale]:
     """Return one scale per hyperparameter; ValueError for unknown names and other structures."""
     names = jax.tree.leaves(scale)
     wrong = [name for name in names if not isinstance(name, str) or name not in SCALES]
@@ -44,12 +47,12 @@ def checked_scales(scale: PyTree[str], theta0: PyTree[Any]) -> PyTree[Scale]:
     return jax.tree.map(SCALES.get, full)
 
 
-def checked_theta(theta0: PyTree[Any], scales: PyTree[Scale], dtype: Any) -> PyTree[Array]:
+def checked_theta(theta0: PyTree[ArrayLike], scales: PyTree[Scale], dtype: DTypeLike) -> PyTree[Array]:
     """Return hyperparameters as arrays; TypeError where they are no floats, ValueError for their range."""
     if not jax.tree.leaves(theta0):
         raise TypeError("theta0 holds no hyperparameter")
 
-    def checked_leaf(scale: Scale, x: Any) -> Array:
+    def checked_leaf(scale: Scale, x: ArrayLike) -> Array:
         x = np.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"hyperparameters are floats, got {x.dtype} in theta0: write 1.0 for 1")
@@ -62,7 +65,7 @@ def checked_theta(theta0: PyTree[Any], scales: PyTree[Scale], dtype: Any) -> PyT
     return map_scales(checked_leaf, scales, theta0)
 
 
-def require_dependence(family: Callable[[Any], Penalty], theta: PyTree[Array]) -> None:
+def require_dependence(family: Callable[[PyTree[Array]], Penalty], theta: PyTree[Array]) -> None:
     """Raise TypeError where a family does not return a penalty, or ignores a hyperparameter."""
     checked(family)
     leaves, structure = jax.tree.flatten(theta)
@@ -83,16 +86,16 @@ def require_dependence(family: Callable[[Any], Penalty], theta: PyTree[Array]) -
 
 
 def map_scales(
-    function: Callable[[Scale, Any], Any], scales: PyTree[Scale], tree: PyTree[Any]
-) -> PyTree[Any]:
+    function: Callable[[Scale, _Leaf], Array], scales: PyTree[Scale], tree: PyTree[_Leaf]
+) -> PyTree[Array]:
     """Map a function of scale and hyperparameter over their common structure."""
     return jax.tree.map(function, scales, tree, is_leaf=lambda x: isinstance(x, Scale))
 
 
-def format_theta(theta: PyTree[Array]) -> str:
+def format_theta(theta: PyTree[AnyArray]) -> str:
     """Format hyperparameters in one line: long arrays by their range."""
 
-    def format_leaf(x: Array) -> str:
+    def format_leaf(x: AnyArray) -> str:
         x = np.asarray(x)
         if x.size > 4:
             return f"{x.size} numbers from {x.min():.4g} to {x.max():.4g}"

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
@@ -174,7 +174,9 @@ def _default_names(loss: Loss) -> tuple[str, ...]:
     return ("deviance", "R2", *dxy, "slope", "intercept")
 
 
-def _default_metrics(loss: Loss, z: Array, y: Array, weight: Array) -> Float[Array, " M"]:
+def _default_metrics(
+    loss: Loss, z: Float[Array, " n"], y: Shaped[Array, " n"], weight: Float[Array, " n"]
+) -> Float[Array, " M"]:
     """Return the metrics of `_default_names`; one recalibration gives slope and intercept."""
     deviance = 2 * (loss.value(z, y) - loss.saturated(y))
     deviance = jnp.sum(jnp.where(weight > 0, weight * deviance, 0.0)) / jnp.sum(weight)
@@ -250,11 +252,11 @@ def _evaluate(
     y = unit * problem.y + problem.target_mean
     n_positive = jnp.sum(problem.weight > 0)
 
-    def metrics_of_fit(row: tuple[_Fits, Array]) -> Array:
+    def metrics_of_fit(row: tuple[_Fits, Array]) -> Float[Array, " M"]:
         fit, multiplicity = row
         z = unit * problem.predictor(*problem.to_working(fit.coef, fit.intercept)) + problem.target_mean
 
-        def evaluate(weight: Array) -> Array:
+        def evaluate(weight: Float[Array, " n"]) -> Float[Array, " M"]:
             # The sum of weights matters to standard errors alone.
             weight = n_positive * weight / jnp.sum(weight)
             if functions is None:

@@ -2,16 +2,17 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
+from jaxreg.linear._targets import working_targets
 from jaxreg.linear.design import Standardized
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.standardization import Standardization, working_targets
+from jaxreg.linear.standardization import Standardization
 
 __all__ = ["restandardized"]
 
 
-def restandardized(problem: Problem, weight: Float[Array, " n"], y: Array) -> Problem:
+def restandardized(problem: Problem, weight: Float[Array, " n"], y: Shaped[Array, "n *L"]) -> Problem:
     """Return a problem with other weights and targets, centred and scaled under these as if built from them.
 
     Centring and scaling are affine, so that those of the new weights are composed with those of the problem.

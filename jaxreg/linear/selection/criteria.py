@@ -11,7 +11,8 @@ the solutions of the step before. Any function with these arguments is a criteri
 `information(path, problem, family)` evaluates AIC, BIC and their relatives along a path instead.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, prng_key, require
+from jaxreg.linear._shapes import Predictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._restandardize import restandardized
 from jaxreg.linear.selection.information import Information, information
@@ -32,6 +34,21 @@ __all__ = ["Information", "held_out", "information", "k_fold", "sure"]
 
 #: Exponent of the number of samples in the step of the finite differences of `sure` (Deledalle et al. 2014).
 _STEP_EXPONENT = 0.3
+
+
+class Solve(Protocol):
+    """The third argument of a criterion."""
+
+    def __call__(self, problem: Problem, penalty: Penalty) -> Solution:
+        """Return the solution of a problem."""
+        ...
+
+    def batch(self, problem_of: Callable[[Array], Problem], xs: Array, penalty: Penalty) -> Solution:
+        """Return the solutions of the problems `problem_of(x)`, for x along the leading axis of `xs`."""
+        ...
+
+
+Criterion: TypeAlias = Callable[[Problem, Penalty, Solve], Scalar]
 
 
 def held_out(problem: Problem) -> Partial:
@@ -57,7 +74,7 @@ def held_out(problem: Problem) -> Partial:
     return Partial(_held_out, problem)
 
 
-def _held_out(held: Problem, problem: Problem, penalty: Penalty, solve: Any) -> Scalar:
+def _held_out(held: Problem, problem: Problem, penalty: Penalty, solve: Solve) -> Scalar:
     return _mean_loss(held, solve(problem, penalty), held.weight)
 
 
@@ -113,7 +130,7 @@ def _masks_of_labels(masks: Bool[Array, "K n"], n: int) -> Bool[Array, "K n"]:
     return masks
 
 
-def _k_fold(masks_of: Partial, problem: Problem, penalty: Penalty, solve: Any) -> Scalar:
+def _k_fold(masks_of: Partial, problem: Problem, penalty: Penalty, solve: Solve) -> Scalar:
     masks = jnp.asarray(masks_of(problem.shape[0]))
 
     def without_fold(mask: Bool[Array, " n"]) -> Problem:
@@ -159,7 +176,7 @@ def sure(sigma: ArrayLike, *, draws: int = 1, key: Array | int | None = None) ->
     return Partial(_sure, jnp.asarray(sigma), prng_key(key), int(draws))
 
 
-def _sure(sigma: Array, key: Array, draws: int, problem: Problem, penalty: Penalty, solve: Any) -> Scalar:
+def _sure(sigma: Scalar, key: Array, draws: int, problem: Problem, penalty: Penalty, solve: Solve) -> Scalar:
     if not isinstance(problem.loss, SquaredError):
         raise TypeError(f"sure is the risk of squared error, got {type(problem.loss).__name__}")
     n, unit = problem.shape[0], problem.target_scale
@@ -171,7 +188,7 @@ def _sure(sigma: Array, key: Array, draws: int, problem: Problem, penalty: Penal
     def shifted(shift: Array) -> Problem:
         return restandardized(problem, problem.weight, problem.y + shift)
 
-    def predictor(fit: Solution) -> Array:
+    def predictor(fit: Solution) -> Predictor:
         return problem.predictor(*problem.to_working(fit.coef, fit.intercept))
 
     z, *moved = jax.vmap(predictor)(solve.batch(shifted, shifts, penalty))

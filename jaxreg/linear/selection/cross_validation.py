@@ -2,9 +2,9 @@
 
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._fold_fits import Task, fit_folds
 from jaxreg.linear.selection._fold_problems import in_form_of_folds
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
-from jaxreg.linear.selection.folds import Folds, make_folds
+from jaxreg.linear.selection.folds import Folds, FoldsLike, make_folds
 from jaxreg.linear.selection.scores import Score, metric_of
 from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solve import MAX_STEPS, tolerance
@@ -33,11 +33,11 @@ __all__ = ["cross_validate"]
 @jax.default_matmul_precision("highest")
 def cross_validate(  # noqa: PLR0913, public options by keyword
     problem: Problem,
-    family: Family | Mapping[Any, Family],
+    family: Family | Mapping[Hashable, Family],
     lambdas: ArrayLike | None = None,
     *,
-    second: Mapping[str, Iterable[Any]] | None = None,
-    folds: Any = 10,
+    second: Mapping[str, Iterable[Hashable]] | None = None,
+    folds: FoldsLike = 10,
     repeats: int = 1,
     key: Array | int | None = None,
     groups: ArrayLike | None = None,
@@ -144,11 +144,13 @@ class _Axis(NamedTuple):
     """Families, with their values of a second argument; the name is None for a single family."""
 
     name: str | None
-    values: tuple[Any, ...]
+    values: tuple[Hashable, ...]
     families: tuple[Family, ...]
 
 
-def _axis(family: Any, second: Mapping[str, Iterable[Any]] | None) -> _Axis:
+def _axis(
+    family: Family | Mapping[Hashable, Family], second: Mapping[str, Iterable[Hashable]] | None
+) -> _Axis:
     """Return the families; ValueError for a second axis of no or several names, or without values."""
     if second is None:
         if not isinstance(family, Mapping):

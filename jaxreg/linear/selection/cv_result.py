@@ -1,13 +1,14 @@
 """Results of cross-validation: the curve of one family, and those of several families on the same folds."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg._module import Module
-from jaxreg._typing import ArrayLike
+from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 
@@ -121,7 +122,7 @@ class CrossValidation(Module):
         return self.path.at(lam)
 
     def predict(
-        self, X: ArrayLike, offset: ArrayLike | None = None, *, choose: str = "min"
+        self, X: FeaturesLike, offset: ArrayLike | None = None, *, choose: str = "min"
     ) -> Shaped[Array, "..."]:
         """Return the expected targets of new rows at the chosen λ, see `Solution.predict`."""
         return self.solution(choose).predict(X, offset)
@@ -183,7 +184,7 @@ class CrossValidations(Module):
     """
 
     name: str = eqx.field(static=True)
-    values: tuple[Any, ...] = eqx.field(static=True)
+    values: tuple[Hashable, ...] = eqx.field(static=True)
     results: tuple[CrossValidation, ...]
 
     @property
@@ -192,7 +193,7 @@ class CrossValidations(Module):
         return int(np.argmin([cv._loss[cv.index_min] for cv in self.results]))
 
     @property
-    def best_value(self) -> Any:
+    def best_value(self) -> Hashable:
         """The value with the best mean score."""
         return self.values[self.best_index]
 
@@ -226,12 +227,12 @@ class CrossValidations(Module):
         return self.best.solution(choose)
 
     def predict(
-        self, X: ArrayLike, offset: ArrayLike | None = None, *, choose: str = "min"
+        self, X: FeaturesLike, offset: ArrayLike | None = None, *, choose: str = "min"
     ) -> Shaped[Array, "..."]:
         """Return the expected targets of new rows at the best value and the chosen λ."""
         return self.best.predict(X, offset, choose=choose)
 
-    def at(self, value: Any) -> CrossValidation:
+    def at(self, value: Hashable) -> CrossValidation:
         """Return the cross-validation of a value; ValueError for one that was not tried."""
         if value not in self.values:
             raise ValueError(f"{self.name}={value!r} was not tried: it took {list(self.values)}")

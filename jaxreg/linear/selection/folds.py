@@ -6,7 +6,7 @@ into masks. All work is done on the host by NumPy.
 
 import warnings
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,20 @@ __all__ = ["Folds", "make_folds", "random_folds"]
 
 #: Rows named in a message.
 _NAMED = 3
+
+
+class Splitter(Protocol):
+    """An object that divides rows, such as the splitters of scikit-learn."""
+
+    def split(
+        self, X: np.ndarray, y: np.ndarray | None, groups: np.ndarray | None
+    ) -> Iterable[tuple[ArrayLike, ArrayLike]]:
+        """Return pairs (rows to train on, rows to test on)."""
+        ...
+
+
+#: A number of random folds, one label per row, pairs (rows to train on, rows to test on), or a splitter.
+FoldsLike: TypeAlias = ArrayLike | Iterable[tuple[ArrayLike, ArrayLike]] | Splitter
 
 
 class Folds(NamedTuple):
@@ -47,15 +61,10 @@ class Folds(NamedTuple):
         added = ((0, 0), (0, n - self.train.shape[1]))
         return Folds(np.pad(self.train, added, constant_values=True), np.pad(self.test, added), self.repeat)
 
-    @property
-    def complementary(self) -> bool:
-        """Return whether every fit is made of all rows that it does not predict."""
-        return bool(np.all(self.train != self.test))
-
 
 def make_folds(  # noqa: PLR0913, the options of `cross_validate`
     n: int,
-    folds: Any = 10,
+    folds: FoldsLike = 10,
     *,
     y: np.ndarray | None = None,
     repeats: int = 1,
@@ -172,7 +181,7 @@ def _labels(name: str, labels: ArrayLike | None, n: int) -> Int[np.ndarray, " n"
     return _codes(labels)
 
 
-def _given_labels(folds: Any, n: int) -> np.ndarray:
+def _given_labels(folds: FoldsLike, n: int) -> np.ndarray:
     labels = np.asarray(folds)
     if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
         raise TypeError(
@@ -183,7 +192,7 @@ def _given_labels(folds: Any, n: int) -> np.ndarray:
     return labels
 
 
-def _is_pairs(folds: Any) -> bool:
+def _is_pairs(folds: FoldsLike) -> bool:
     """Return whether folds are pairs of row indices, given by a list or a generator."""
     if isinstance(folds, list | tuple):
         return bool(folds) and isinstance(folds[0], list | tuple) and len(folds[0]) == 2

@@ -1,6 +1,6 @@
 """Information criteria along a path: AIC, AICc, BIC, EBIC, GCV and Mallows's Cp."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -8,7 +8,9 @@ from jaxtyping import Array, Float
 
 from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._typing import Scalar
 from jaxreg._validation import require
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.divergence import divergence
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem, require_problem
@@ -154,11 +156,13 @@ class _Ingredients(NamedTuple):
 
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
-def _mean_deviance(problem: Problem, coef: Array, intercept: Array) -> Float[Array, " L"]:
+def _mean_deviance(
+    problem: Problem, coef: Float[Array, "L p *K"], intercept: Float[Array, "L *K"]
+) -> Float[Array, " L"]:
     """Return the weighted mean of 2·(loss − saturated loss) at each λ, in squares of y's unit."""
     saturated = problem.weight @ problem.loss.saturated(problem.y)
 
-    def at_one_lambda(row: tuple[Array, Array]) -> Array:
+    def at_one_lambda(row: tuple[Coef, Intercept]) -> Scalar:
         z = problem.predictor(*problem.to_working(*row))
         return problem.original_objective(2 * (problem.value(z) - saturated))
 
@@ -203,7 +207,7 @@ def _noise_variance(given: _Ingredients, n: float) -> float:
     """Return σ², from the unpenalised fit where it is not given; NaN where no such fit exists."""
     if given.sigma is not None:
         return float(given.sigma) ** 2
-    fit: Any = unpenalized(given.problem)
+    fit = unpenalized(given.problem)
     if fit is None:
         return float("nan")
     fitted = np.sum(~np.asarray(given.problem.constant)) + int(given.problem.intercept)

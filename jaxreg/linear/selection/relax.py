@@ -18,6 +18,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
+from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import initial_intercept
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.prediction import LinearPredictor
@@ -58,8 +59,8 @@ class RelaxedPath(LinearPredictor):
     gamma: Float[Array, ""]
     coef: Shaped[Array, "L p ..."]
     intercept: Shaped[Array, "L ..."]
-    penalised: tuple[Array, Array]
-    unpenalised: tuple[Array, Array]
+    penalised: tuple[Float[Array, "L p *K"], Float[Array, "L *K"]]
+    unpenalised: tuple[Float[Array, "L p *K"], Float[Array, "L *K"]]
     relaxed: Bool[Array, " L"]
     loss: Loss
     with_offset: bool = eqx.field(static=True, default=False)
@@ -191,12 +192,12 @@ def _size_classes(columns: np.ndarray, p: int) -> np.ndarray:
 @jit_at_level(2)
 def _unpenalised_fits(
     problem: Problem, room: int, supports: Bool[Array, "S p *K"]
-) -> tuple[Array, Array, Bool[Array, " S"]]:
+) -> tuple[Float[Array, "S p *K"], Float[Array, "S *K"], Bool[Array, " S"]]:
     """Fit on each support; the last result is whether the fit is unique and finite."""
     coef, intercept = problem.zeros()[0], initial_intercept(problem)
     tol = _NO_MINIMUM * problem.loss.target_scale(problem.y, problem.weight)
 
-    def fit(support: Bool[Array, "p *K"]) -> tuple[Array, Array, Bool[Array, ""]]:
+    def fit(support: Bool[Array, "p *K"]) -> tuple[Coef, Intercept, Flag]:
         penalty = problem.working_penalty(L1(1.0, weights=jnp.where(support, 0.0, jnp.inf)))
         basis = orthonormal_basis(problem, penalty, Capacity(room, 0), coef)
         fitted = refit(problem, basis, problem.predictor(coef, intercept), steps=_STEPS)

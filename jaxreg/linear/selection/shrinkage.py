@@ -21,6 +21,7 @@ from jaxreg._calibration import recalibrate, require_glm
 from jaxreg._compilation import jit_at_level
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._optimism import Optimism, optimism
 from jaxreg.linear.solve import unpenalized
@@ -82,7 +83,7 @@ def heuristic_factor(problem: Problem, *, observations: float | None = None) -> 
 
 
 @jit_at_level(0)
-def _losses_of_fit_and_null(problem: Problem, coef: Array, intercept: Array) -> Array:
+def _losses_of_fit_and_null(problem: Problem, coef: Coef, intercept: Intercept) -> Float[Array, "2"]:
     """Return the mean losses of a fit and of the intercept alone, in working units."""
     z = problem.predictor(*problem.to_working(coef, intercept))
     # A problem of one constant column has the intercept alone as its fit.

@@ -12,7 +12,7 @@ of a selection probability of at most q/p, and is tighter if selection probabili
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -188,9 +188,9 @@ def _subsamples(
     return [half for order in orders for half in (order[:size], order[size : 2 * size])]
 
 
-def _selections(coef: np.ndarray, max_selected: int | None) -> Bool[np.ndarray, "L p"]:
+def _selections(coef: Float[np.ndarray, "L p *K"], max_selected: int | None) -> Bool[np.ndarray, "L p"]:
     """Return the features selected at each λ; a path that ends early keeps the features of its last λ."""
-    selected: Any = coef != 0
+    selected = coef != 0
     selected = selected.any(axis=2) if selected.ndim == 3 else selected
     if max_selected is None:
         return selected

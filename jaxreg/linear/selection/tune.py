@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
+from jaxreg.linear._shapes import Count, Flag
 from jaxreg.linear.null_fit import initial_intercept
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._hyperparameters import (
@@ -25,6 +26,7 @@ from jaxreg.linear.selection._hyperparameters import (
     map_scales,
     require_dependence,
 )
+from jaxreg.linear.selection.criteria import Criterion
 from jaxreg.linear.solve import Solution, solve
 from jaxreg.linear.solvers import Solver
 from jaxreg.penalties import Penalty
@@ -37,6 +39,11 @@ __all__ = ["History", "Tuned", "tune"]
 _RPROP = optax.rprop(0.3, max_step_size=1.0)
 #: Tolerances of the fits by dtype: the error of a gradient is about the square root of the tolerance.
 _TOL = {"float64": 1e-10, "float32": 1e-5}
+
+#: Coefficients and intercept from which a fit starts; for a batch of fits with a leading axis.
+_Start = tuple[Array, Array]
+#: The starts of the next step, and whether all fits converged.
+_Aux = tuple[list[_Start], Flag]
 
 
 class History(NamedTuple):
@@ -87,9 +94,9 @@ class Tuned(Module):
 @jax.default_matmul_precision("highest")
 def tune(  # noqa: PLR0913, public options by keyword
     problem: Problem,
-    family: Callable[[Any], Penalty],
+    family: Callable[[PyTree[Array]], Penalty],
     theta0: PyTree[float | Array],
-    criterion: Callable[[Problem, Penalty, Any], Scalar],
+    criterion: Criterion,
     *,
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 100,
@@ -172,8 +179,8 @@ class _FitOptions(eqx.Module):
     """Options of the fits in a criterion."""
 
     solver: Solver | None
-    tol: Array
-    max_steps: Array
+    tol: Scalar
+    max_steps: Count
 
 
 class _Solve:
@@ -183,24 +190,24 @@ class _Solve:
     step, and `converged` says of each call whether all its fits met the tolerance.
     """
 
-    def __init__(self, options: _FitOptions, starts: list[Any] | None) -> None:
+    def __init__(self, options: _FitOptions, starts: list[_Start] | None) -> None:
         self.options, self.starts = options, starts
-        self.results: list[Any] = []
-        self.converged: list[Array] = []
+        self.results: list[_Start] = []
+        self.converged: list[Flag] = []
 
     def __call__(self, problem: Problem, penalty: Penalty) -> Solution:
         """Solve one problem."""
         return self._record(self._fit(problem, penalty, self._start()))
 
-    def batch(self, problem_of: Callable[[Any], Problem], xs: Any, penalty: Penalty) -> Solution:
+    def batch(self, problem_of: Callable[[Array], Problem], xs: Array, penalty: Penalty) -> Solution:
         """Solve the problems `problem_of(x)` as one batch, for x along the leading axis of `xs`."""
 
-        def fit(x: Any, start: Any) -> Solution:
+        def fit(x: Array, start: _Start | None) -> Solution:
             return self._fit(problem_of(x), penalty, start)
 
         return self._record(jax.vmap(fit)(xs, self._start()))
 
-    def _start(self) -> Any:
+    def _start(self) -> _Start | None:
         return None if self.starts is None else self.starts[len(self.results)]
 
     def _record(self, fit: Solution) -> Solution:
@@ -208,7 +215,7 @@ class _Solve:
         self.converged.append(jnp.all(fit.converged))
         return fit
 
-    def _fit(self, problem: Problem, penalty: Penalty, start: Any) -> Solution:
+    def _fit(self, problem: Problem, penalty: Penalty, start: _Start | None) -> Solution:
         null = problem.to_original(problem.zeros()[0], initial_intercept(problem))
         if start is not None:
             usable = jnp.all(jnp.isfinite(start[0])) & jnp.all(jnp.isfinite(start[1]))
@@ -223,8 +230,8 @@ class _Descent(eqx.Module):
     """Everything that stays the same in all steps of a descent."""
 
     problem: Problem
-    family: Callable[[Any], Penalty]
-    criterion: Callable[..., Any]
+    family: Callable[[PyTree[Array]], Penalty]
+    criterion: Criterion
     optimizer: optax.GradientTransformation
     scales: PyTree[Scale]
     fits: _FitOptions
@@ -233,7 +240,7 @@ class _Descent(eqx.Module):
         """Return the hyperparameters of free variables."""
         return map_scales(lambda scale, x: scale.theta(x), self.scales, free)
 
-    def evaluate(self, free: PyTree[Array], starts: list[Any] | None) -> tuple[Any, tuple[list[Any], Array]]:
+    def evaluate(self, free: PyTree[Array], starts: list[_Start] | None) -> tuple[Scalar, _Aux]:
         """Return the criterion, the starts of the next step, and whether all fits converged."""
         fit = _Solve(self.fits, starts)
         value = self.criterion(self.problem, self.family(self.theta(free)), fit)
@@ -244,8 +251,8 @@ class _State(NamedTuple):
     """Free variables, state of the optimiser, and starts of the fits."""
 
     free: PyTree[Array]
-    optimizer: Any
-    starts: list[Any]
+    optimizer: optax.OptState
+    starts: list[_Start]
 
 
 class _Step(NamedTuple):
@@ -253,12 +260,12 @@ class _Step(NamedTuple):
 
     value: Scalar
     grad: PyTree[Array]
-    converged: Array
+    converged: Flag
 
 
 @jit_at_level(2)
 def _step(descent: _Descent, state: _State) -> tuple[_State, _Step]:
-    def objective(free: PyTree[Array]) -> tuple[Scalar, Any]:
+    def objective(free: PyTree[Array]) -> tuple[Scalar, _Aux]:
         return descent.evaluate(free, state.starts)
 
     (value, (starts, converged)), grad = jax.value_and_grad(objective, has_aux=True)(state.free)
@@ -287,7 +294,7 @@ def _run(descent: _Descent, theta: PyTree[Array], steps: int, progress: bool) ->
     return History(np.stack(values), jax.tree.map(lambda *x: np.stack(x), *thetas), np.asarray(converged))
 
 
-def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[Any]:
+def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[_Start]:
     """Return starts of NaN, which `_Solve` replaces; TypeError unless the criterion returns one float."""
     value, (starts, _) = eqx.filter_eval_shape(_Descent.evaluate, descent, free, None)
     is_array = isinstance(value, jax.ShapeDtypeStruct)
@@ -297,7 +304,7 @@ def _first_starts(descent: _Descent, free: PyTree[Array]) -> list[Any]:
     return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), starts)
 
 
-def _require_derivative(step: _Step, theta: PyTree[Array], k: int) -> None:
+def _require_derivative(step: _Step, theta: PyTree[np.ndarray], k: int) -> None:
     """Raise ValueError where the criterion or its gradient cannot guide the descent."""
     grads = [np.asarray(grad) for grad in jax.tree.leaves(step.grad)]
     where = f"at step {k + 1}, theta {format_theta(theta)}"

@@ -29,9 +29,9 @@ from jaxreg._compilation import on_device
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import diagonal, first_true, put_inside, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Count, Flag, Flat, Index, Mask, Square
 from jaxreg.linear.solvers._factor import inverse_factor
 from jaxreg.linear.solvers._prox_jacobian import Prox
-from jaxreg.linear.solvers._shapes import Count, Flag, Flat, Index, Mask, Square
 from jaxreg.penalties import Penalty
 
 __all__ = [
@@ -122,7 +122,7 @@ def prox_slopes_are_0_or_1(penalty: Penalty, shape: tuple[int, ...], scale: Scal
     """
     signs = jnp.where(jnp.arange(shape[0]) % 2 == 0, 1.0, -1.0)
 
-    def slopes_at(size: Scalar) -> Array:
+    def slopes_at(size: Scalar) -> Flat:
         v = size * signs
         return jax.jvp(lambda v: penalty.prox(v, jnp.ones_like(v)), (v,), (jnp.ones_like(v),))[1]
 
@@ -162,12 +162,12 @@ def solve_active_set(
     diag = diagonal(gram)
     t = 1 / jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag) + jnp.finfo(gram.dtype).tiny)
 
-    def evaluate(u: Array) -> _Iterate:
+    def evaluate(u: Flat) -> _Iterate:
         v = u - t * (linear + gram @ u)
         moved, slope = jax.jvp(lambda v: prox(v, t), (v,), (jnp.ones_like(v),))
         return _Iterate(u, moved, slope, jnp.max(jnp.abs(u - moved) / t))
 
-    def newton_round(carry: tuple[_Iterate, ActiveInverse, Array]) -> tuple[_Iterate, ActiveInverse, Array]:
+    def newton_round(carry: tuple[_Iterate, ActiveInverse, Count]) -> tuple[_Iterate, ActiveInverse, Count]:
         at, inverse, k = carry
         wanted = at.slope > 0
         curvature = jnp.where(wanted, at.prox_curvature(t), inverse.prox_curvature)
@@ -191,7 +191,7 @@ def solve_active_set(
     first = evaluate(start)
     first_active = inverse.active
 
-    def not_done(carry: tuple[_Iterate, ActiveInverse, Array]) -> Array:
+    def not_done(carry: tuple[_Iterate, ActiveInverse, Count]) -> Flag:
         at, _, k = carry
         return (at.residual > inner_tol) & (k < _ROUNDS) & (at.residual <= _MAX_GROWTH * first.residual)
 
@@ -200,13 +200,13 @@ def solve_active_set(
     return ActiveSetResult(jnp.where(k > 0, at.prox, start), inverse, k, at.residual <= inner_tol)
 
 
-def _discard_if_stale(inverse: ActiveInverse, active: Array, curvature: Array) -> ActiveInverse:
+def _discard_if_stale(inverse: ActiveInverse, active: Mask, curvature: Flat) -> ActiveInverse:
     """Return the inverse, or that of an empty block if the penalty's curvature has fallen too far since."""
     both = inverse.active & active
     return inverse.emptied(jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature)))
 
 
-def _solve(gram: Array, curvature: Array, inverse: ActiveInverse, right: Array, inner_tol: Scalar) -> Array:
+def _solve(gram: Square, curvature: Flat, inverse: ActiveInverse, right: Flat, inner_tol: Scalar) -> Flat:
     """Solve (gram + diag(curvature)) x = right on the active block.
 
     The solution is a product with the inverse where that is of the same curvature; its rounding error is left
@@ -215,13 +215,13 @@ def _solve(gram: Array, curvature: Array, inverse: ActiveInverse, right: Array, 
     same = ~jnp.any(inverse.active & (curvature != inverse.prox_curvature))
     target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * inner_tol)
 
-    def times(x: Array) -> Array:
+    def times(x: Flat) -> Flat:
         return jnp.where(inverse.active, gram @ x + curvature * x, 0.0)
 
-    def by_inverse(r: Array) -> Array:
+    def by_inverse(r: Flat) -> Flat:
         return inverse.inverse @ r
 
-    def by_conjugate_gradients(r: Array) -> Array:
+    def by_conjugate_gradients(r: Flat) -> Flat:
         return conjugate_gradients(times, by_inverse, r, target, _CG_MAX_STEPS)
 
     return jax.lax.cond(same, by_inverse, by_conjugate_gradients, right)
@@ -270,13 +270,15 @@ def continuation(
             form, prox_of(interpolate(done)), now.coef, now.inverse, inner_tol
         )
         # An inverse that rounding may have spoilt does not survive a failure.
-        inverse = inverse.emptied(~solved)
-        success = _Continuation(done, 2 * now.stride, coef, inverse, now.rounds + rounds)
-        failure = success._replace(done=now.done, stride=0.25 * now.stride, coef=now.coef)
-        new = (jnp.where(solved, a, b) for a, b in zip(success[:3], failure[:3], strict=True))
-        return _Continuation(*new, *success[3:])
+        return _Continuation(
+            done=jnp.where(solved, done, now.done),
+            stride=jnp.where(solved, 2.0, 0.25) * now.stride,
+            coef=jnp.where(solved, coef, now.coef),
+            inverse=inverse.emptied(~solved),
+            rounds=now.rounds + rounds,
+        )
 
-    def not_done(now: _Continuation) -> Array:
+    def not_done(now: _Continuation) -> Flag:
         return (now.done < 1) & (now.stride > _MIN_STRIDE)
 
     one = jnp.ones((), start.dtype)
@@ -285,14 +287,14 @@ def continuation(
     return ActiveSetResult(end.coef, end.inverse, end.rounds, end.done >= 1)
 
 
-def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature: Array) -> ActiveInverse:
+def _exchange(gram: Square, inverse: ActiveInverse, target_set: Mask, curvature: Flat) -> ActiveInverse:
     """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates.
 
     A coordinate enters with its present `curvature` and keeps that until it leaves. Columns that depend on
     the active ones stay out.
     """
 
-    def pivot(carry: tuple[ActiveInverse, Array, Array]) -> tuple[ActiveInverse, Array, Array]:
+    def pivot(carry: tuple[ActiveInverse, Mask, Mask]) -> tuple[ActiveInverse, Mask, Mask]:
         inverse, leave, enter = carry
         inverse, done = _pivot(gram, inverse, curvature, leave, enter)
         return inverse, leave & ~done, enter & ~done
@@ -302,7 +304,7 @@ def _exchange(gram: Array, inverse: ActiveInverse, target_set: Array, curvature:
 
 
 def _pivot(
-    gram: Array, old: ActiveInverse, curvature: Array, leave: Mask, enter: Mask
+    gram: Square, old: ActiveInverse, curvature: Flat, leave: Mask, enter: Mask
 ) -> tuple[ActiveInverse, Mask]:
     """Exchange the first coordinates that `leave` or `enter`; return the mask of those that were tried too.
 

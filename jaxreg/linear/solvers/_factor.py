@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
-from jaxreg.linear.solvers._shapes import Count, Flat, Square
+from jaxreg.linear._shapes import Count, Flat, Square
 
 __all__ = ["Factor", "empty_factor", "factor", "inverse_factor", "padded", "substitute"]
 

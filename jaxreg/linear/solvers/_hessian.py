@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from jaxreg._numerics import diagonal, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Flat, Index, Square
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._shapes import Flat, Index, Square
 
 __all__ = ["MatrixFreeHessian", "ReducedHessian", "invert_intercept_block"]
 

@@ -10,16 +10,16 @@ of the active block too, which makes undamped steps cheap, and takes no others.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Count, Flag, Flat
 from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, solve_active_set
 from jaxreg.linear.solvers._hessian import ReducedHessian
-from jaxreg.linear.solvers._shapes import Count, Flag, Flat
 from jaxreg.linear.solvers._smooth_part import QuadraticSmoothPart, SmoothEvaluation, SmoothPart
 from jaxreg.linear.solvers._subproblem import (
     Objective,
@@ -213,7 +213,9 @@ class CachedInverse(_Cache):
         return Proposal(result.coef, intercept, result.solved), source
 
 
-def _compute(smooth: SmoothPart, at: SmoothEvaluation, count: Count) -> tuple[Any, ...]:
+def _compute(
+    smooth: SmoothPart, at: SmoothEvaluation, count: Count
+) -> tuple[ReducedHessian, Flat, Count, Flag]:
     """Return the fields that every cache has, for the Hessian at an iterate."""
     hessian = smooth.hessian(at, None, count)
     assert isinstance(hessian, ReducedHessian), "only matrices are cached"

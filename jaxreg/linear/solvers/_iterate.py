@@ -14,14 +14,14 @@ from jaxtyping import Array
 
 from jaxreg._numerics import two_sum
 from jaxreg._typing import Scalar
-from jaxreg.linear.solvers._shapes import Coef, Intercept
+from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.piecewise_quadratic import Coefficients, ElementaryPenalty
 
 __all__ = ["CompensatedIterate", "Iterate", "PlainIterate"]
 
 #: Function from the coefficients of an iterate to its intercepts and its image.
-Completion = Callable[[Array], tuple[Array, Array]]
+Completion = Callable[[Coef], tuple[Intercept, Array]]
 
 
 class Iterate(eqx.Module):
@@ -40,7 +40,7 @@ class Iterate(eqx.Module):
         """Return self + beta·(self − previous)."""
 
     @abstractmethod
-    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+    def prox_step(self, penalty: Penalty, change: Coef, t: Scalar, complete: Completion) -> Self:
         """Return the iterate with the coefficients prox(coef + change, t)."""
 
 
@@ -57,7 +57,7 @@ class PlainIterate(Iterate):
     def extrapolated(self, previous: Self, beta: Scalar) -> Self:
         return _extrapolate(self, previous, beta)
 
-    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+    def prox_step(self, penalty: Penalty, change: Coef, t: Scalar, complete: Completion) -> Self:
         coef = penalty.prox(self.coef + change, t)
         return PlainIterate(coef, *complete(coef))
 
@@ -84,7 +84,7 @@ class CompensatedIterate(Iterate):
         coef, low = two_sum(self.coef, self.low + beta * self.minus(previous))
         return CompensatedIterate(coef, plain.intercept, plain.image, low)
 
-    def prox_step(self, penalty: Penalty, change: Array, t: Scalar, complete: Completion) -> Self:
+    def prox_step(self, penalty: Penalty, change: Coef, t: Scalar, complete: Completion) -> Self:
         coef = penalty.prox(self.coef + (change + self.low), t)
         if isinstance(penalty, ElementaryPenalty):
             coef, low = self._elementary_prox(penalty.coefficients(), coef, change, t)
@@ -92,9 +92,7 @@ class CompensatedIterate(Iterate):
             low = jnp.zeros_like(coef)
         return CompensatedIterate(coef, *complete(coef), low)
 
-    def _elementary_prox(
-        self, given: Coefficients, prox: Array, change: Array, t: Scalar
-    ) -> tuple[Coef, Coef]:
+    def _elementary_prox(self, given: Coefficients, prox: Coef, change: Coef, t: Scalar) -> tuple[Coef, Coef]:
         """Return the prox in two parts where the penalty is quadratic around it, else `prox` and 0."""
         slope = jnp.where(prox > 0, given.positive, -jnp.asarray(given.negative))
         pull = slope + given.curvature * self.coef

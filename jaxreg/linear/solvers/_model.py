@@ -17,7 +17,7 @@ The iteration converges in a few rounds from near by and may cycle from afar: `d
 around x, with which it converges for every μ large enough. The caller raises and lowers μ.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ from jaxtyping import Array
 
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.linear.solvers._factor import Factor, empty_factor, factor, substitute
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, Prox, ProxJacobian, SeparableLayout
-from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Mask
 from jaxreg.penalties import Penalty
 from jaxreg.penalties.base import Blocks
 
@@ -84,7 +84,7 @@ def step_sizes(penalty: Penalty, hessian_diag: Flat) -> Flat:
     return _step_sizes(hessian_diag, 0.0, penalty.separable)
 
 
-def _step_sizes(hessian_diag: Array, damping: Scalar | float, separable: bool) -> Array:
+def _step_sizes(hessian_diag: Flat, damping: Scalar | float, separable: bool) -> Array:
     floor = _MIN_CURVATURE * jnp.max(hessian_diag) + jnp.finfo(hessian_diag.dtype).tiny
     bound = (1 + damping) * jnp.maximum(hessian_diag, floor)
     return 1 / bound if separable else jnp.full_like(bound, 1 / jnp.max(bound))
@@ -117,7 +117,7 @@ class _Round(NamedTuple):
     """State of the iteration: point, factorisation, active set and residual it was made at, rounds."""
 
     at: _Iterate
-    factorisation: Any
+    factorisation: Factor | None
     active: Mask
     residual: Scalar
     count: Count
@@ -196,7 +196,7 @@ def minimise(model: Model, damping: Scalar, inner_tol: Scalar | float) -> tuple[
         new = damped.evaluate(jnp.where(active, at.u + change, at.prox))
         return _Round(new, factorisation, active, at.residual, now.count + 1)
 
-    def not_done(now: _Round) -> Array:
+    def not_done(now: _Round) -> Flag:
         return (now.at.residual > target) & (now.count < _MAX_ROUNDS)
 
     none_active = jnp.zeros(model.start.size, bool)
@@ -244,7 +244,7 @@ class _CGSolver(NamedTuple):
         diag = damped.model.hessian.diag + damped.extra + jacobian.curvature
         diag = jnp.where(active & (diag > 0), diag, jnp.inf)
 
-        def times(d: Array) -> Array:
+        def times(d: Flat) -> Flat:
             penalty_part = (jacobian.inverse_times(d) - d) / damped.t
             return jnp.where(active, damped.times(d) + penalty_part, 0.0)
 

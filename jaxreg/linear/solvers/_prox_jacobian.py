@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxreg._numerics import put_inside, take_filled
-from jaxreg.linear.solvers._shapes import Flat, Mask, Square
+from jaxreg.linear._shapes import Flat, Mask, Square
 from jaxreg.penalties.base import Blocks
 
 __all__ = ["BlockLayout", "Prox", "ProxJacobian", "SeparableLayout"]

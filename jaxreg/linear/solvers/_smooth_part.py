@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxreg._numerics import diagonal, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flat, Index, Intercept
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.design import Columns
 from jaxreg.linear.design._gram import blocked_gram
@@ -27,7 +28,6 @@ from jaxreg.linear.solvers._hessian import (
     ReducedHessian,
     invert_intercept_block,
 )
-from jaxreg.linear.solvers._shapes import Coef, Count, Flat, Index, Intercept
 from jaxreg.losses import SquaredError
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 class Imaged(Protocol):
     """Iterate together with its image."""
 
-    coef: Array
+    coef: Coef
     image: Array
 
 

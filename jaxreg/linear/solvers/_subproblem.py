@@ -15,11 +15,11 @@ from jaxtyping import Array, DTypeLike, Int
 
 from jaxreg._numerics import put_inside, take_filled
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Index, Intercept
 from jaxreg.linear.solvers._factor import padded
 from jaxreg.linear.solvers._hessian import MatrixFreeHessian, ReducedHessian
 from jaxreg.linear.solvers._model import Model, blocks_of, minimise, prox_ravelled, step_sizes
 from jaxreg.linear.solvers._prox_jacobian import BlockLayout, SeparableLayout
-from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Flat, Index, Intercept
 from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
 from jaxreg.penalties import Penalty
 
@@ -101,7 +101,7 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
     shift = hessian.hess_intercept_inverse @ jnp.ravel(sub.at.intercept_grad)
     grad = grad - hessian.times_intercept(shift)
 
-    def prox(v: Array, t: Array) -> Array:
+    def prox(v: Flat, t: Flat) -> Flat:
         """Return the prox of all coordinates at `index`; those not in `index` are as they are."""
         full = put_inside(w, index, v)
         steps = put_inside(jnp.full_like(w, t[0]), index, t)

@@ -16,20 +16,20 @@ them, are exact.
 """
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxreg._compacting_loop import compacting_loop
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
 from jaxreg.linear.null_fit import NullFit, fit_unpenalised
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.solvers._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.solvers.status import Status
 from jaxreg.penalties import Penalty
 
@@ -67,7 +67,7 @@ class State(eqx.Module):
     intercept: Intercept
     objective: Scalar
     residual: Scalar
-    inner: Any
+    inner: PyTree[Array]
 
 
 class Solver(eqx.Module):
@@ -84,7 +84,7 @@ class Solver(eqx.Module):
 
     @abstractmethod
     def init(
-        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
     ) -> State:
         """Return the state at working coefficients and intercept."""
 
@@ -166,7 +166,7 @@ class SolverTask(NamedTuple):
 
 
 @jax.default_matmul_precision("highest")
-def iterate(task: SolverTask, start: tuple[Array, Array] | None) -> Outcome:
+def iterate(task: SolverTask, start: tuple[Coef, Intercept] | None) -> Outcome:
     """Run a solver from `start`, or the null fit, until the certificate is ≤ `tol` or progress ends. Pure.
 
     The certificate is the gap, or the KKT residual where the penalty has no conjugate. A small KKT residual
@@ -277,8 +277,8 @@ class _Loop(SolverTask):
 
 
 def _prepare_start(
-    problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
-) -> tuple[Array, Array]:
+    problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
+) -> tuple[Coef, Intercept]:
     """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
 
     A constant column has no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._hessian_cache import FreshHessian, HessianSource, NewtonInner
-from jaxreg.linear.solvers._shapes import Coef, Flag, Intercept
 from jaxreg.linear.solvers._smooth_part import (
     QuadraticSmoothPart,
     SmoothEvaluation,
@@ -71,7 +71,7 @@ class Newton(Solver):
     gram: bool | None = eqx.field(default=None, static=True)
 
     def init(
-        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
     ) -> State:
         """Return the state at `start`, projected on the penalty's domain."""
         coef, intercept = start

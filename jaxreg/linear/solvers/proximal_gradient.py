@@ -17,13 +17,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from jaxreg._typing import Scalar
+from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers._iterate import CompensatedIterate, Iterate, PlainIterate
-from jaxreg.linear.solvers._shapes import Coef, Flag, Intercept
 from jaxreg.linear.solvers._smooth_part import QuadraticSmoothPart, SmoothPart, gram_wanted, smooth_part
 from jaxreg.linear.solvers.base import Solver, State
 from jaxreg.losses import SquaredError
@@ -85,7 +84,7 @@ class ProximalGradient(Solver):
         return self.coarse
 
     def init(
-        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Array, Array]
+        self, problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
     ) -> State:
         """Return the state at `start`, projected on the penalty's domain."""
         coef, intercept = start

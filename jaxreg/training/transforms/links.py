@@ -6,7 +6,7 @@ optax's forms: a tree of booleans that is a prefix of the params, or a function 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array
 
 from jaxreg._pytree import is_complex, is_weight, weights_of
-from jaxreg._typing import ArrayLike, Params
+from jaxreg._typing import ArrayLike, MaskLike, Params, StepSize
 from jaxreg._validation import number, require_scalar
 from jaxreg.penalties.base import Penalty, refuse_complex
 from jaxreg.penalties.masked import Masked
@@ -25,7 +25,6 @@ __all__ = [
     "Rate",
     "ScheduledPenalty",
     "apply_prox",
-    "at_least_float32",
     "check_penalty",
     "decoupled_l2_decay",
     "l2_decay",
@@ -33,12 +32,16 @@ __all__ = [
     "proximal",
     "require_last",
     "value_at",
+    "widen",
 ]
 
 #: A number or an optax schedule.
-Rate = ArrayLike | Callable[[Any], Any]
+Rate = ArrayLike | optax.Schedule
 #: A penalty, or a function of the step count that returns one.
-ScheduledPenalty = Penalty | Callable[[Any], Penalty]
+ScheduledPenalty = Penalty | Callable[[Array], Penalty]
+
+_Value = TypeVar("_Value")
+_Penalty = TypeVar("_Penalty", bound=ScheduledPenalty)
 
 
 class DecayState(NamedTuple):
@@ -51,10 +54,10 @@ class ProximalState(NamedTuple):
     """State of a proximal step: the number of steps taken, and the state of the optimiser inside."""
 
     count: Array
-    inner: Any = ()
+    inner: optax.OptState = ()
 
 
-def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraArgs:
+def l2_decay(lam: Rate, mask: MaskLike | None = None) -> optax.GradientTransformationExtraArgs:
     """Add λ·w to the gradient: the L2 penalty λ/2·Σw² of the cost, put before the scaling by a rate.
 
     Args:
@@ -75,7 +78,7 @@ def l2_decay(lam: Rate, mask: Any = None) -> optax.GradientTransformationExtraAr
 
 
 def decoupled_l2_decay(
-    lam: Rate, learning_rate: Rate, mask: Any = None
+    lam: Rate, learning_rate: Rate, mask: MaskLike | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Subtract η·λ·w from the step: AdamW's weight decay, put after the scaling by the rate η.
 
@@ -104,7 +107,7 @@ def decoupled_l2_decay(
     return _decay(lam, lambda count: -value_at(learning_rate, count), mask)
 
 
-def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationExtraArgs:
+def _decay(lam: Rate, factor: Rate, mask: MaskLike | None) -> optax.GradientTransformationExtraArgs:
     """Add factor·λ·w to the updates."""
     if not callable(lam):
         require_scalar("lam", number(lam))
@@ -114,13 +117,15 @@ def _decay(lam: Rate, factor: Rate, mask: Any) -> optax.GradientTransformationEx
     def init(params: Params) -> DecayState:
         return DecayState(jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: DecayState, params: Any = None, **extra: Any) -> tuple[Any, DecayState]:
+    def update(
+        updates: optax.Updates, state: DecayState, params: Params | None = None, **extra: object
+    ) -> tuple[optax.Updates, DecayState]:
         _require_params(params, "decay")
         refuse_complex(penalty, params)
         scale = value_at(factor, state.count) * value_at(lam, state.count)
         masks = iter(masked.mask(params) if masked is not None else [])
 
-        def one(w: Any, u: Any) -> Any:
+        def one(w: Array, u: Array | None) -> Array | None:
             if not is_weight(w):
                 return u
             mask = next(masks) if masked is not None else True
@@ -168,8 +173,8 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
         return ProximalState(jnp.zeros((), jnp.int32))
 
     def update(
-        updates: Any, state: ProximalState, params: Any = None, **extra: Any
-    ) -> tuple[Any, ProximalState]:
+        updates: optax.Updates, state: ProximalState, params: Params | None = None, **extra: object
+    ) -> tuple[optax.Updates, ProximalState]:
         step = value_at(learning_rate, state.count)
         new = prox_updates(params, updates, check_penalty(value_at(penalty, state.count)), step)
         return new, ProximalState(optax.safe_increment(state.count))
@@ -177,7 +182,7 @@ def proximal(penalty: ScheduledPenalty, learning_rate: Rate) -> optax.GradientTr
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Params:
+def apply_prox(params: Params, updates: optax.Updates, penalty: Penalty, step: StepSize) -> Params:
     """Return prox(params + updates, step), assigned in the params' dtypes.
 
     This replaces `optax.apply_updates` for penalties whose ties (total variation, SLOPE) or bounds (Box,
@@ -195,9 +200,9 @@ def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Par
     [1.0, 0.5]
     """
     check_penalty(penalty)
-    new = penalty.prox(jax.tree.map(_moved, params, updates, is_leaf=_is_none), step)
+    new = penalty.prox(jax.tree.map(_updated, params, updates, is_leaf=_is_none), step)
 
-    def assigned(w: Any, u: Any, n: Any) -> Any:
+    def assigned(w: Array, u: Array | None, n: Array) -> Array:
         if is_complex(w):  # left out by the penalty's mask
             return w if u is None else (w + u).astype(w.dtype)
         return n.astype(w.dtype) if is_weight(w) else w
@@ -205,7 +210,7 @@ def apply_prox(params: Params, updates: Any, penalty: Penalty, step: Any) -> Par
     return jax.tree.map(assigned, params, updates, new, is_leaf=_is_none)
 
 
-def require_last(state: Any) -> None:
+def require_last(state: optax.OptState) -> None:
     """Raise `ValueError` where a chain has a link after the proximal step, or an average around it.
 
     The state of the chain, as `init` returns it, shows chains and optax's schedule-free and lookahead
@@ -239,17 +244,17 @@ def require_last(state: Any) -> None:
         require_last(child)
 
 
-def _has_proximal(state: Any) -> bool:
+def _has_proximal(state: optax.OptState) -> bool:
     leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ProximalState))
     return any(isinstance(leaf, ProximalState) for leaf in leaves)
 
 
-def value_at(value: Any, count: Any) -> Any:
+def value_at(value: _Value | Callable[[Array], _Value], count: Array) -> _Value:
     """Return the value of a schedule at a step; a number or penalty is its own value."""
     return value(count) if callable(value) else value
 
 
-def check_penalty(penalty: Any, metric: str | None = None, convex: bool = False) -> Any:
+def check_penalty(penalty: _Penalty, metric: str | None = None, convex: bool = False) -> _Penalty:
     """Return a penalty, or a function that returns one, if an optimiser can use it.
 
     Args:
@@ -278,7 +283,13 @@ def check_penalty(penalty: Any, metric: str | None = None, convex: bool = False)
     return penalty
 
 
-def prox_updates(params: Any, updates: Any, penalty: Penalty, step: Any, like: Any = None) -> Any:
+def prox_updates(
+    params: Params,
+    updates: optax.Updates,
+    penalty: Penalty,
+    step: StepSize,
+    like: optax.Updates | None = None,
+) -> optax.Updates:
     """Return the updates that lead from the params w to prox(w + updates, step).
 
     Their dtypes are those of `like` (by default the updates), but no narrower than those of the params: else
@@ -286,44 +297,44 @@ def prox_updates(params: Any, updates: Any, penalty: Penalty, step: Any, like: A
     """
     like = updates if like is None else like
     _require_params(params, "proximal step")
-    moved = jax.tree.map(_moved, params, updates, is_leaf=_is_none)
-    refuse_complex(penalty, moved)
-    if not any(is_weight(leaf) for leaf in jax.tree.leaves(moved)):
+    updated = jax.tree.map(_updated, params, updates, is_leaf=_is_none)
+    refuse_complex(penalty, updated)
+    if not any(is_weight(leaf) for leaf in jax.tree.leaves(updated)):
         # A part of `optax.partition` to which no leaf belongs.
         return jax.tree.map(lambda u, as_: u.astype(as_.dtype), updates, like)
     steps = jax.tree.leaves(step)
     if len(steps) > 1 or jnp.ndim(steps[0]):
         pairs = zip(steps, jax.tree.leaves(updates), strict=True)
-        step = weights_of(moved)[1]([s for s, u in pairs if is_weight(u)])
+        step = weights_of(updated)[1]([s for s, u in pairs if is_weight(u)])
     else:
         step = steps[0]
-    new = penalty.prox(moved, step)
+    new = penalty.prox(updated, step)
 
-    def difference(w: Any, u: Any, n: Any, as_: Any) -> Any:
+    def difference(w: Array, u: Array | None, n: Array, as_: Array) -> Array | None:
         if u is None:
             return None
-        moved = n - w.astype(n.dtype) if is_weight(w) else u
-        return moved.astype(jnp.promote_types(w.dtype, as_.dtype))
+        change = n - w.astype(n.dtype) if is_weight(w) else u
+        return change.astype(jnp.promote_types(w.dtype, as_.dtype))
 
     return jax.tree.map(difference, params, updates, new, like, is_leaf=_is_none)
 
 
-def at_least_float32(x: Array) -> Array:
+def widen(x: Array) -> Array:
     """Return the array in single precision or better."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _moved(w: Any, u: Any) -> Any:
+def _updated(w: Array, u: Array | None) -> Array:
     if u is None or not is_weight(w):
         return w
     dtype = jnp.promote_types(jnp.promote_types(w.dtype, u.dtype), jnp.float32)
     return w.astype(dtype) + u.astype(dtype)
 
 
-def _is_none(x: Any) -> bool:
+def _is_none(x: object) -> bool:
     return x is None
 
 
-def _require_params(params: Any, what: str) -> None:
+def _require_params(params: Params | None, what: str) -> None:
     if params is None:
         raise ValueError(f"the {what} needs the params: call update(updates, state, params)")

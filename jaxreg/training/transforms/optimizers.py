@@ -10,21 +10,22 @@ is lost, as with any optimiser: keep the weights in float32 where λ·η is smal
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
-from jaxreg._typing import ArrayLike, Params
+from jaxreg._typing import ArrayLike, Params, StepSize
 from jaxreg.training.transforms.links import (
     ProximalState,
     Rate,
     ScheduledPenalty,
-    at_least_float32,
     check_penalty,
     prox_updates,
     value_at,
+    widen,
 )
 
 __all__ = ["proximal_adagrad", "proximal_adam", "proximal_lion", "proximal_sgd"]
@@ -33,9 +34,9 @@ __all__ = ["proximal_adagrad", "proximal_adam", "proximal_lion", "proximal_sgd"]
 class Step(NamedTuple):
     """A step of the inner optimiser: its state, the direction, and the metric (a number or a tree)."""
 
-    inner: Any
-    direction: Any
-    metric: Any
+    inner: optax.OptState
+    direction: optax.Updates
+    metric: StepSize
 
 
 def proximal_sgd(
@@ -74,7 +75,7 @@ def proximal_sgd(
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     trace = optax.identity() if plain and momentum == 0 else optax.trace(momentum, nesterov)
 
-    def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
+    def step(gradient: optax.Updates, inner: optax.OptState, count: Array, params: Params) -> Step:
         direction, inner = trace.update(gradient, inner, params)
         terms = count + (2 if nesterov else 1)
         return Step(inner, direction, (1 - _power(momentum, terms)) / (1 - jnp.asarray(momentum)))
@@ -122,12 +123,12 @@ def proximal_adam(
     """
     adam = optax.scale_by_adam(b1, b2, eps)
 
-    def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
+    def step(gradient: optax.Updates, inner: optax.OptState, count: Array, params: Params) -> Step:
         direction, inner = adam.update(gradient, inner, params)
         known = 1 - _power(b2, inner.count)
 
         def metric(v: jax.Array) -> jax.Array:
-            v = at_least_float32(v)
+            v = widen(v)
             return 1 / (jnp.sqrt(v / known.astype(v.dtype)) + jnp.asarray(eps, v.dtype))
 
         return Step(inner, direction, jax.tree.map(metric, inner.nu))
@@ -166,9 +167,9 @@ def proximal_adagrad(
     """
     adagrad = optax.scale_by_rss(initial_accumulator_value, eps)
 
-    def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
+    def step(gradient: optax.Updates, inner: optax.OptState, count: Array, params: Params) -> Step:
         direction, inner = adagrad.update(gradient, inner, params)
-        metric = jax.tree.map(lambda s: jax.lax.rsqrt(at_least_float32(s) + eps), inner.sum_of_squares)
+        metric = jax.tree.map(lambda s: jax.lax.rsqrt(widen(s) + eps), inner.sum_of_squares)
         return Step(inner, direction, metric)
 
     return _optimiser(adagrad.init, step, learning_rate, penalty, metric="Adagrad")
@@ -215,8 +216,8 @@ def proximal_lion(
     (True, 0.0)
     """
 
-    def step(gradient: Any, inner: Any, count: Any, params: Any) -> Step:
-        average = jax.tree.map(lambda m, g: at_least_float32(b1 * m + (1 - b1) * g), inner, gradient)
+    def step(gradient: optax.Updates, inner: optax.OptState, count: Array, params: Params) -> Step:
+        average = jax.tree.map(lambda m, g: widen(b1 * m + (1 - b1) * g), inner, gradient)
         inner = jax.tree.map(lambda m, g: (b2 * m + (1 - b2) * g).astype(m.dtype), inner, gradient)
         metric = jax.tree.map(lambda c: 1 / jnp.maximum(jnp.abs(c), eps), average)
         return Step(inner, jax.tree.map(jnp.multiply, metric, average), metric)
@@ -225,11 +226,11 @@ def proximal_lion(
 
 
 def _optimiser(
-    init_inner: Callable[[Params], Any],
-    step: Callable[[Any, Any, Any, Any], Step],
+    init_inner: Callable[[Params], optax.OptState],
+    step: Callable[[optax.Updates, optax.OptState, Array, Params], Step],
     learning_rate: Rate,
     penalty: ScheduledPenalty,
-    **needs: Any,
+    **needs: str | bool,
 ) -> optax.GradientTransformationExtraArgs:
     """Return the optimiser w ← prox(w − η·direction, η·metric); `needs` are arguments of `check_penalty`."""
     check_penalty(penalty, **needs)
@@ -238,11 +239,11 @@ def _optimiser(
         return ProximalState(jnp.zeros((), jnp.int32), init_inner(params))
 
     def update(
-        gradient: Any, state: ProximalState, params: Any = None, **extra: Any
-    ) -> tuple[Any, ProximalState]:
+        gradient: optax.Updates, state: ProximalState, params: Params | None = None, **extra: object
+    ) -> tuple[optax.Updates, ProximalState]:
         rate = value_at(learning_rate, state.count)
         inner, direction, metric = step(gradient, state.inner, state.count, params)
-        wide = jax.tree.map(at_least_float32, direction)
+        wide = jax.tree.map(widen, direction)
         moves = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), wide)
         # Finite steps: an infinite step times a λ of 0 would be NaN.
         steps = jax.tree.map(lambda m: jnp.minimum(rate * m, jnp.finfo(jnp.result_type(m)).max), metric)
