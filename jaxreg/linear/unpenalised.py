@@ -118,7 +118,7 @@ def count_unpenalised(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capac
     the result is 16 columns, since λ may be 0.
     """
     grid = penalty if isinstance(penalty, PenaltyGrid) else PenaltyGrid([], *jax.tree.flatten(penalty))
-    one = grid.row([leaf[0] for leaf in grid.carried])
+    one = grid.at(0)
     p = problem.shape[1]
     if not one.has_conjugate:
         return Capacity(0, 0)
@@ -136,7 +136,10 @@ def count_unpenalised(problem: Problem, penalty: Penalty | PenaltyGrid) -> Capac
 def _count_elementary(grid: PenaltyGrid) -> int:
     """Count on the host the rows with a slope of 0 on a side that is neither bounded nor curved."""
     # All λ at once: numbers of one λ are aligned with the coordinates, λ is the axis before these.
-    leaves = [*(leaf[0] for leaf in grid.carried), *(leaf for leaf in grid.shared if leaf is not None)]
+    leaves = [
+        *(np.asarray(leaf)[0] for leaf in grid.carried),
+        *(leaf for leaf in grid.shared if leaf is not None),
+    ]
     ndim = max((leaf.ndim for leaf in leaves), default=0)
     carried = [
         np.asarray(leaf).reshape(-1, *(1,) * (ndim - leaf.ndim + 1), *leaf.shape[1:]) for leaf in grid.carried

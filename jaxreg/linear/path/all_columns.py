@@ -76,7 +76,7 @@ def complete(path: PathProblem, record: PathRecord) -> Solution:
         status[k] = int(status_codes(solution.status)[0])
     coef, intercept = _to_original(problem, record.coef, record.intercept)
     objective, gap, kkt, steps = map(on_device, (record.objective, record.gap, record.kkt, record.steps))
-    status = status_from_codes(on_device(status))
+    status = status_from_codes(status)
     loss, with_offset = problem.original_loss, problem.with_offset
     return Solution(coef, intercept, objective, gap, kkt, steps, status, loss, with_offset)
 

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxreg._compilation import on_device
+
 __all__ = ["STATUS_NAMES", "Status", "status_codes", "status_from_codes", "status_names"]
 
 
@@ -34,11 +36,7 @@ def status_names(status: Status) -> np.ndarray:
     return np.asarray(STATUS_NAMES)[np.asarray(status_codes(status))]
 
 
-@jax.jit
-@jax.vmap
-def status_from_codes(code: Int[Array, " batch"]) -> Status:
-    """Return a batch of statuses from their positions in `STATUS_NAMES`."""
-    out = Status.converged
-    for position, name in enumerate(STATUS_NAMES):
-        out = Status.where(code == position, getattr(Status, name), out)
-    return out
+def status_from_codes(codes: Int[np.ndarray, " batch"]) -> Status:
+    """Return a batch of statuses from their positions in `STATUS_NAMES`, on the host."""
+    each = [getattr(Status, name) for name in STATUS_NAMES]
+    return jax.tree.map(lambda *values: on_device(np.asarray(values)[codes]), *each)
