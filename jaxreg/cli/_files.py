@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxreg.cli._messages import did_you_mean, import_extra, one_line, quoted, refusal
+from jaxreg._extras import import_extra
+from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal
 from jaxreg.cli._settings import Reading
 from jaxreg.cli._text import ReadFile, check_names, empty, read_text, save_again
 

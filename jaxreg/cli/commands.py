@@ -6,9 +6,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from jaxreg._extras import import_extra
 from jaxreg.cli import _options
 from jaxreg.cli._files import without_ending
-from jaxreg.cli._messages import import_extra
 from jaxreg.cli._settings import Reading, Settings
 
 __all__ = ["app", "penalties", "predict", "sweep"]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxreg._extras import import_extra
 from jaxreg.cli._coding import LOSSES, code_target, to_numbers
 from jaxreg.cli._features import choose_columns, code_features, fill_gaps, starts_with_day
 from jaxreg.cli._files import BUNDLED, drop_row_numbers, read_bundled, read_file
-from jaxreg.cli._messages import did_you_mean, import_extra, one_line, quoted, refusal, wanted_one_of
+from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal, wanted_one_of
 from jaxreg.cli._numbers import decoration, plain, refuse_decorated
 from jaxreg.cli._settings import Reading
 from jaxreg.cli._text import ReadFile, looks_like_data

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from jaxreg._extras import import_extra
+
 if TYPE_CHECKING:
     from xarray import Dataset
 
@@ -90,9 +92,8 @@ def nonzero(part: Dataset) -> Int[np.ndarray, " steps"]:
 
 def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.ndarray:
     """Return axes side by side in a new figure, with one y axis where `share`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
+    figures = import_extra("matplotlib.figure", "plots", "jaxreg.plots")
+    figure = figures.Figure(figsize=size, layout="constrained")
     return np.atleast_1d(figure.subplots(1, count, sharey=share))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxreg import metrics
 from jaxreg._compilation import jit_at_level
+from jaxreg._extras import import_extra
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.null_fit import NullFit, fit_null_model
@@ -122,8 +123,7 @@ class Path(LinearPredictor):
 
     def to_xarray(self, features: list[str] | None = None) -> "xarray.Dataset":
         """Return a dataset with dimensions lam and feature (and output); `features` name the columns."""
-        import xarray
-
+        xarray = import_extra("xarray", "sweeps", "Path.to_xarray")
         names = list(range(self.coef.shape[1])) if features is None else list(features)
         extra = ("output",) * (self.coef.ndim - 2)
         data = {
