@@ -23,22 +23,22 @@ OPTIONAL = ("xarray", "zarr", "filelock", "pandas", "matplotlib", "sklearn", "ri
 
 USES_OF_THE_CORE = """
 import jax.numpy as jnp, jaxreg as jr, optax
-X = jnp.eye(4) + 0.1
-y = jnp.arange(4.0)
+X = jnp.eye(20) + 0.1
+y = jnp.arange(20.0)
 loss = jr.losses.SquaredError()
 problem = jr.Problem(loss, X, y)
 fit, path = jr.solve(problem, jr.L1(0.1)), jr.path(problem, jr.L1, num=3)
 optimizer = optax.chain(optax.sgd(0.1), jr.transforms.proximal(jr.L1(0.1), 0.1))
 optimizer.init(X[0])
 model = jr.FittedModel.of(fit)
-assert bool(path.converged.all()) and model.predict(X).shape == (4,) and "Path" in str(path)
+assert bool(path.converged.all()) and model.predict(X).shape == (20,) and "Path" in str(path)
 """
 #: A use of each optional package, and the sentence without it.
 USES_OF_EXTRAS = {
     "path.to_xarray()": "Path.to_xarray needs xarray: pip install 'jaxreg[sweeps]'",
     "jr.sweep(lambda lam: lam, lam=[1.0, 2.0])": "jaxreg.sweep needs xarray: pip install 'jaxreg[sweeps]'",
     "jr.sweeps.open_store('.')": "jaxreg.sweeps.open_store needs xarray: pip install 'jaxreg[sweeps]'",
-    "jr.plots.calibration(loss, y, y, groups=2)": "jaxreg.plots needs matplotlib: pip install 'jaxreg[plots]'",
+    "jr.plots.calibration(loss, y, y)": "jaxreg.plots needs matplotlib: pip install 'jaxreg[plots]'",
     "jr.estimators": "jaxreg.estimators needs scikit-learn 1.6 or later: pip install 'jaxreg[sklearn]'",
 }
 
