@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 import jaxreg as jr
+from jaxreg._compilation import jit_at_level
 from jaxreg.cli._dataset import labelled
 from jaxreg.cli._settings import Settings
 from jaxreg.cli.families import DataForm, member
@@ -129,13 +129,13 @@ def _attributes(settings: Settings, penalties: Sequence[str], rows: Split, refer
     }
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _problem(loss: jr.losses.Loss, X: Any, y: Any, standardize: bool) -> jr.Problem:
     """Build the problem in one compiled program, which skips the checks of values: `load` made them."""
     return jr.Problem(loss, X, y, standardize=standardize, scale_target=loss.has_unit)
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) -> dict[str, Array]:
     """Compute the metrics of each λ and the standardised coefficients in one compiled program."""
     loss = problem.original_loss
