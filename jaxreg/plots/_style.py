@@ -99,15 +99,15 @@ def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.nd
     return np.atleast_1d(figure.subplots(1, count, sharey=share))
 
 
-def lam_axis(ax: Any, part: Dataset) -> None:
+def lam_axis(ax: Any, lam: np.ndarray, penalty: str = "") -> None:
     """Draw λ on a log axis, falling to the right, with the name of the penalty as title."""
     ax.set_xscale("log")
-    lam = part["lam"].values
-    if lam.min() > 0 and lam.max() >= _MANY_DECADES * lam.min():
+    above_0 = lam[lam > 0]
+    if above_0.size and above_0.max() >= _MANY_DECADES * above_0.min():
         # Minor ticks, some fifty in each panel, would take a third of the time of drawing.
         ax.minorticks_off()
     ax.invert_xaxis()
-    ax.set_title(shown_name(part["penalty"].item(), True))
+    ax.set_title(shown_name(penalty, True))
     ax.set_xlabel("λ, falling to the right")
     ax.grid(alpha=0.25)
 
