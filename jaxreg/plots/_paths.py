@@ -161,7 +161,8 @@ def _curves(
     if order.size > labelled:
         others = order[labelled : labelled + _CURVES]
         ax.plot(lam, coef[:, others], color="0.7", linewidth=0.8, alpha=0.8, zorder=1)
-        ax.plot([], [], color="0.7", linewidth=0.8, label=f"{order.size - labelled:,} others")
+        count = order.size - labelled
+        ax.plot([], [], color="0.7", linewidth=0.8, label=f"{count:,} other{'s' * (count > 1)}")
     for rank, j in reversed([*enumerate(order[:labelled])]):
         style = {"color": COLOURS[rank], "linestyle": STYLES[rank].line, "linewidth": 1.7}
         ax.plot(lam, coef[:, j], label=shown_name(names[j]), zorder=8 - rank, **style)
