@@ -31,6 +31,8 @@ __all__ = ["Path"]
 #: Fields of a `Solution` that a path holds for each λ.
 _PER_LAMBDA = ("coef", "intercept", "objective", "gap", "kkt", "steps", "status")
 
+#: Distance to a kink of the prox that counts as rounding, in units of eps.
+_KINK = 64
 #: λ whose gradients are one product of matrices, which takes a tenth of the time of as many with vectors.
 _LAMBDAS_AT_ONCE = 10
 
@@ -159,7 +161,8 @@ def _degrees_of_freedom(
         w, b = problem.to_working(*fit)
         z = problem.predictor(w, b)
         t = 1 / curvature_bound(problem, z, null_fit.max_eigenvalue)
-        return t, w - t * problem.design.rmatmul(problem.residual(z))
+        # At a kink, as for the first column at λ_max, rounding would choose the side: take the inner one.
+        return t, (1 - _KINK * jnp.finfo(w.dtype).eps) * (w - t * problem.design.rmatmul(problem.residual(z)))
 
     def at_one_lambda(lane: tuple[list[Array], Array, Array, Array, Array]) -> Array:
         carried, t, v, coef, intercept = lane
