@@ -242,6 +242,18 @@ def test_pictures_are_reached_from_the_package():
     assert jr.plots.map is map
 
 
+@pytest.mark.parametrize(("low", "high"), [(2.15662, 2.1731), (2.15662, 2.15668), (0.0835, 2.5), (5.0, 5.0)])
+def test_ticks_of_the_colour_bar_have_different_labels(low, high):
+    data = made_sweep()
+    error = data["error"].values
+    span = error.max() - error.min()
+    data["error"].values = low + (high - low) * (error - error.min()) / span
+    bar = map(data).figure.axes[1]
+    bar.figure.draw_without_rendering()
+    labels = [label.get_text() for label in bar.get_yticklabels()]
+    assert len(set(labels)) == len(labels) and f"{low:.4g}" in labels
+
+
 def test_paths_of_a_path():
     X, y = np.random.default_rng(0).normal(size=(30, 8)), np.arange(30.0)
     y = y + 20 * X[:, 3]

@@ -116,7 +116,7 @@ def test_the_files_of_wheel_and_sdist(tmp_path):
     files = zipfile.ZipFile(wheel).namelist()
     info = next(name.partition("/")[0] for name in files if ".dist-info/" in name)
     assert {name.partition("/")[0] for name in files} == {"jaxreg", "_jaxreg_cli.py", info}
-    assert {"jaxreg/py.typed", f"{info}/licenses/LICENSE"} < set(files)
+    assert {"jaxreg/py.typed", "jaxreg/cli/diabetes.csv", f"{info}/licenses/LICENSE"} < set(files)
     assert not [name for name in files if "__pycache__" in name]
     with tarfile.open(sdist) as archive:
         top = {name.split("/")[1] for name in archive.getnames()}
