@@ -1,4 +1,4 @@
-"""The base class of modules whose methods may be passed to `jax.jit`.
+"""The base class of modules: methods that may be passed to `jax.jit`, and a short `help`.
 
 A bound method of an Equinox module is a pytree that compares and hashes by its arrays, which cannot be
 hashed: `jax.jit(penalty.prox)` would fail on its first call. The methods of `Module` are hashed and compared
@@ -7,10 +7,15 @@ by the identity of their module, as the bound methods of ordinary objects are; t
 `jax.jit(penalty.prox)` compiles the arrays of the module into the program as constants, so that every new
 module compiles anew. `equinox.filter_jit(penalty.prox)` traces them, and so does `jax.jit` of a function that
 takes the module as an argument.
+
+`help` lists what `dir` returns, for an Equinox module some 30 names of dataclasses and metaclasses. As for
+`enum.Enum`, `dir` of a class of modules returns public names alone, without the inherited methods that serve
+authors of subclasses: `help(jaxreg.L1)` prints 66 lines, not 260.
 """
 
+import dataclasses
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform
 
 import equinox as eqx
 
@@ -36,8 +41,21 @@ class _Method(_BoundMethod):
         return same and self.__self__ is other.__self__
 
 
-class Module(eqx.Module):
+@dataclass_transform(field_specifiers=(dataclasses.field, eqx.field))
+class _ModuleType(type(eqx.Module)):
+    """The class of modules: `dir` of a module's class lists public names."""
+
+    def __dir__(cls) -> list[str]:
+        """List the public names, without inherited ones that serve authors and solvers alone."""
+        hidden = cls._for_authors - vars(cls).keys()
+        return [name for name in super().__dir__() if not name.startswith("_") and name not in hidden]
+
+
+class Module(eqx.Module, metaclass=_ModuleType):
     """An `equinox.Module` whose bound methods are hashable."""
+
+    #: Public names that `dir` does not list in subclasses that inherit them.
+    _for_authors: ClassVar[frozenset[str]] = frozenset()
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)

@@ -1,5 +1,7 @@
 """Methods of penalties, losses and solutions under `jax.jit`."""
 
+import pydoc
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
+from jaxreg._module import Module
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
@@ -89,3 +92,27 @@ def test_methods_stay_pytrees():
     for lam in (1.0, 2.0):
         np.testing.assert_array_equal(apply(jr.L1(lam).prox, W), [3.0 - lam, 0.0, 0.0])
     assert count == 1
+
+
+def test_help_fits_on_a_screen():
+    lines = pydoc.plain(pydoc.render_doc(jr.L1)).splitlines()
+    assert len(lines) <= 66
+    for name in ("lam", "weights", "value", "prox", "conjugate"):
+        assert name in dir(jr.L1)
+
+
+PUBLIC = [getattr(jr.penalties, name) for name in jr.penalties.__all__] + [
+    Solution,
+    Path,
+    jr.Problem,
+    jr.Newton,
+]
+
+
+@pytest.mark.parametrize("cls", [c for c in PUBLIC if isinstance(c, type) and issubclass(c, Module)])
+def test_help_lists_public_names_alone(cls):
+    listed = set(dir(cls))
+    assert not [name for name in listed if name.startswith("_")]
+    assert {name for name in vars(cls) if not name.startswith("_")} <= listed
+    if issubclass(cls, jr.penalties.Penalty):
+        assert {"value", "prox", "conjugate"} <= listed

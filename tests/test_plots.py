@@ -249,3 +249,32 @@ def test_save(tmp_path, count):
 
 def test_pictures_are_reached_from_the_package():
     assert jr.plots.map is map
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.15662, 2.1731), (2.15662, 2.15668), (0.0835, 2.5), (5.0, 5.0)])
+def test_ticks_of_the_colour_bar_have_different_labels(low, high):
+    data = made_sweep()
+    error = data["error"].values
+    span = error.max() - error.min()
+    data["error"].values = low + (high - low) * (error - error.min()) / span
+    bar = map(data).figure.axes[1]
+    bar.figure.draw_without_rendering()
+    labels = [label.get_text() for label in bar.get_yticklabels()]
+    assert len(set(labels)) == len(labels) and f"{low:.4g}" in labels
+
+
+def test_paths_of_a_path():
+    X, y = np.random.default_rng(0).normal(size=(30, 8)), np.arange(30.0)
+    y = y + 20 * X[:, 3]
+    problem = jr.Problem(jr.losses.SquaredError(), X, y)
+    path = jr.path(problem, jr.L1, num=10)
+    (ax,) = paths(path)
+    words = texts(ax)
+    assert words[0] == "column 3" and words[-1] == "3 others"
+    assert ax.get_ylabel() == "Coefficient" and ax.get_xlabel() == "λ, falling to the right"
+    drawn = next(line for line in ax.get_lines() if line.get_label() == "column 3")
+    np.testing.assert_array_equal(drawn.get_xydata(), np.column_stack([path.lambdas, path.coef[:, 3]]))
+    assert "bmi" in texts(paths(path, features=[f"x{i}" for i in range(7)] + ["bmi"])[0])
+    with pytest.raises(ValueError, match="8 names, got 2"):
+        paths(path, features=["a", "b"])
+    assert paths(path, ax)[0] is ax

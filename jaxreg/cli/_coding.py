@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxreg.cli._messages import import_extra, quoted, refusal
+from jaxreg._extras import import_extra
+from jaxreg.cli._messages import quoted, refusal
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxreg._extras import import_extra
 from jaxreg.cli._coding import to_numbers
-from jaxreg.cli._messages import import_extra, quoted, refusal
+from jaxreg.cli._messages import quoted, refusal
 from jaxreg.cli._settings import Reading
 from jaxreg.cli._text import check_names
 from jaxreg.models.columns import MISSING_LEVEL, Column, DateColumn, LevelColumn, NumberColumn, label

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import unicodedata
 from collections.abc import Iterable
-from types import ModuleType
 
-__all__ = ["did_you_mean", "import_extra", "one_line", "printable", "quoted", "refusal", "wanted_one_of"]
+__all__ = ["did_you_mean", "one_line", "printable", "quoted", "refusal", "wanted_one_of"]
 
 #: Similarity, from 0 to 1, above which a known word is suggested for an unknown one.
 _SIMILAR = 0.5
@@ -73,12 +71,3 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
-
-
-def import_extra(module: str, extra: str = "cli") -> ModuleType:
-    """Import a module of an extra; ImportError with the pip line where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise ImportError(f"this needs {package}: pip install 'jaxreg[{extra}]'") from error

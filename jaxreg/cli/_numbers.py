@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from jaxreg.cli._messages import import_extra, quoted, refusal
+from jaxreg._extras import import_extra
+from jaxreg.cli._messages import quoted, refusal
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from jaxreg.cli._messages import import_extra, one_line, quoted, refusal
+from jaxreg._extras import import_extra
+from jaxreg.cli._messages import one_line, quoted, refusal
 from jaxreg.cli._settings import Reading
 
 if TYPE_CHECKING:

@@ -54,6 +54,8 @@ def table(chosen: Chosen, standardize: bool) -> Table:
             out.add_row(
                 _cut(model.features[j]), *_cells(model.coef[j], several, shown), f"{standardized:.4g}"
             )
+    if (more := int(np.count_nonzero(size)) - _SHOWN) > 0:
+        out.add_row(f"… and {more} more in coefficients.csv", *[""] * (len(out.columns) - 1))
     return out
 
 

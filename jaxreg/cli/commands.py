@@ -6,9 +6,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from jaxreg._extras import import_extra
 from jaxreg.cli import _options
 from jaxreg.cli._files import without_ending
-from jaxreg.cli._messages import import_extra
 from jaxreg.cli._settings import Reading, Settings
 
 __all__ = ["app", "penalties", "predict", "sweep"]
@@ -151,7 +151,7 @@ def _sweep(request: _Request, settings: Settings, reading: Reading) -> None:
         folder = request.out or pathlib.Path(f"jaxreg-{without_ending(table.name)}")
         write.check(folder, request.overwrite)
         rows = split(table, settings.holdout, settings.seed)
-        table = fill_missing(table, rows.train)
+        table = fill_missing(table, rows.train, settings.cv)
         tick.aside(lambda: _screen.opening(table, [member.note for member in members if member.note]))
         dataset = run.run(table, request.penalties, settings, tick)
         chosen = choose.choose(dataset, table, rows.held)

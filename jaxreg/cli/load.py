@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxreg._extras import import_extra
 from jaxreg.cli._coding import LOSSES, code_target, to_numbers
 from jaxreg.cli._features import choose_columns, code_features, fill_gaps, starts_with_day
 from jaxreg.cli._files import BUNDLED, drop_row_numbers, read_bundled, read_file
-from jaxreg.cli._messages import did_you_mean, import_extra, one_line, quoted, refusal, wanted_one_of
+from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal, wanted_one_of
 from jaxreg.cli._numbers import decoration, plain, refuse_decorated
 from jaxreg.cli._settings import Reading
 from jaxreg.cli._text import ReadFile, looks_like_data
@@ -29,6 +30,8 @@ __all__ = ["Table", "fill_missing", "load", "read", "with_plain_numbers"]
 
 #: Columns with missing cells that an error names.
 _COLUMNS_SHOWN = 8
+#: Note on means of all rows under cross-validation.
+_SHARED_MEANS = "These means are of all rows, also of the fold that is predicted; no target enters them."
 #: A day, a day with a time, or a time.
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)"
@@ -122,12 +125,22 @@ def load(
     )
 
 
-def fill_missing(table: Table, train: np.ndarray) -> Table:
-    """Fill the gaps of a table by the means of its training rows, which the codings then hold too."""
+def fill_missing(table: Table, train: np.ndarray, folds: int = 0) -> Table:
+    """Fill the gaps of a table by the means of its training rows, which the codings then hold too.
+
+    Args:
+        table: The data.
+        train: Indices of the training rows.
+        folds: Number of folds of a cross-validation on the training rows, 0 for none. Its fits share the
+            filled features, and a note says so.
+    """
     if not table.columns:
         return table
     X, columns = fill_gaps(table.X, table.columns, train)
-    return dataclasses.replace(table, X=X, columns=columns)
+    notes = table.notes
+    if folds and any(getattr(column, "indicator", False) for column in columns):
+        notes += (_SHARED_MEANS,)
+    return dataclasses.replace(table, X=X, columns=columns, notes=notes)
 
 
 def read(source: str, reading: Reading) -> ReadFile:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 import jaxreg as jr
+from jaxreg._compilation import jit_at_level
 from jaxreg.cli._dataset import labelled
 from jaxreg.cli._settings import Settings
 from jaxreg.cli.families import DataForm, member
@@ -136,7 +136,7 @@ def _attributes(
     }
 
 
-@eqx.filter_jit
+@jit_at_level(0)
 def _problem(
     loss: jr.losses.Loss, X: Float[Array, "n p"], y: Shaped[Array, " n"], standardize: bool
 ) -> jr.Problem:
@@ -144,7 +144,7 @@ def _problem(
     return jr.Problem(loss, X, y, standardize=standardize, scale_target=loss.has_unit)
 
 
-@eqx.filter_jit
+@jit_at_level(2)
 def _numbers(problem: jr.Problem, path: jr.Path, reference: Array, rows: _Rows) -> dict[str, Array]:
     """Compute the metrics of each λ and the standardised coefficients in one compiled program."""
     loss = problem.original_loss

@@ -1,22 +1,32 @@
 """Classification with a penalty: two classes or more, with any labels."""
 
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 
 from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.estimators._alphas import ChosenAlpha, GivenAlpha
 from jaxreg.estimators._losses import class_loss
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection.folds import FoldsLike
+from jaxreg.linear.selection.scores import Score
+from jaxreg.losses import Loss
+from jaxreg.penalties import Family
 
 __all__ = ["PenalizedClassifier", "PenalizedClassifierCV"]
 
 
 class _Classification(ClassifierMixin):
     """Methods of classifiers; `coef_` is (1, p) for a loss with one output, or (K, p)."""
+
+    #: Weights of the classes, an option of each classifier.
+    class_weight: Mapping[Hashable, float] | str | None
 
     def _problem(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Problem:
         X, y = self._checked_data(X, y)
@@ -25,6 +35,9 @@ class _Classification(ClassifierMixin):
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only ({self.classes_[0]}): wanted at least two classes")
         loss = class_loss(self.loss, len(self.classes_))
+        if self.class_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            sample_weight = sample_weight * compute_sample_weight(self.class_weight, y)
         return self._as_problem(loss, X, labels, sample_weight)
 
     def _set_weights(self, coef: Float[np.ndarray, "p *K"], intercept: Float[np.ndarray, "*K"]) -> None:
@@ -87,6 +100,8 @@ class PenalizedClassifier(_Classification, GivenAlpha):
             fits, or a loss of jaxreg.
         penalty: As in `PenalizedRegressor`; "rows" takes all classes of a feature together.
         alpha: λ ≥ 0.
+        class_weight: Factors of the sample weights by class, as in scikit-learn: a dict, None, or "balanced"
+            for n/(K·number of samples of the class).
         l1_ratio: As in `PenalizedRegressor`.
         gamma: As in `PenalizedRegressor`.
         feature_groups: As in `PenalizedRegressor`.
@@ -115,6 +130,30 @@ class PenalizedClassifier(_Classification, GivenAlpha):
     (7, 0.97)
     """
 
+    def __init__(  # noqa: PLR0913, public options by keyword
+        self,
+        loss: str | Loss = "auto",
+        penalty: str | Family = "l1",
+        alpha: float = 0.1,
+        *,
+        class_weight: Mapping[Hashable, float] | str | None = None,
+        l1_ratio: float = 0.5,
+        gamma: float | None = None,
+        feature_groups: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
+        penalty_factors: ArrayLike | None = None,
+        positive: bool = False,
+        fit_intercept: bool = True,
+        standardize: bool = False,
+        tol: float | None = None,
+        max_iter: int | None = None,
+    ) -> None:
+        super().__init__(
+            loss, penalty, alpha, l1_ratio=l1_ratio, gamma=gamma, feature_groups=feature_groups,
+            penalty_factors=penalty_factors, positive=positive, fit_intercept=fit_intercept,
+            standardize=standardize, tol=tol, max_iter=max_iter,
+        )  # fmt: skip
+        self.class_weight = class_weight
+
     def fit(self, X: FeaturesLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
@@ -141,6 +180,8 @@ class PenalizedClassifierCV(_Classification, ChosenAlpha):
         loss: As in `PenalizedClassifier`.
         penalty: As in `PenalizedRegressor`; "rows" takes all classes of a feature together.
         l1_ratio: Share of L1 in "elastic_net" and "sparse_group"; of several the best one is taken.
+        class_weight: As in `PenalizedClassifier`; "balanced" counts all samples. Weights count in fits and
+            scores.
         alphas: As in `PenalizedRegressorCV`.
         n_alphas: As in `PenalizedRegressorCV`.
         eps: As in `PenalizedRegressorCV`.
@@ -172,6 +213,37 @@ class PenalizedClassifierCV(_Classification, ChosenAlpha):
     >>> (model.fit(X[50:], y[50:]).coef_ != 0).tolist(), model.score(X[50:], y[50:])
     ([[False, True, True, True]], 0.95)
     """
+
+    def __init__(  # noqa: PLR0913, public options by keyword
+        self,
+        loss: str | Loss = "auto",
+        penalty: str | Family = "l1",
+        *,
+        class_weight: Mapping[Hashable, float] | str | None = None,
+        l1_ratio: float | Sequence[float] = 0.5,
+        alphas: ArrayLike | None = None,
+        n_alphas: int = 100,
+        eps: float | None = None,
+        cv: FoldsLike = 5,
+        choose: str = "min",
+        metric: str | Score | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        gamma: float | None = None,
+        feature_groups: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
+        penalty_factors: ArrayLike | None = None,
+        positive: bool = False,
+        fit_intercept: bool = True,
+        standardize: bool = False,
+        tol: float | None = None,
+        max_iter: int | None = None,
+    ) -> None:
+        super().__init__(
+            loss, penalty, l1_ratio=l1_ratio, alphas=alphas, n_alphas=n_alphas, eps=eps, cv=cv,
+            choose=choose, metric=metric, random_state=random_state, gamma=gamma,
+            feature_groups=feature_groups, penalty_factors=penalty_factors, positive=positive,
+            fit_intercept=fit_intercept, standardize=standardize, tol=tol, max_iter=max_iter,
+        )  # fmt: skip
+        self.class_weight = class_weight
 
     def fit(
         self,

@@ -13,6 +13,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreg._extras import import_extra
+
 __all__ = [
     "KINDS",
     "MISSING_LEVEL",
@@ -249,12 +251,7 @@ def _numbers(name: str, values: Sequence[object] | np.ndarray) -> np.ndarray:
 
 def _seconds(name: str, values: Iterable[object], day_first: bool) -> np.ndarray:
     """Return dates as seconds since 1970, NaN for gaps."""
-    import importlib
-
-    try:
-        pd = importlib.import_module("pandas")
-    except ImportError as error:
-        raise ImportError("reading dates needs pandas: pip install 'jaxreg[cli]'") from error
+    pd = import_extra("pandas", user="reading dates")
     cells = pd.Series([None if label(value) in (None, "") else value for value in values], dtype=object)
     try:
         stamps = pd.to_datetime(cells, format="mixed", dayfirst=day_first, utc=True)

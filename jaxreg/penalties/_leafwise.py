@@ -44,6 +44,11 @@ class SeparablePenalty(Penalty):
 
     capabilities = Capabilities(separable=True, metric=True)
 
+    _for_authors = Penalty._for_authors | {
+        *("value_1d", "prox_1d", "conjugate_1d", "dual_bounds_1d"),
+        *("scaled", "masked", "shifted", "kinks"),
+    }
+
     @abstractmethod
     def value_1d(self, w: Array) -> Array:
         """Return g₁ of each entry."""

@@ -155,6 +155,15 @@ class Penalty(Module):
     #: Declared by a class, or a property of a combination, which computes them from its parts.
     capabilities = Capabilities()
 
+    _for_authors = frozenset(
+        {
+            *Capabilities._fields,
+            *("acts_on_leaves", "acts_on_weights", "blocks", "dual_plus_l1_contains"),
+            *("dual_scale", "example", "for_scaled_params", "per_leaf", "project_on_unpenalised", "take"),
+            "terms",
+        }
+    )
+
     convex = _capability("convex")
     separable = _capability("separable")
     elementary = _capability("elementary")

@@ -66,7 +66,7 @@ def _panel(ax: Axes, part: Dataset, best: int | None) -> None:
     if best is not None:
         ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)))
         ax.plot(lam[best], values[best], "o", color=COLOURS[1], markeredgecolor="black", zorder=3)
-    lam_axis(ax, part)
+    lam_axis(ax, lam, part["penalty"].item())
     # The power of ten of large errors belongs left of the counts on top.
     ax.yaxis.get_offset_text().set_horizontalalignment("right")
     top, counts = ax.secondary_xaxis("top"), nonzero(part)

@@ -27,6 +27,8 @@ _COLOUR_POWER = 0.5
 _MARKER_DISTANCE = 1.5
 #: Ticks of the colour scale at most.
 _TICKS = 7
+#: Format of the labels of the colour bar.
+_TICK_FORMAT = "%.4g"
 #: Fraction of the range of colours that is free of ticks above the smallest error.
 _TICK_ROOM = 0.02
 #: Columns of the legend above the map.
@@ -79,7 +81,7 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
     units = dataset["error"].attrs.get("units", "1")
     label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
     extend = "max" if float(np.nanmax(dataset["error"].values)) > frame.highest else "neither"
-    bar = ax.figure.colorbar(points, ax=ax, label=shown_name(label, True), extend=extend, format="%.4g")
+    bar = ax.figure.colorbar(points, ax=ax, label=shown_name(label, True), extend=extend, format=_TICK_FORMAT)
     bar.set_ticks(_ticks(frame))
     bar.minorticks_off()
     _label_axes(ax, dataset, frame)
@@ -140,9 +142,11 @@ def _ticks(frame: _Frame) -> list[float]:
     """Return the smallest error and round ones above; matplotlib's own may lie outside of a power scale."""
     from matplotlib.ticker import MaxNLocator
 
-    ticks = MaxNLocator(_TICKS).tick_values(frame.lowest, frame.highest)
+    ticks = MaxNLocator(_TICKS, steps=[1, 2, 5, 10]).tick_values(frame.lowest, frame.highest)
     above = frame.lowest + _TICK_ROOM * (frame.highest - frame.lowest)
-    return [frame.lowest, *(float(tick) for tick in ticks if above < tick <= frame.highest)]
+    rounded = [float(tick) for tick in ticks if above < tick <= frame.highest]
+    # Errors that differ little have ticks of the same label: one of them stays, the smallest error always.
+    return sorted({_TICK_FORMAT % tick: tick for tick in (*reversed(rounded), frame.lowest)}.values())
 
 
 def _label_axes(ax: Axes, dataset: Dataset, frame: _Frame) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxreg.linear.path.result import Path
 from jaxreg.plots._style import (
     COLOURS,
     STYLES,
@@ -33,22 +35,51 @@ _ROOM = 4.0
 _CURVES = 500
 
 
-def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray:
+def paths(
+    found: Dataset | Path, axes: Axes | np.ndarray | None = None, features: Sequence[str] | None = None
+) -> np.ndarray:
     """Draw the coefficients against λ, one panel per penalty, the five largest at the best λ labelled.
 
     The curve of a feature in a model of several classes is the norm of its coefficients over the classes.
 
     Args:
-        dataset: The `xarray.Dataset` of a sweep, as in the command's sweep.nc.
+        found: The `xarray.Dataset` of a sweep, as in the command's sweep.nc, or the result of `jaxreg.path`,
+            whose coefficients are drawn on the scale of the data and ordered by their largest value.
         axes: One axes per penalty; by default those of a new figure.
+        features: Names of the features (p,) of a path; by default their column numbers. A sweep has names.
 
     Returns:
         The array of axes.
 
     Raises:
-        TypeError: The argument is not the dataset of a sweep.
+        TypeError: The argument is neither the dataset of a sweep nor a path.
+        ValueError: for another number of names than features.
     """
-    require_sweep(dataset)
+    if isinstance(found, Path):
+        return _of_path(found, axes, features)
+    require_sweep(found)
+    return _of_sweep(found, axes)
+
+
+def _of_path(path: Path, axes: Axes | np.ndarray | None, features: Sequence[str] | None) -> np.ndarray:
+    """Draw one panel of the coefficients of a path."""
+    lam, coef = np.asarray(path.lambdas), np.asarray(path.coef)
+    names = [f"column {j}" for j in range(coef.shape[1])] if features is None else list(features)
+    if len(names) != coef.shape[1]:
+        raise ValueError(f"features must have {coef.shape[1]} names, got {len(names)}")
+    height = "Coefficient"
+    if coef.ndim == 3:
+        height, coef = f"Norm over the {coef.shape[2]} outputs", np.linalg.norm(coef, axis=2)
+    axes = new_axes(1, (6.4, 4.4)) if axes is None else np.atleast_1d(axes)
+    _curves(axes[0], lam, names, coef, _order(coef[None], None))
+    lam_axis(axes[0], lam)
+    axes[0].set_ylabel(height)
+    _legend(axes[0])
+    return axes
+
+
+def _of_sweep(dataset: Dataset, axes: Axes | np.ndarray | None) -> np.ndarray:
+    """Draw one panel for each penalty of a sweep."""
     count = dataset.sizes["penalty"]
     coef = _standardized(dataset)
     classes = dataset.sizes.get("class", 0) if coef.ndim == 4 else 0
@@ -67,10 +98,15 @@ def paths(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     height = f"Norm over the {classes} classes" if classes else "Coefficient"
     units = units.replace("standard deviation", "s.d.")
     axes[0].set_ylabel(f"{height}\n[{shown_name(units, longest=UNITS_LENGTH)}]")
-    handles, labels = axes[-1].get_legend_handles_labels()
-    axes[-1].legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(axes[-1])
     axes[0].figure.suptitle(f"Coefficient paths: {shown_name(dataset.attrs['data'])}")
     return axes
+
+
+def _legend(ax: Axes) -> None:
+    """Place the legend right of the axes, in the order of the features."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _chosen(dataset: Dataset, best: list[int | None]) -> tuple[int, int] | None:
@@ -106,20 +142,33 @@ def _order(coef: Float[np.ndarray, "k steps p"], chosen: tuple[int, int] | None)
 
 
 def _panel(ax: Axes, part: Dataset, coef: Float[np.ndarray, "steps p"], order: Int[np.ndarray, " p"]) -> None:
-    """Draw the coefficients of one penalty, the largest features in `order` labelled."""
-    lam, names, labelled = part["lam"].values, part["feature"].values, len(COLOURS)
+    """Draw the coefficients of one penalty of a sweep, and its best λ."""
+    lam = part["lam"].values
+    _curves(ax, lam, part["feature"].values, coef, order)
+    if (best := best_step(part)) is not None:
+        label = "One-standard-error choice" if part.attrs.get("choose") == "1se" else "Smallest error"
+        ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label=label)
+    lam_axis(ax, lam, part["penalty"].item())
+
+
+def _curves(
+    ax: Axes,
+    lam: Float[np.ndarray, " steps"],
+    names: Sequence[str],
+    coef: Float[np.ndarray, "steps p"],
+    order: Int[np.ndarray, " p"],
+) -> None:
+    """Draw the coefficients against λ, the largest features in `order` labelled."""
+    labelled = len(COLOURS)
     if order.size > labelled:
         others = order[labelled : labelled + _CURVES]
         ax.plot(lam, coef[:, others], color="0.7", linewidth=0.8, alpha=0.8, zorder=1)
-        ax.plot([], [], color="0.7", linewidth=0.8, label=f"{order.size - labelled:,} others")
+        count = order.size - labelled
+        ax.plot([], [], color="0.7", linewidth=0.8, label=f"{count:,} other{'s' * (count > 1)}")
     for rank, j in reversed([*enumerate(order[:labelled])]):
         style = {"color": COLOURS[rank], "linestyle": STYLES[rank].line, "linewidth": 1.7}
         ax.plot(lam, coef[:, j], label=shown_name(names[j]), zorder=8 - rank, **style)
     ax.axhline(0, color="0.3", linewidth=0.8)
-    if (best := best_step(part)) is not None:
-        label = "One-standard-error choice" if part.attrs.get("choose") == "1se" else "Smallest error"
-        ax.axvline(lam[best], color="0.3", linewidth=1.0, linestyle=(0, (2, 2)), label=label)
-    lam_axis(ax, part)
 
 
 def _limit(ax: Axes, coef: Float[np.ndarray, "steps p"], top: float) -> None:

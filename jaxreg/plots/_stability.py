@@ -32,14 +32,14 @@ def stability(found: Stability, features: Sequence[str] | None = None, ax: Axes 
         TypeError: The argument is not the result of a stability selection.
         ValueError: for another number of names than features.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     require_result(found, (Stability,), "stability_selection")
     p = found.selected.size
     names = [f"column {j}" for j in range(p)] if features is None else list(features)
     if len(names) != p:
         raise ValueError(f"features must have {p} names, got {len(names)}")
     ax = new_axes(1, (6.6, 4.4))[0] if ax is None else ax
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     order = np.argsort(-found.max_probability, kind="stable")
     labelled = order[: len(COLOURS)]
     others = order[len(COLOURS) :]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
+
+from jaxreg._extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +48,8 @@ COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7")
 DPI = 140
 #: Characters of a name in a legend or title.
 _NAME_LENGTH = 28
+#: Largest λ over the smallest from which a log axis has ticks at powers of ten alone.
+_MANY_DECADES = 1e3
 #: Characters of the units of an axis.
 UNITS_LENGTH = 60
 
@@ -91,17 +95,20 @@ def nonzero(part: Dataset) -> Int[np.ndarray, " steps"]:
 
 def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.ndarray:
     """Return axes side by side in a new figure, with one y axis where `share`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
+    figures = import_extra("matplotlib.figure", "plots", "jaxreg.plots")
+    figure = figures.Figure(figsize=size, layout="constrained")
     return np.atleast_1d(figure.subplots(1, count, sharey=share))
 
 
-def lam_axis(ax: Axes, part: Dataset) -> None:
+def lam_axis(ax: Axes, lam: Float[np.ndarray, " L"], penalty: str = "") -> None:
     """Draw λ on a log axis, falling to the right, with the name of the penalty as title."""
     ax.set_xscale("log")
+    above_0 = lam[lam > 0]
+    if above_0.size and above_0.max() >= _MANY_DECADES * above_0.min():
+        # Minor ticks, some fifty in each panel, would take a third of the time of drawing.
+        ax.minorticks_off()
     ax.invert_xaxis()
-    ax.set_title(shown_name(part["penalty"].item(), True))
+    ax.set_title(shown_name(penalty, True))
     ax.set_xlabel("λ, falling to the right")
     ax.grid(alpha=0.25)
 

@@ -1,13 +1,13 @@
-"""Failures of a store in one sentence each: a missing package, a full disk, damage, a second process."""
+"""Failures of a store in one sentence each: a full disk, damage, a second process."""
 
 import contextlib
 import errno
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-__all__ = ["Refusal", "explain_damage", "explain_disk", "import_extra", "locked"]
+from jaxreg._extras import import_extra
+
+__all__ = ["Refusal", "explain_damage", "explain_disk", "locked"]
 
 #: Errors of a disk, a quota or a file that can hold no more.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,7 +46,7 @@ def explain_disk(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a store for this process; RuntimeError where another process holds it."""
-    filelock = import_extra("filelock")
+    filelock = import_extra("filelock", "sweeps", "a store on disk")
     lock = path.with_name(path.name + ".lock")
     with explain_disk(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,3 @@ def locked(path: Path) -> Iterator[None]:
         # The file goes while the lock is held: after the release it may be that of the next holder.
         lock.unlink(missing_ok=True)
         holder.release()
-
-
-def import_extra(package: str) -> ModuleType:
-    """Import a package of the extra `cli`; ImportError with the pip line where it is not installed."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f'a store on disk needs {package}: pip install "jaxreg[cli]"', name=package
-        ) from error

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxreg._extras import import_extra
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._chunks import check_axes, file_name
-from jaxreg.sweeps._disk import Refusal, explain_disk, import_extra
+from jaxreg.sweeps._disk import Refusal, explain_disk
 from jaxreg.sweeps._plan import STATUS_ATTRIBUTES, Plan, StoreRecord
 from jaxreg.sweeps._program import Form, dims_of
 
@@ -49,7 +50,7 @@ def open_group(path: Path, mode: str) -> Group:
     Raises:
         Refusal: The folder is no store, or of a newer format, or an axis is damaged.
     """
-    zarr = import_extra("zarr")
+    zarr = import_extra("zarr", "sweeps", "a store on disk")
     try:
         arrays = zarr.open_group(path, mode=mode)
         record = json.loads(arrays.attrs[_RECORD])
@@ -74,7 +75,7 @@ def open_group(path: Path, mode: str) -> Group:
 
 def create_group(path: Path, plan: Plan, blocks: Blocks) -> None:
     """Make an empty store: in a folder of its own, which is moved to its place when it is complete."""
-    zarr = import_extra("zarr")
+    zarr = import_extra("zarr", "sweeps", "a store on disk")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with explain_disk(path):
         for leftover in _unfinished(path):
@@ -130,7 +131,7 @@ def _create_arrays(group: zarr.Group, plan: Plan, blocks: Blocks) -> None:
 
 def _chunk_settings() -> dict[str, object]:
     """Return the settings of an array whose chunks are all written and end with their checksum."""
-    codecs = import_extra("zarr.codecs")
+    codecs = import_extra("zarr.codecs", "sweeps", "a store on disk")
     return {
         "compressors": [codecs.ZstdCodec(), codecs.Crc32cCodec()],
         "config": {"write_empty_chunks": True},

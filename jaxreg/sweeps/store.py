@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxreg._extras import import_extra
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._chunks import check_present, discard_damaged, file_name
-from jaxreg.sweeps._disk import Refusal, explain_damage, explain_disk, import_extra
+from jaxreg.sweeps._disk import Refusal, explain_damage, explain_disk
 from jaxreg.sweeps._group import FIRST_WITH_CHECKSUMS, create_group, open_group
 from jaxreg.sweeps._plan import NOT_RUN, STATUS_ATTRIBUTES, Plan, count_lanes, status_of
 
@@ -121,7 +122,8 @@ class ZarrStore:
         region = self.blocks.region(k)
         boxes = [self.blocks.inside(k, value) for value in values]
         # A store does not hold this setting: without it zarr leaves out chunks whose values are all equal.
-        with explain_disk(self.path), import_extra("zarr").config.set({"array.write_empty_chunks": True}):
+        zarr = import_extra("zarr", "sweeps", "a store on disk")
+        with explain_disk(self.path), zarr.config.set({"array.write_empty_chunks": True}):
             for name, box in zip(self.plan.results, boxes, strict=True):
                 self.arrays[file_name(name)][region] = box
             self.arrays["lane_status"][region] = status_of(boxes, len(self.plan.sizes))
@@ -146,7 +148,7 @@ def open_store(path: str | Path) -> Dataset:
         ValueError: The folder is no store, or of a newer format, or chunks of lanes that have run are
             missing; later, when a chunk is read whose bytes are not the bytes that were written.
     """
-    xarray = import_extra("xarray")
+    xarray = import_extra("xarray", "sweeps", "jaxreg.sweeps.open_store")
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no store {path}: give the folder that jaxreg.sweep(..., store=...) wrote")

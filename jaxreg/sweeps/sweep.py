@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxreg._extras import import_extra
 from jaxreg._typing import ArrayLike, Device
 from jaxreg.sweeps._axes import read_axis
 from jaxreg.sweeps._disk import locked
@@ -69,6 +70,7 @@ def sweep(
         ValueError: An axis is not one row of numbers, or the store does not fit.
         OSError: The disk is full or cannot be written to.
         RuntimeError: Another process works on the store.
+        ImportError: xarray is not installed, or for a store zarr and filelock: the extra `sweeps` has them.
 
     >>> import jaxreg as jr
     >>> def shrunk(lam, w):
@@ -77,6 +79,7 @@ def sweep(
     >>> found.l1.sel(lam=1.0).values.tolist(), found.l2.dims
     ([-1.0, 0.0, 3.0], ('lam', 'w'))
     """
+    import_extra("xarray", "sweeps", "jaxreg.sweep")  # before the work, not after it
     _check_lanes(max_lanes)
     traced = _trace(fn, axes)
     mesh = mesh if mesh is not None else Mesh(np.array(jax.local_devices()), ("lanes",))

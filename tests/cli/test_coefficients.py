@@ -70,3 +70,12 @@ def test_narrow_terminals(width):
 )
 def test_guarded(name, safe):
     assert guarded(name) == safe
+
+
+def test_the_table_counts_the_coefficients_that_it_leaves_out():
+    coef, names = np.arange(20.0), tuple(f"x{j}" for j in range(20))
+    model = FittedModel(jr.losses.SquaredError(), coef, np.zeros(()), features=names)
+    text = shown(Chosen(Best(0, 0), model, coef, {}))
+    assert "x5 " in text and "x4 " not in text
+    assert "… and 4 more in coefficients.csv" in text
+    assert "more in" not in shown(chosen())

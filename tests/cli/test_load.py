@@ -207,6 +207,11 @@ def test_missing_cells_become_the_mean_of_the_training_rows(write):
     filled = fill_missing(got, np.array([0, 1, 2]))
     assert filled.X[:, 0].tolist() == [1, 2, 3, 8] and filled.columns[0].mean == 2.0
     assert np.isnan(got.X[1, 0]), "the table is not changed"
+    shared = fill_missing(got, np.arange(4), folds=2)
+    assert shared.notes == (*got.notes, "These means are of all rows, also of the fold that is predicted; no"
+                            " target enters them.")  # fmt: skip
+    whole = load(write("a,y\n1,1\n2,2\n"), target="y")
+    assert fill_missing(whole, np.arange(2), folds=2).notes == whole.notes
 
 
 def test_numbers_with_marks(write, assert_refused):
@@ -377,5 +382,5 @@ def test_imports_nothing_heavy(name):
         name.name if isinstance(node, ast.Import) else node.module for node in imports for name in node.names
     }
     modules = ("load", "_coding", "_files", "_messages", "_numbers", "_settings", "_text")
-    own = {f"jaxreg.cli.{module}" for module in modules}
+    own = {f"jaxreg.cli.{module}" for module in modules} | {"jaxreg._extras"}
     assert {name.split(".")[0] for name in found - own} <= set(sys.stdlib_module_names)

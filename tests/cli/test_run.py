@@ -1,5 +1,6 @@
 """The numbers behind the command: one labelled dataset, read back as it was written."""
 
+import dataclasses
 import io
 
 import jax.numpy as jnp
@@ -97,6 +98,22 @@ def test_cross_validation_is_that_of_the_library():
     chosen = choose(data, table, np.arange(0))
     assert chosen.scores["RMSE"] == pytest.approx(np.sqrt(error)) and chosen.at.step == result.index_1se
     assert "on 442 rows of 4 folds" in comparison(data, chosen.at)
+
+
+def test_the_unit_of_the_target_changes_nothing_but_units():
+    table, unit = load("diabetes"), 1e3
+    penalties = ["l1", "elastic-net:0.5", "mcp:3"]
+    one, other = (
+        run(dataclasses.replace(table, y=y), penalties, Settings(lambdas=6, ratio=0.01))
+        for y in (table.y, unit * table.y)
+    )
+    for name in ("lam", "dof", "shrinkage", "deviance_explained"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-9)
+    for name in ("zeros", "status"):
+        np.testing.assert_array_equal(other[name], one[name])
+    for name, power in (("coef", 1), ("intercept", 1), ("standardized_coef", 1), ("error", 2)):
+        atol = 1e-6 * float(np.abs(one[name]).max())
+        np.testing.assert_allclose(other[name] / unit**power, one[name], rtol=1e-5, atol=atol)
 
 
 def test_several_classes_and_nothing_held_out():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.class_weight import compute_sample_weight
 
 import jaxreg as jr
 from jaxreg.estimators import PenalizedClassifier, PenalizedClassifierCV
@@ -71,3 +72,27 @@ def test_the_choice_is_that_of_cross_validate_with_classes_in_equal_shares():
     assert estimator.alpha_ == cv.lambda_1se and estimator.coef_.shape == (1, P)
     np.testing.assert_array_equal(estimator.cv_result_.mean, cv.mean)
     np.testing.assert_array_equal(estimator.coef_[0], np.asarray(cv.solution_1se.coef))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"yes": 3.0, "no": 0.5}, {"yes": 2.0}])
+def test_class_weights_are_those_of_scikit_learn(class_weight):
+    rare = np.where(z[:, 0] > 0.8, "yes", "no")
+    theirs = LogisticRegression(C=1 / 6.0, class_weight=class_weight, tol=1e-10, max_iter=10_000).fit(X, rare)
+    # scikit-learn sums the losses, so that λ depends on the sum of the weights.
+    total = compute_sample_weight(class_weight, rare).sum()
+    ours = PenalizedClassifier(penalty="l2", alpha=6 / total, class_weight=class_weight, **TIGHT).fit(X, rare)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=2e-4)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=2e-4)
+    plain = PenalizedClassifier(penalty="l2", alpha=6 / total, **TIGHT).fit(X, rare)
+    assert not np.allclose(plain.intercept_, ours.intercept_, atol=1e-2)
+
+
+def test_class_weights_multiply_sample_weights_and_count_in_scores():
+    weights = weight * np.where(two == "yes", 3.0, 1.0)
+    options = {"n_alphas": 4, "eps": 0.1, "cv": 3}
+    by_class = PenalizedClassifierCV(class_weight={"yes": 3.0}, **options).fit(X, two, weight)
+    by_row = PenalizedClassifierCV(**options).fit(X, two, weights)
+    np.testing.assert_allclose(by_class.coef_, by_row.coef_)
+    np.testing.assert_allclose(by_class.cv_result_.mean, by_row.cv_result_.mean)
+    with pytest.raises(ValueError, match="balanced"):
+        PenalizedClassifier(class_weight="even").fit(X, two)

@@ -192,10 +192,10 @@ def test_folders_beside_it_that_look_alike_are_left_alone(path):
 def test_what_is_not_installed_is_named(path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        ImportError, match=rf'a store on disk needs {package}: pip install "jaxreg\[\w+\]"'
+        ImportError, match=rf"a store on disk needs {package}: pip install 'jaxreg\[\w+\]'"
     ) as error:
         swept(path)
-    extra = str(error.value).rpartition("[")[2].rstrip(']"')
+    extra = str(error.value).rpartition("[")[2].rstrip("]'")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert any(line.startswith(package) for line in extras[extra])
     assert not path.exists()

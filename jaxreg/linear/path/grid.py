@@ -138,7 +138,7 @@ def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scal
         grid = problem.working_grid(family, on_device(lambdas))
         held = np.asarray(_holds_null_fit(problem, grid, null_fit, null.coef, null.grad))
         if not held.any():
-            scale = float(problem.loss.target_scale(problem.y, problem.weight))
+            scale = float(_target_scale(problem))
             return on_device(_WITHOUT_THRESHOLD * float(null_fit.max_grad) / scale, problem.dtype)
         first = int(np.argmax(held))
         upper = float(lambdas[first])
@@ -146,6 +146,11 @@ def lambda_max_from(problem: Problem, family: Family, null_fit: NullFit) -> Scal
         if upper <= lower * (1 + 2 * float(np.finfo(problem.dtype).eps)) or first == 0:
             break
     return on_device(upper, problem.dtype)
+
+
+@jit_at_level(0)
+def _target_scale(problem: Problem) -> Scalar:
+    return problem.loss.target_scale(problem.y, problem.weight)
 
 
 class _NullPoint(NamedTuple):

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxreg._extras import import_extra
 from jaxreg._module import Module
 from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.linear.path.result import Path
@@ -240,8 +241,7 @@ class CrossValidations(Module):
 
     def to_xarray(self, features: list[str] | None = None) -> "xarray.Dataset":
         """Return the datasets along a further dimension, by the index of λ (`lambdas` has its values)."""
-        import xarray
-
+        xarray = import_extra("xarray", "sweeps", "CrossValidations.to_xarray")
         parts = []
         for cv in self.results:
             part = cv.to_xarray(features)

@@ -75,6 +75,15 @@ class RelaxedPath(LinearPredictor):
         fields = (gamma.astype(self.coef.dtype), coef, intercept)
         return eqx.tree_at(lambda path: (path.gamma, path.coef, path.intercept), self, fields)
 
+    def __str__(self) -> str:
+        lambdas, coef, relaxed = map(np.asarray, (self.lambdas, self.coef, self.relaxed))
+        nonzero = np.sum(coef != 0, axis=tuple(range(1, coef.ndim)))
+        return (
+            f"RelaxedPath: γ = {float(self.gamma):g}, {lambdas.size} λ from {lambdas[0]:.4g} to"
+            f" {lambdas[-1]:.4g}, {nonzero[0]} to {nonzero[-1]} of {coef[0].size} weights nonzero,"
+            f" {relaxed.sum()} of {lambdas.size} supports refitted"
+        )
+
 
 def _checked_gamma(gamma: float) -> np.ndarray:
     if isinstance(gamma, type) or callable(gamma):

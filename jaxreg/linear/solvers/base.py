@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxreg._compacting_loop import compacting_loop
+from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
@@ -70,7 +71,7 @@ class State(eqx.Module):
     inner: PyTree[Array]
 
 
-class Solver(eqx.Module):
+class Solver(Module):
     """Base of all solvers.
 
     To add a solver: subclass, write `init` and `step`, and name the class in `solvers/__init__`; the tests of

@@ -172,3 +172,13 @@ def test_bad_input():
         jr.relax(problem, path)
     with pytest.raises(ValueError, match="coefficients of shape"):
         jr.relax(path, jr.Problem(L.SquaredError(), X[:, :3], Y))
+
+
+def test_str_is_one_line():
+    problem = jr.Problem(jr.losses.SquaredError(), X, X[:, 0] + 0.1 * X[:, 1])
+    path = jr.path(problem, jr.L1, num=4)
+    text = str(jr.relax(path, problem, gamma=0.5))
+    nonzero = np.sum(np.asarray(path.coef) != 0, axis=1)
+    p = X.shape[1]
+    assert text.startswith("RelaxedPath: γ = 0.5, 4 λ from ") and "\n" not in text
+    assert f"{nonzero[0]} to {nonzero[-1]} of {p} weights nonzero, 4 of 4 supports refitted" in text
