@@ -49,8 +49,10 @@ def at_least_float32(v: Array, *parameters: ArrayLike) -> tuple[Array, ...]:
 
 
 def geometric_mean(a: Array, b: Array) -> Array:
-    """Return √a √b, which stays in the range of the dtype where the product ab leaves it."""
-    return jnp.sqrt(a) * jnp.sqrt(b)
+    """Return √(ab), also where the product leaves the range of the dtype."""
+    product = a * b
+    fits = (product > jnp.finfo(product.dtype).tiny) & (product < jnp.inf)
+    return jnp.where(fits, jnp.sqrt(product), jnp.sqrt(a) * jnp.sqrt(b))
 
 
 def magnitude(w: Array) -> Array:

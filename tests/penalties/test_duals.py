@@ -134,5 +134,5 @@ def test_what_is_not_convex_has_no_conjugate():
         if not s.penalty.convex:
             assert not s.penalty.has_conjugate, name
             for method in (s.penalty.conjugate, s.penalty.dual_scale):
-                with pytest.raises(TypeError, match=r"kkt|closed form"):
+                with pytest.raises(TypeError, match=r"KKT|closed form"):
                     method(s.like)
