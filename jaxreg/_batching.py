@@ -17,7 +17,15 @@ from jaxtyping import PyTree
 
 from jaxreg._typing import Device
 
-__all__ = ["compile_lanes", "free_bytes", "is_transparent", "lanes", "needed_bytes", "transparent_rule"]
+__all__ = [
+    "compile_lanes",
+    "free_bytes",
+    "is_transparent",
+    "lanes",
+    "n_cores",
+    "needed_bytes",
+    "transparent_rule",
+]
 
 _Rule = TypeVar("_Rule", bound=Callable)
 
@@ -108,3 +116,10 @@ def transparent_rule(rule: _Rule) -> _Rule:
 def is_transparent(rule: object) -> bool:
     """Return whether a batching rule is marked by `transparent_rule`."""
     return getattr(rule, "is_transparent", False)
+
+
+def n_cores() -> int:
+    """Return the number of cores for XLA's threads: those of this process, or the variable NPROC."""
+    available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    wanted = os.environ.get("NPROC", "")
+    return int(wanted) if wanted.isdecimal() else len(available)

@@ -37,6 +37,8 @@ from jaxreg.penalties import Penalty
 
 #: Dual scales that the search for the best one evaluates at most.
 _MAX_SCALES = 12
+#: Newton steps that refit the intercept at most.
+_MAX_INTERCEPT_STEPS = 8
 #: The golden section.
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
@@ -329,10 +331,10 @@ class _InterceptFit(NamedTuple):
         return 0.5 * jnp.sum(self.grad * self.newton)
 
 
-def _fit_intercept(problem: Problem, z: Predictor, steps: int = 8) -> _InterceptFit:
+def _fit_intercept(problem: Problem, z: Predictor) -> _InterceptFit:
     """Minimise the loss over z + b, in closed form or by Newton's method.
 
-    Newton's method takes at most `steps` steps, as long as each divides the gradient by at least 10.
+    Newton's method takes at most 8 steps, as long as each divides the gradient by at least 10.
     """
     shift = problem.loss.optimal_shift(z, problem.y, problem.weight)
     if shift is not None:
@@ -348,7 +350,7 @@ def _fit_intercept(problem: Problem, z: Predictor, steps: int = 8) -> _Intercept
     # The decrement starts at inf·0 = NaN and stays NaN if the first gradient is NaN: then the gap is inf.
     none = jnp.zeros(z.shape[1:], z.dtype)
     start = z, _InterceptFit(z, jnp.zeros_like(z), none + jnp.inf, none), jnp.array(True), jnp.array(0)
-    return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= steps), step, start)[1]
+    return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= _MAX_INTERCEPT_STEPS), step, start)[1]
 
 
 def _evaluate_intercept(problem: Problem, z: Predictor, *, coupled: bool) -> _InterceptFit:

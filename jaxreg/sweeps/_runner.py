@@ -1,7 +1,6 @@
 """Run a traced function for boxes of lanes, by programs compiled once, on the devices of a mesh."""
 
 import math
-import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jaxreg._batching import compile_lanes, free_bytes, needed_bytes
+from jaxreg._batching import compile_lanes, free_bytes, n_cores, needed_bytes
 from jaxreg.sweeps._blocks import Blocks
 from jaxreg.sweeps._plan import Plan
 from jaxreg.sweeps._program import Program
@@ -55,7 +54,7 @@ class Runner:
         # arrays keeps one core busy, so there it is one chunk for every two cores. Not one for each core:
         # where chunks take all of XLA's threads, a factorisation that asks for more of them waits for ever.
         on_cpu = self.devices[0].platform == "cpu"
-        self.at_once = max(1, _cores() // 2) if on_cpu else 2 * len(self.devices)
+        self.at_once = max(1, n_cores() // 2) if on_cpu else 2 * len(self.devices)
 
     def compile(self, width: int, d: int = 0) -> jax.stages.Compiled:
         """Compile the program for `width` lanes on the d-th device, once for sweeps of the same function."""
@@ -120,13 +119,6 @@ class Runner:
                 yield waiting.popleft().result()
         finally:
             workers.shutdown(wait=False, cancel_futures=True)
-
-
-def _cores() -> int:
-    """Return the number of cores for XLA's threads: those of this process, or the variable NPROC."""
-    available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    wanted = os.environ.get("NPROC", "")
-    return int(wanted) if wanted.isdecimal() else len(available)
 
 
 def _call(program: jax.stages.Compiled, constants: list[Array], each: list[Array]) -> list[np.ndarray]:

@@ -32,7 +32,7 @@ from jaxreg.linear.solvers._active_inverse import ActiveInverse, prox_slopes_are
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart, QuadraticSmoothPart, SmoothPart, gram_suffices
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["MatrixColumns", "gram_applies", "gram_matrix", "init_columns"]
+__all__ = ["MatrixColumns", "gram_applies", "gram_matrix", "init_columns", "whole_gram"]
 
 #: λ not yet accepted whose missing columns join at once.
 _LOOKAHEAD = 3
@@ -141,7 +141,7 @@ class MatrixColumns(ColumnStore):
 
 def gram_matrix(problem: Problem, solver: Newton) -> Float[Array, "p p"] | None:
     """Return XᵀWX where a path works on all columns by their Gram matrix, else None."""
-    return _whole_gram(problem) if gram_applies(problem, solver) else None
+    return whole_gram(problem) if gram_applies(problem, solver) else None
 
 
 def gram_applies(problem: Problem, solver: Newton) -> bool:
@@ -197,7 +197,8 @@ def _penalty_blocks(problem: Problem, penalty: Penalty) -> Int[np.ndarray, " p"]
 
 
 @jit_at_level(2)
-def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
+def whole_gram(problem: Problem) -> Float[Array, "p p"]:
+    """Return XᵀWX."""
     return problem.design.weighted_gram(problem.weight)
 
 

@@ -18,6 +18,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg.linear._targets import working_targets
 from jaxreg.linear.design import DenseDesign, Design, Moments, Standardized
+from jaxreg.linear.path.matrix_columns import whole_gram
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection.folds import Folds
 from jaxreg.linear.standardization import Standardization
@@ -90,7 +91,7 @@ class FoldProblems(NamedTuple):
         columns = list(_fold_columns(problem, np.where(folds.train, 0, arrays.weight)))
         left_out = padded_rows(~folds.train)
         with_gram = with_gram and left_out.shape[1] <= _MAX_LEFT_OUT * folds.train.shape[1]
-        gram = _whole_gram(problem) if with_gram else None
+        gram = whole_gram(problem) if with_gram else None
         return cls(problem, folds.train, left_out, columns, arrays, gram)
 
     def fold(self, k: int) -> FoldProblem:
@@ -237,12 +238,6 @@ def _with_weight(problem: Problem, weight: np.ndarray, columns: _Columns, arrays
 
 
 # ---------------------------------------------------------------- Gram matrices
-
-
-@jit_at_level(0)
-@jax.default_matmul_precision("highest")
-def _whole_gram(problem: Problem) -> Float[Array, "p p"]:
-    return problem.design.weighted_gram(problem.weight)
 
 
 @jit_at_level(0)

@@ -4,12 +4,13 @@ A path is a sequence of small compiled programs, each of which occupies one core
 between. Compiled programs release Python's global lock, so that threads run several paths at once.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import jax
+
+from jaxreg._batching import n_cores
 
 __all__ = ["map_in_threads"]
 
@@ -33,18 +34,13 @@ def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool
             cores are left free.
     """
     first = function(0)
-    n_threads = min(_MAX_THREADS, _cores() // 2 if factorises else _cores(), count - 1)
+    n_threads = min(_MAX_THREADS, n_cores() // 2 if factorises else n_cores(), count - 1)
     if n_threads < 2 or jax.default_backend() != "cpu":
         return [first, *map(function, range(1, count))]
     with ThreadPoolExecutor(n_threads) as pool:
         if pool.submit(_settings).result() != _settings():
             return [first, *map(function, range(1, count))]
         return [first, *pool.map(function, range(1, count))]
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings() -> tuple:

@@ -305,7 +305,7 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
 @pytest.mark.parametrize(("factorises", "threads"), [(False, 4), (True, 2)])
 def test_factorisations_leave_half_of_the_cores_free(monkeypatch, factorises, threads):
     """XLA waits for ever where programs that call LAPACK take all of its threads."""
-    monkeypatch.setattr(_threads, "_cores", lambda: 4)
+    monkeypatch.setattr(_threads, "n_cores", lambda: 4)
     seen = set()
 
     def name(k):
