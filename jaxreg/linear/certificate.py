@@ -28,6 +28,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._numerics import norm
 from jaxreg._typing import ArrayLike, Scalar
+from jaxreg.linear._intercept import fit_intercept
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept, Predictor
 from jaxreg.linear.null_fit import UNSETTLED, NullFit, fit_null_model
 from jaxreg.linear.problem import Problem, require_problem
@@ -37,8 +38,6 @@ from jaxreg.penalties import Penalty
 
 #: Dual scales that the search for the best one evaluates at most.
 _MAX_SCALES = 12
-#: Newton steps that refit the intercept at most.
-_MAX_INTERCEPT_STEPS = 8
 #: The golden section.
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
@@ -49,6 +48,7 @@ __all__ = [
     "certify",
     "curvature_bound",
     "evaluate",
+    "evaluate_at_best_intercept",
     "kkt_residual",
 ]
 
@@ -105,6 +105,8 @@ class Evaluation(NamedTuple):
     """An iterate in working coordinates, with its predictor and its loss gradient.
 
     `residual` is the weighted loss gradient ω∇f(z) in the predictor, `gradient` is Xᵀω∇f(z).
+    `intercept_cost` bounds what a better intercept gains; None where the intercept is not known to be the
+    best one for the coefficients.
     """
 
     coef: Float[Array, "p *K"]
@@ -112,6 +114,7 @@ class Evaluation(NamedTuple):
     z: Float[Array, "n *K"]
     residual: Float[Array, "n *K"]
     gradient: Float[Array, "p *K"]
+    intercept_cost: Scalar | None = None
 
 
 def evaluate(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
@@ -119,6 +122,23 @@ def evaluate(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
     z = problem.predictor(coef, intercept)
     residual = problem.residual(z)
     return Evaluation(coef, intercept, z, residual, problem.design.rmatmul(residual))
+
+
+def evaluate_at_best_intercept(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
+    """Evaluate coefficients with the best intercept for them, found from a given one, as `evaluate` does."""
+    return _with_best_intercept(problem, coef, intercept, problem.predictor(coef, intercept))
+
+
+def _with_best_intercept(problem: Problem, coef: Coef, intercept: Intercept, z: Predictor) -> Evaluation:
+    """Evaluate the predictor z of an iterate, shifted to the best intercept."""
+    if not problem.intercept:
+        shift, u, cost = 0.0, problem.loss.gradient(z, problem.y), jnp.zeros((), z.dtype)
+    else:
+        shift, u, cost = fit_intercept(problem, z)
+    residual = problem.weighted(u)
+    return Evaluation(
+        coef, intercept + shift, z + shift, residual, problem.design.rmatmul(residual), intercept_cost=cost
+    )
 
 
 def certificate_at(
@@ -283,15 +303,12 @@ def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scala
 def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _DualPoint:
     """Return the loss gradient after minimising over the intercept and the unpenalised directions.
 
-    Refitting the intercept takes no product with the design; a basis of unpenalised directions does.
+    Refitting the intercept takes one product with the design, and a basis of unpenalised directions more.
     """
-    if problem.intercept:
-        fitted = _fit_intercept(problem, at.z)
-        z, gradient = fitted.z, problem.design.rmatmul(problem.weighted(fitted.u))
-        dual = _DualPoint(fitted.u, -gradient, fitted.decrement)
-    else:
-        z, gradient = at.z, at.gradient
-        dual = _DualPoint(problem.loss.gradient(z, problem.y), -gradient, jnp.zeros((), z.dtype))
+    if at.intercept_cost is None:
+        at = _with_best_intercept(problem, at.coef, at.intercept, at.z)
+    z, gradient = at.z, at.gradient
+    dual = _DualPoint(problem.loss.gradient(z, problem.y), -gradient, at.intercept_cost)
     if not any(null_fit.capacity):
         return dual
 
@@ -311,61 +328,6 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
     # carried, or XLA would move the body out of the loop.
     needed = jnp.any(penalty.project_on_unpenalised(-gradient, at.coef) != 0)
     return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
-
-
-class _InterceptFit(NamedTuple):
-    """The predictor z with its best intercept, u = ∇f there, and the gradient along the intercept.
-
-    `newton` is the next Newton step. Half its product with the gradient is the decrement, the further
-    decrease of the loss in the intercept.
-    """
-
-    z: Float[Array, "n *K"]
-    u: Float[Array, "n *K"]
-    grad: Float[Array, "*K"]
-    newton: Float[Array, "*K"]
-
-    @property
-    def decrement(self) -> Scalar:
-        """Half the squared Newton decrement."""
-        return 0.5 * jnp.sum(self.grad * self.newton)
-
-
-def _fit_intercept(problem: Problem, z: Predictor) -> _InterceptFit:
-    """Minimise the loss over z + b, in closed form or by Newton's method.
-
-    Newton's method takes at most 8 steps, as long as each divides the gradient by at least 10.
-    """
-    shift = problem.loss.optimal_shift(z, problem.y, problem.weight)
-    if shift is not None:
-        return _evaluate_intercept(problem, z + shift, coupled=False)
-
-    def step(carry: tuple[Array, _InterceptFit, Array, Array]) -> tuple[Array, _InterceptFit, Array, Array]:
-        z, best, _, k = carry
-        new = _evaluate_intercept(problem, z, coupled=z.ndim == 2)
-        before, after = jnp.max(jnp.abs(best.grad)), jnp.max(jnp.abs(new.grad))
-        best = jax.tree.map(lambda x, y: jnp.where(after < before, x, y), new, best)
-        return new.z - new.newton, best, (after < 0.1 * before) & (after > 0), k + 1
-
-    # The decrement starts at inf·0 = NaN and stays NaN if the first gradient is NaN: then the gap is inf.
-    none = jnp.zeros(z.shape[1:], z.dtype)
-    start = z, _InterceptFit(z, jnp.zeros_like(z), none + jnp.inf, none), jnp.array(True), jnp.array(0)
-    return jax.lax.while_loop(lambda carry: carry[2] & (carry[3] <= _MAX_INTERCEPT_STEPS), step, start)[1]
-
-
-def _evaluate_intercept(problem: Problem, z: Predictor, *, coupled: bool) -> _InterceptFit:
-    """Evaluate the gradient along the intercept and the Newton step; `coupled` outputs share a Hessian."""
-
-    def gradient(z: Predictor) -> Predictor:
-        return problem.loss.gradient(z, problem.y)
-
-    if coupled:
-        u, hessian = gradient(z), jnp.sum(problem.curvatures(z), axis=0)
-        grad = jnp.sum(problem.weighted(u), axis=0)
-        return _InterceptFit(z, u, grad, jnp.linalg.pinv(hessian) @ grad)
-    u, curvature = jax.jvp(gradient, (z,), (jnp.ones_like(z),))
-    grad, curvature = (jnp.sum(problem.weighted(x), axis=0) for x in (u, curvature))
-    return _InterceptFit(z, u, grad, grad / jnp.where(curvature > 0, curvature, 1.0))
 
 
 def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Coef) -> Scalar:

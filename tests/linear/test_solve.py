@@ -364,3 +364,36 @@ def test_large_data_that_a_traced_function_closes_over_are_operands(n, p, hidden
     )
     for call in calls:
         assert ("optimization_barrier" in jax.jit(call).lower(0.1).as_text()) == hidden
+
+
+@pytest.mark.parametrize("loss", ["SquaredError", "Huber", "Logistic", "Poisson", "Multinomial", "outputs"])
+def test_the_best_intercept_of_a_predictor(loss):
+    """No other intercept has a smaller loss, and the evaluation is that of the shifted predictor."""
+    r = np.random.default_rng(0)
+    X, z = r.normal(size=(30, 4)), r.normal(size=(30, 3))
+    y = {
+        "Logistic": (z[:, 0] > 0) + 0.0, "Poisson": r.poisson(2.0, 30), "Multinomial": np.arange(30) % 3,
+        "outputs": z,
+    }.get(loss, 5 + z[:, 0])  # fmt: skip
+    kind = {"Multinomial": jr.losses.Multinomial(3), "outputs": jr.losses.SquaredError()}.get(loss)
+    problem = jr.Problem(kind or getattr(jr.losses, loss)(), X, y, sample_weight=r.uniform(size=30))
+    coef, intercept = problem.zeros()
+    coef = 0.3 * r.normal(size=coef.shape)
+    at = certificate.evaluate_at_best_intercept(problem, coef, intercept)
+    again = certificate.evaluate(problem, coef, at.intercept)
+    np.testing.assert_allclose(at.z, again.z, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(at.gradient, again.gradient, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(jnp.sum(at.residual, axis=0), 0, atol=1e-6)
+    assert 0 <= at.intercept_cost < 1e-10
+    best = problem.value(at.z)
+    assert all(problem.value(at.z + step) >= best for step in 0.01 * r.normal(size=(20, *intercept.shape)))
+
+
+def test_a_predictor_that_is_not_finite_has_no_best_intercept():
+    """Its certificate is inf, for penalties with and without a conjugate."""
+    problem = jr.Problem(jr.losses.Poisson(), np.eye(6)[:, :3], np.arange(6.0))
+    at = certificate.evaluate_at_best_intercept(problem, np.array([1e4, 0.0, np.nan]), np.zeros(()))
+    null_fit = fit_null_model(problem, problem.working_penalty(jr.L1(0.1)))
+    for penalty in (jr.L1(0.1), jr.MCP(0.1, 3.0)):
+        found = certificate.certificate_at(problem, penalty, null_fit, at)
+        assert not found.gap <= 1e300 and not found.kkt <= 1e300

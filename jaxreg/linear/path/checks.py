@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
 from jaxreg.linear._shapes import Coef, Intercept
-from jaxreg.linear.certificate import certificate_at, curvature_bound, evaluate
+from jaxreg.linear.certificate import certificate_at, curvature_bound, evaluate_at_best_intercept
 from jaxreg.linear.path.kernels import BlockResult
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.penalties import Penalty
@@ -32,6 +32,7 @@ class BlockCheck(NamedTuple):
     """Check of B λ on all p columns.
 
     Attributes:
+        intercept: the best intercepts for the coefficients, to which everything else refers.
         objective: objective in working units.
         gap: relative duality gap, inf without a conjugate.
         kkt: relative KKT residual.
@@ -41,6 +42,7 @@ class BlockCheck(NamedTuple):
         wanted: prox step of each column at a λ 25 places further down the grid, over its length.
     """
 
+    intercept: Float[np.ndarray, "B *K"]
     objective: Float[np.ndarray, " B"]
     gap: Float[np.ndarray, " B"]
     kkt: Float[np.ndarray, " B"]
@@ -75,7 +77,7 @@ def _check(
     def check_one(lane: tuple[list[Array], list[Array], Coef, Intercept]) -> BlockCheck:
         carried, carried_ahead, coef, intercept = lane
         penalty = grid.row(carried)
-        at = evaluate(problem, coef, intercept)
+        at = evaluate_at_best_intercept(problem, coef, intercept)
         t = 1 / curvature_bound(problem, at.z, null_fit.max_eigenvalue)
 
         def prox_step(penalty: Penalty) -> Float[Array, " p"]:
@@ -88,7 +90,9 @@ def _check(
         sufficient = jnp.where(jnp.any(missing > 0), jnp.inf, path.tol)
         certificate = certificate_at(problem, penalty, null_fit, at, sufficient)
         meets_tol = (certificate.gap if penalty.has_conjugate else certificate.kkt) <= path.tol
-        return BlockCheck(objective, *certificate, meets_tol, missing, prox_step(grid.row(carried_ahead)))
+        return BlockCheck(
+            at.intercept, objective, *certificate, meets_tol, missing, prox_step(grid.row(carried_ahead))
+        )
 
     ahead = jnp.minimum(lam_index + _LOOKAHEAD, path.lambdas.size - 1)
     return jax.vmap(check_one)((grid.part(lam_index), grid.part(ahead), coef, intercept))

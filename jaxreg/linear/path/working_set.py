@@ -111,7 +111,7 @@ class PathRecord:
     ) -> None:
         """Record the first `n` values of λ of a block."""
         new = slice(self.n_done, self.n_done + n)
-        self.coef[new], self.intercept[new] = result.coef[:n], result.intercept[:n]
+        self.coef[new], self.intercept[new] = result.coef[:n], check.intercept[:n]
         self.objective[new], self.gap[new], self.kkt[new] = check.objective[:n], check.gap[:n], check.kkt[:n]
         self.steps[new], self.converged[new] = result.steps[:n], converged
         self.n_matrix_free += n * matrix_free
@@ -189,7 +189,7 @@ def _next_state(
     """Return the state for the next block: columns, trail, block size and inner_tol."""
     n, trail = verdict.n_accepted, state.trail
     for i in range(max(n - 2, 0), n):
-        trail = trail[1], _point(path, lam_index[i], result.coef[i], result.intercept[i])
+        trail = trail[1], _point(path, lam_index[i], result.coef[i], check.intercept[i])
     columns = state.columns.adapt(trail[1].coef, n, check)
     inner_tol = _next_inner_tol(path, state, verdict, columns)
     return PathState(columns, trail, _next_block_size(path, state, verdict), inner_tol)
