@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
 from jaxreg._compilation import jit_at_level
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import prng_key, require
@@ -84,6 +85,7 @@ class Optimism(Module):
         return np.isfinite(self._differences()) & np.asarray(self.converged)[:, None]
 
 
+@on_auto_axes(replicated)
 def optimism(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     penalty: Penalty | Callable[[Problem], Penalty],

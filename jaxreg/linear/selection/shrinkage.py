@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
 from jaxreg._compilation import jit_at_level
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
 from jaxreg.linear._shapes import Coef, Intercept
@@ -30,6 +31,7 @@ from jaxreg.losses import Loss, SquaredError
 __all__ = ["CalibratedLambda", "Optimism", "calibrated_lambda", "heuristic_factor", "optimism"]
 
 
+@on_auto_axes(replicated)
 def heuristic_factor(problem: Problem, *, observations: float | None = None) -> float:
     r"""Return the heuristic shrinkage factor (LR − p)/LR, an estimate of the slope on new samples.
 

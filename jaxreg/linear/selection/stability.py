@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import prng_key, require
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
@@ -71,6 +72,7 @@ class Stability(NamedTuple):
         )
 
 
+@on_auto_axes(replicated)
 def stability_selection(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     family: Family,

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxreg._compilation import jit_at_level
+from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
@@ -91,6 +92,7 @@ class Tuned(Module):
         return "\n".join(lines)
 
 
+@on_auto_axes(replicated)
 @jax.default_matmul_precision("highest")
 def tune(  # noqa: PLR0913, public options by keyword
     problem: Problem,
