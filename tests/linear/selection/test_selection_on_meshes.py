@@ -25,9 +25,7 @@ FUNCTIONS = {
     "stability": lambda problem, _: (
         jr.stability_selection(problem, jr.L1, [0.2, 0.1], replicates=4).probabilities
     ),
-    "optimism": lambda problem, _: jr.shrinkage.optimism(problem, jr.L1(0.1), replicates=2).corrected[
-        "deviance"
-    ],
+    "optimism": lambda problem, _: jr.shrinkage.optimism(problem, jr.L1(0.1), replicates=2).corrected,
 }
 FAST = ("heuristic factor", "tune")
 
