@@ -30,7 +30,7 @@ __all__ = ["as_operands", "cache_programs", "is_traced", "jit_at_level", "on_dev
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
-T = TypeVar("T")
+_Tree = TypeVar("_Tree")
 
 _LEVEL = "xla_backend_optimization_level"
 _EMITTERS = "xla_cpu_use_fusion_emitters"
@@ -93,11 +93,11 @@ def is_traced(*trees: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def as_operands(tree: T) -> T:
-    """Return a tree whose arrays XLA does not know while it compiles, if a program is being traced.
+def as_operands(tree: _Tree) -> _Tree:
+    """Return a tree whose arrays are opaque to XLA's constant folding; outside of a trace, the tree itself.
 
-    Data that a traced function closes over are constants of its program, and XLA evaluates products of
-    constants while it compiles, by an interpreter.
+    Arrays that a traced function closes over are constants of its program. XLA evaluates products of
+    constants while it compiles, in a slow interpreter.
     """
     if not _is_staged():
         return tree

@@ -105,8 +105,8 @@ class Evaluation(NamedTuple):
     """An iterate in working coordinates, with its predictor and its loss gradient.
 
     `residual` is the weighted loss gradient ω∇f(z) in the predictor, `gradient` is Xᵀω∇f(z).
-    `intercept_cost` bounds what a better intercept gains; None where the intercept is not known to be the
-    best one for the coefficients.
+    `intercept_cost` is half the squared Newton decrement in the intercept where that minimises the loss for
+    these coefficients, and None where the intercept is any other.
     """
 
     coef: Float[Array, "p *K"]
@@ -125,7 +125,7 @@ def evaluate(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
 
 
 def evaluate_at_best_intercept(problem: Problem, coef: Coef, intercept: Intercept) -> Evaluation:
-    """Evaluate coefficients with the best intercept for them, found from a given one, as `evaluate` does."""
+    """Evaluate coefficients at the best intercept for them; the search for it starts at the given one."""
     return _with_best_intercept(problem, coef, intercept, problem.predictor(coef, intercept))
 
 
@@ -303,7 +303,8 @@ def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scala
 def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _DualPoint:
     """Return the loss gradient after minimising over the intercept and the unpenalised directions.
 
-    Refitting the intercept takes one product with the design, and a basis of unpenalised directions more.
+    An iterate without the best intercept takes one product with the design for it, a basis of unpenalised
+    directions takes more.
     """
     if at.intercept_cost is None:
         at = _with_best_intercept(problem, at.coef, at.intercept, at.z)

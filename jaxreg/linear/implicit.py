@@ -75,7 +75,9 @@ def solver_inputs(problem: Problem, penalty: _Penalties) -> tuple[Problem, _Pena
     """
     problem, penalty = constant((problem, penalty))
     n, p = problem.shape
-    return as_operands(problem) if n * p * min(n, p) > _MAX_FOLDED else problem, penalty
+    if n * p * min(n, p) > _MAX_FOLDED:
+        problem = as_operands(problem)
+    return problem, penalty
 
 
 def with_derivatives(
@@ -287,8 +289,8 @@ def _where(condition: Flag, x: _Unknowns) -> _Unknowns:
 def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float[Array, " m"]:
     """Solve a symmetric system in the scale of its diagonal; return the solution of least norm.
 
-    A Cholesky factor serves where its pivots tell that the system is regular. An eigendecomposition, which
-    takes some thirty times as long, finds the solution of a singular or an indefinite system.
+    A Cholesky factor without small pivots solves the system; a singular or an indefinite one takes an
+    eigendecomposition.
     """
     diagonal = jnp.abs(jnp.diagonal(matrix))
     in_use = diagonal > 0

@@ -13,8 +13,7 @@ only the last digits of X explain, are not counted.
 - *certified*: all others.
 
 float32 runs in a process without double precision, the default of JAX. `--count` is the number of problems
-for each dtype. Programs are compiled without XLA's optimisations unless `XLA_FLAGS` is set: all problems take
-half an hour on two cores.
+for each dtype. Programs are compiled without XLA's optimisations unless `XLA_FLAGS` is set.
 """
 
 import argparse

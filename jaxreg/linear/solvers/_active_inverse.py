@@ -180,7 +180,7 @@ def solve_active_set(
         waiting = wanted & ~active
         r = jnp.where(waiting, 0.0, at.u - at.prox)
         r_inactive = jnp.where(active, 0.0, r)
-        # Most rounds move none of the others, and a product with the matrix costs as much as a solve.
+        # Most rounds move no inactive coordinate: they need no product with the matrix here.
         moves = jnp.any(r_inactive != 0)
         from_inactive = jax.lax.cond(moves, lambda: gram @ r_inactive, lambda: jnp.zeros_like(r))
         right = jnp.where(active, from_inactive - (1 / t + curvature) * r, 0.0)
