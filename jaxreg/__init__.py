@@ -11,6 +11,7 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection import criteria, shrinkage
 from jaxreg.linear.selection.cross_validation import cross_validate
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
+from jaxreg.linear.selection.cv_targets import TargetCrossValidation
 from jaxreg.linear.selection.relax import RelaxedPath, relax
 from jaxreg.linear.selection.stability import Stability, stability_selection
 from jaxreg.linear.selection.tune import Tuned, tune
@@ -63,6 +64,7 @@ __all__ = [
     "SquaredL2",
     "Stability",
     "Status",
+    "TargetCrossValidation",
     "Toward",
     "Tuned",
     "adaptive_weights",

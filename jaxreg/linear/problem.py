@@ -5,6 +5,7 @@ with a unit centred (with an intercept) and divided by `target_scale`. Users see
 `Standardization` converts between the two.
 """
 
+from dataclasses import fields
 from typing import Self
 
 import equinox as eqx
@@ -238,6 +239,15 @@ class Problem(Module):
         """Return the problem restricted to some of its columns."""
         restricted = self.design.columns(index), self.standardization.take(index)
         return eqx.tree_at(lambda p: (p.design, p.standardization), self, restricted)
+
+    def with_one_output(self, y: Float[Array, " n"], offset: Float[Array, " n"], target_mean: Scalar) -> Self:
+        """Return the problem of one output, given its working targets and offset, on the same features."""
+        standardization = eqx.tree_at(lambda s: s.target_mean, self.standardization, target_mean)
+        own = {"y": y, "offset": offset, "standardization": standardization, "outputs": ()}
+        problem = object.__new__(type(self))
+        for field in fields(self):
+            object.__setattr__(problem, field.name, own.get(field.name, getattr(self, field.name)))
+        return problem
 
 
 def _spread_like_data(args: tuple, kwargs: dict) -> Specs:

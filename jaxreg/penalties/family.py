@@ -34,6 +34,11 @@ class PenaltyGrid(eqx.Module):
     shared: list[AnyArray | None]
     structure: TreeStructure = eqx.field(static=True)
 
+    @property
+    def is_scalar(self) -> bool:
+        """Whether every leaf is one number at each λ, so that the penalty treats all coordinates alike."""
+        return all(leaf is None for leaf in self.shared) and all(leaf.ndim == 1 for leaf in self.carried)
+
     def row(self, part: list[AnyArray]) -> Penalty:
         """Return the penalty with these values of the leaves that depend on λ."""
         own = iter(part)

@@ -28,6 +28,7 @@ TOGETHER = {
     "jaxreg.linear.path.matrix_columns": "tests/linear/path/test_working_set.py",
     "jaxreg.linear.path.matrix_free_columns": "tests/linear/path/test_without_matrices.py",
     "jaxreg.linear.path.path_problem": "tests/linear/path/test_path.py",
+    "jaxreg.linear.path.record": "tests/linear/path/test_ridge.py",
     "jaxreg.linear.path.result": "tests/linear/path/test_path.py",
     "jaxreg.linear.prediction": "tests/linear/path/test_path.py",
     "jaxreg.linear.certificate": "tests/linear/test_solve.py",

@@ -10,7 +10,7 @@ from jaxreg._batching import lanes
 from jaxreg._compilation import jit_at_level, on_device
 from jaxreg.linear._shapes import Coef, Count, Intercept
 from jaxreg.linear.path.path_problem import PathProblem
-from jaxreg.linear.path.working_set import PathRecord
+from jaxreg.linear.path.record import PathRecord
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve_working
 from jaxreg.linear.solvers import ProximalGradient, SolverTask

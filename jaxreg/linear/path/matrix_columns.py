@@ -30,9 +30,10 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import Newton
 from jaxreg.linear.solvers._active_inverse import ActiveInverse, prox_slopes_are_0_or_1
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart, QuadraticSmoothPart, SmoothPart, gram_suffices
+from jaxreg.losses import SquaredError
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["MatrixColumns", "gram_applies", "gram_matrix", "init_columns", "whole_gram"]
+__all__ = ["MatrixColumns", "gram_applies", "init_columns", "whole_gram"]
 
 #: λ not yet accepted whose missing columns join at once.
 _LOOKAHEAD = 3
@@ -139,14 +140,10 @@ class MatrixColumns(ColumnStore):
         return replace(self, buffer=buffer, index=index)
 
 
-def gram_matrix(problem: Problem, solver: Newton) -> Float[Array, "p p"] | None:
-    """Return XᵀWX where a path works on all columns by their Gram matrix, else None."""
-    return whole_gram(problem) if gram_applies(problem, solver) else None
-
-
 def gram_applies(problem: Problem, solver: Newton) -> bool:
-    """Return whether a path works on all columns by their Gram matrix."""
-    return uses_all_columns(problem) and _reduces_to_gram(problem, solver)
+    """Return whether a path, or that of each output, works on all columns by their Gram matrix."""
+    quadratic = isinstance(problem.loss, SquaredError) and problem.dtype == jnp.float64
+    return quadratic and uses_all_columns(problem) and solver.gram is not False
 
 
 def init_columns(path: PathProblem) -> MatrixColumns:

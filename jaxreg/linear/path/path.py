@@ -1,5 +1,6 @@
 """Solve for a whole grid of λ: the public function."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,9 +15,12 @@ from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives_on_
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.path.all_columns import complete, solve_batch, solve_in_turn
 from jaxreg.linear.path.grid import check_lambdas, fit_at_lambda_one, lambda_grid, lambda_max_from
-from jaxreg.linear.path.matrix_columns import gram_applies, gram_matrix
+from jaxreg.linear.path.matrix_columns import gram_applies, whole_gram
+from jaxreg.linear.path.outputs import outputs_are_separate, solve_each_output
 from jaxreg.linear.path.path_problem import PathProblem
+from jaxreg.linear.path.record import PathRecord
 from jaxreg.linear.path.result import Path
+from jaxreg.linear.path.ridge import is_ridge, solve_ridge
 from jaxreg.linear.path.working_set import solve_on_working_sets
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.size_classes import in_size_class
@@ -137,17 +141,18 @@ def solve_grid(
     # Solvers are not differentiated: the derivatives come from the solutions. Under `jax.grad` alone, without
     # jit, the constants are concrete.
     constants = solver_inputs(problem, grid)
-    method = _choose_method(*constants, mode, solver)
+    capacity = count_unpenalised(*constants) if known.capacity is None else known.capacity
+    method = _choose_method(*constants, capacity, mode, solver)
     gram = None
-    if method.on_working_sets and gram_applies(constants[0], method.solver):
-        gram = gram_matrix(constants[0], method.solver) if known.gram is None else known.gram
-    null_fit = _shared_null_fit(*constants, known._replace(gram=gram))
+    if method.uses_gram and gram_applies(constants[0], method.solver):
+        gram = whole_gram(constants[0]) if known.gram is None else known.gram
+    null_fit = _shared_null_fit(*constants, known._replace(gram=gram, capacity=capacity))
     fixed = PathProblem(
         *constants, constant(lambdas), null_fit, method.solver, tol=tol, max_steps=limit, gram=gram
     )
     reason = method.reason
-    if method.on_working_sets:
-        solutions, notes = _solve_and_describe(fixed)
+    if method.record is not None:
+        solutions, notes = _solve_and_describe(fixed, method.record)
         rounds, reason = solutions.steps, reason + notes
     elif mode == "warm":
         _, solutions = solve_in_turn(fixed, fixed.grid.carried, (null_fit.coef, null_fit.intercept))
@@ -180,30 +185,48 @@ def _shared_null_fit(problem: Problem, grid: PenaltyGrid, known: Known) -> NullF
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
     null_fit, capacity = known.null_fit, known.capacity
-    capacity = count_unpenalised(problem, grid) if capacity is None else capacity
     if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
         return null_fit
     return fit_null_model(problem, grid.at(0), known.gram, capacity)
 
 
 class _Method(NamedTuple):
-    """Solver of a path, on working sets of columns or on all columns, with the reason in words."""
+    """Method of a path.
+
+    Attributes:
+        solver: solver of each λ.
+        reason: the method and the reason for its choice, in words.
+        record: function that solves the path on the host; None for a solver on all columns.
+        uses_gram: whether `record` works on the Gram matrix of all columns where that applies.
+    """
 
     solver: Solver
-    on_working_sets: bool
     reason: str
+    record: Callable[[PathProblem], PathRecord] | None = None
+    uses_gram: bool = False
 
 
-def _choose_method(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | None) -> _Method:
-    """Choose Newton on working sets where mode, solver, data and penalty allow it, else all columns."""
+def _choose_method(
+    problem: Problem, grid: PenaltyGrid, capacity: Capacity, mode: str, solver: Solver | None
+) -> _Method:
+    """Choose one factorisation or Newton on working sets where all arguments allow it, else all columns."""
     if solver is not None and not isinstance(solver, Newton):
-        return _Method(solver, False, f"{type(solver).__name__} on all columns: this solver was asked for")
+        return _Method(solver, f"{type(solver).__name__} on all columns: this solver was asked for")
+    on_host = mode != "batched" and not is_traced(problem, grid)
+    if on_host and solver is None and is_ridge(problem, grid):
+        reason = "one eigendecomposition for all λ: squared error with a multiple of ‖w‖²"
+        return _Method(Newton(), reason, solve_ridge, uses_gram=True)
+    if on_host and outputs_are_separate(problem, grid, capacity):
+        reason = (
+            "Newton on working sets, output by output: a separable penalty that is the same for all outputs"
+        )
+        return _Method(solver or Newton(), reason, solve_each_output, uses_gram=True)
     obstacle = _obstacle(problem, grid, mode, solver)
     if obstacle is None:
         reason = "Newton on working sets: a warm path of a penalty on coordinates, groups or rows"
-        return _Method(solver or Newton(), True, reason)
+        return _Method(solver or Newton(), reason, solve_on_working_sets, uses_gram=not problem.outputs)
     solver = solver or ProximalGradient()
-    return _Method(solver, False, f"{type(solver).__name__} on all columns: {obstacle}")
+    return _Method(solver, f"{type(solver).__name__} on all columns: {obstacle}")
 
 
 def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | None) -> str | None:
@@ -220,12 +243,14 @@ def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | N
     return None
 
 
-def _solve_and_describe(path: PathProblem) -> tuple[Solution, str]:
-    """Solve a path on working sets; return its solutions, and notes on how some λ were solved."""
-    record = solve_on_working_sets(path)
+def _solve_and_describe(
+    path: PathProblem, solve: Callable[[PathProblem], PathRecord]
+) -> tuple[Solution, str]:
+    """Solve a path on the host; return its solutions, and notes on how some λ were solved."""
+    record = solve(path)
     total, n_left, notes = record.converged.size, int(np.sum(~record.converged)), ""
     if record.n_matrix_free:
         notes += f"; matrix-free for {record.n_matrix_free} of {total} λ"
     if n_left:
-        notes += f"; ProximalGradient for the {n_left} of {total} λ that Newton did not solve"
+        notes += f"; ProximalGradient for the {n_left} of {total} λ that are left"
     return complete(path, record), notes

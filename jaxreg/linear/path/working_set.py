@@ -8,11 +8,9 @@ The rules for columns evaluate only the prox of a penalty, so that they apply to
 on coordinates, groups or rows. Every solution is recorded with its certificate.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxreg.linear.path.buffer_sizes import uses_all_columns
 from jaxreg.linear.path.checks import BlockCheck, check_block
@@ -20,12 +18,10 @@ from jaxreg.linear.path.columns import ColumnStore, Trail
 from jaxreg.linear.path.kernels import BlockResult, PathPoint
 from jaxreg.linear.path.matrix_columns import init_columns
 from jaxreg.linear.path.path_problem import PathProblem
-from jaxreg.linear.problem import Problem
+from jaxreg.linear.path.record import MAX_BLOCK, PathRecord
 
-__all__ = ["PathRecord", "solve_on_working_sets"]
+__all__ = ["solve_on_working_sets"]
 
-#: Largest number of values of λ in a block when columns are selected.
-_MAX_BLOCK = 10
 #: Growth of the next block, in values of λ, after a block that was accepted as a whole.
 _BLOCK_GROWTH = 2
 #: Smallest number of values of λ in a block that is not matrix-free.
@@ -79,45 +75,6 @@ class Verdict(NamedTuple):
     status: Literal["accepted", "columns_missing", "imprecise", "unsolved", "given_up"]
 
 
-@dataclass
-class PathRecord:
-    """Results at the first `n_done` of L values of λ, in working units; zeros at the others.
-
-    Attributes:
-        n_matrix_free: number of values of λ solved in matrix-free mode.
-        n_done: number of values of λ recorded so far, which is the index of the next one.
-    """
-
-    coef: Shaped[np.ndarray, "L p ..."]
-    intercept: Shaped[np.ndarray, "L ..."]
-    objective: Float[np.ndarray, " L"]
-    gap: Float[np.ndarray, " L"]
-    kkt: Float[np.ndarray, " L"]
-    steps: Int[np.ndarray, " L"]
-    converged: Bool[np.ndarray, " L"]
-    n_matrix_free: int = 0
-    n_done: int = 0
-
-    @classmethod
-    def empty(cls, problem: Problem, n_lambdas: int) -> "PathRecord":
-        """Return a record with room for `n_lambdas` values of λ."""
-        coef, intercept = (np.zeros((n_lambdas, *x.shape), x.dtype) for x in problem.zeros())
-        objective, gap, kkt = (np.zeros(n_lambdas, coef.dtype) for _ in range(3))
-        steps, converged = np.zeros(n_lambdas, int), np.zeros(n_lambdas, bool)
-        return cls(coef, intercept, objective, gap, kkt, steps, converged)
-
-    def append(
-        self, result: BlockResult, check: BlockCheck, n: int, converged: bool, matrix_free: bool
-    ) -> None:
-        """Record the first `n` values of λ of a block."""
-        new = slice(self.n_done, self.n_done + n)
-        self.coef[new], self.intercept[new] = result.coef[:n], check.intercept[:n]
-        self.objective[new], self.gap[new], self.kkt[new] = check.objective[:n], check.gap[:n], check.kkt[:n]
-        self.steps[new], self.converged[new] = result.steps[:n], converged
-        self.n_matrix_free += n * matrix_free
-        self.n_done += n
-
-
 def solve_on_working_sets(path: PathProblem) -> PathRecord:
     """Solve a path along a decreasing grid of λ to certificates ≤ `path.tol`.
 
@@ -137,7 +94,7 @@ def solve_on_working_sets(path: PathProblem) -> PathRecord:
         check = check_block(path, lam_index, result, columns.outside)
         # Accept and record the values of λ that pass.
         verdict = _verdict(path, state, result, check, n_tried)
-        record.append(result, check, verdict.n_accepted, verdict.status != "given_up", columns.matrix_free)
+        record.append(result, check, verdict.n_accepted, matrix_free=columns.matrix_free)
         # Choose columns.
         state = _next_state(path, state, lam_index, result, check, verdict)
     return record
@@ -201,7 +158,7 @@ def _point(path: PathProblem, index: int, coef: np.ndarray, intercept: np.ndarra
 
 def _max_block_size(path: PathProblem) -> int:
     """Return the size of a compiled block: 10, or the length of the grid if no columns are selected."""
-    return path.lambdas.size if uses_all_columns(path.problem) else _MAX_BLOCK
+    return path.lambdas.size if uses_all_columns(path.problem) else MAX_BLOCK
 
 
 def _next_block_size(path: PathProblem, state: PathState, verdict: Verdict) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import on_device
+from jaxreg._threads import map_in_threads
 from jaxreg.linear.path.matrix_columns import gram_applies
 from jaxreg.linear.path.path import GridOptions, Known, solve_grid
 from jaxreg.linear.path.result import Path
@@ -15,8 +16,8 @@ from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_batch import batched_paths
 from jaxreg.linear.selection._fold_problems import FoldProblems, padded_rows
 from jaxreg.linear.selection._fold_scores import score_rows
-from jaxreg.linear.selection._threads import map_in_threads
 from jaxreg.linear.selection.cv_result import CrossValidation, count_nonzeros, summarise
+from jaxreg.linear.selection.cv_targets import TargetCrossValidation
 from jaxreg.linear.selection.folds import Folds
 from jaxreg.linear.selection.scores import Metric
 from jaxreg.linear.solvers import Newton
@@ -26,10 +27,15 @@ from jaxreg.penalties import Family
 __all__ = ["Task", "fit_folds"]
 
 
+#: Result of one family.
+Result = CrossValidation | TargetCrossValidation
+
+
 class Task(NamedTuple):
     """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
 
-    Rows from `n_rows` on have weight 0 and are not data.
+    Rows from `n_rows` on have weight 0 and are not data. With `per_target` each target has a score of
+    its own.
     """
 
     problem: Problem
@@ -39,6 +45,7 @@ class Task(NamedTuple):
     options: GridOptions
     keep_predictions: bool
     train_scores: bool
+    per_target: bool
 
 
 class _Rows(NamedTuple):
@@ -51,7 +58,7 @@ class _Rows(NamedTuple):
 class _Fit(NamedTuple):
     """Scores and certificates of the path of one fold."""
 
-    scores: Float[np.ndarray, " L"]
+    scores: Float[np.ndarray, "L *K"]
     train_scores: Float[np.ndarray, " L"] | None
     means: Float[np.ndarray, "L r *K"] | None
     gap: Float[np.ndarray, " L"]
@@ -60,7 +67,7 @@ class _Fit(NamedTuple):
     nonzeros: Int[np.ndarray, " L"]
 
 
-def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> list[CrossValidation]:
+def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> list[Result]:
     """Fit and score all families on each fold.
 
     Args:
@@ -110,7 +117,8 @@ def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " 
 
 def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
     """Score the path of a fold; ValueError where the metric returns NaN."""
-    scores, means = score_rows(task.problem, path, rows.test[k], task.metric, with_mean=task.keep_predictions)
+    options = {"per_target": task.per_target, "with_mean": task.keep_predictions}
+    scores, means = score_rows(task.problem, path, rows.test[k], task.metric, **options)
     weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
     if weighs and np.isnan(scores).any():
         raise ValueError(
@@ -125,26 +133,31 @@ def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
     return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
 
 
-def _result(task: Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> CrossValidation:
+def _result(task: Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Result:
     """Return the scores of all folds with their mean and standard error."""
     scores = np.stack([fit.scores for fit in fits])
     weights = task.folds.test @ np.asarray(task.problem.weight)
     mean, se = summarise(scores, weights, task.folds.repeat)
+    shared = {
+        "path": path,
+        "fold_scores": scores,
+        "fold_weights": weights,
+        "repeat": task.folds.repeat,
+        "mean": mean,
+        "se": se,
+        "fold_gap": np.stack([fit.gap for fit in fits]),
+        "fold_kkt": np.stack([fit.kkt for fit in fits]),
+        "converged": np.stack([fit.converged for fit in fits]),
+        "predictions": _predictions(task, fits, test) if task.keep_predictions else None,
+        "metric": task.metric.name,
+        "higher_is_better": task.metric.higher_is_better,
+    }
+    if task.per_target:
+        return TargetCrossValidation(**shared)
     return CrossValidation(
-        path=path,
-        fold_scores=scores,
-        fold_weights=weights,
-        repeat=task.folds.repeat,
-        mean=mean,
-        se=se,
-        fold_gap=np.stack([fit.gap for fit in fits]),
-        fold_kkt=np.stack([fit.kkt for fit in fits]),
-        converged=np.stack([fit.converged for fit in fits]),
+        **shared,
         fold_nonzeros=np.stack([fit.nonzeros for fit in fits]),
         train_scores=np.stack([fit.train_scores for fit in fits]) if task.train_scores else None,
-        predictions=_predictions(task, fits, test) if task.keep_predictions else None,
-        metric=task.metric.name,
-        higher_is_better=task.metric.higher_is_better,
     )
 
 

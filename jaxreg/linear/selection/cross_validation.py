@@ -18,11 +18,13 @@ from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.selection._fold_fits import Task, fit_folds
 from jaxreg.linear.selection._fold_problems import in_form_of_folds
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
+from jaxreg.linear.selection.cv_targets import TargetCrossValidation
 from jaxreg.linear.selection.folds import Folds, FoldsLike, make_folds
 from jaxreg.linear.selection.scores import Score, metric_of
 from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solve import MAX_STEPS, tolerance
 from jaxreg.linear.solvers import Solver
+from jaxreg.losses import SquaredError
 from jaxreg.penalties import Family
 from jaxreg.penalties.family import checked
 
@@ -46,6 +48,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     higher_is_better: bool | None = None,
     keep_predictions: bool = False,
     train_scores: bool = False,
+    per_target: bool = False,
     num: int = 100,
     ratio: float | None = None,
     mode: str = "auto",
@@ -53,7 +56,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     tol: float | None = None,
     max_steps: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> CrossValidation | CrossValidations:
+) -> CrossValidation | CrossValidations | TargetCrossValidation:
     """Choose λ by cross-validation, with a certificate for every fit.
 
     The grid comes from the path on all rows. Each fold is predicted by a path on the other rows: features and
@@ -81,6 +84,9 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         higher_is_better: for a function, whether a higher score is better; None is no.
         keep_predictions: whether to keep the prediction of each row by fits without it.
         train_scores: whether to score each fit on its own rows too.
+        per_target: whether each of several targets (n, K) has a λ of its own, chosen on the common grid by
+            the scores of that target. For squared error and a separable penalty, which fit the targets one by
+            one; bring targets to a common scale, such as a standard deviation of 1, for which one grid suits.
         num: number of λ of the default grid.
         ratio: smallest over largest λ of the default grid, see `jaxreg.path`.
         mode: as in `jaxreg.path`; "batched" solves all folds and λ in one batch.
@@ -90,7 +96,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         mesh: devices to spread a batch over.
 
     Returns:
-        A `CrossValidation`; with `second` or several families `CrossValidations`, which hold one for each.
+        A `CrossValidation`; with `second` or several families `CrossValidations`, which hold one for each;
+        with `per_target` a `TargetCrossValidation`.
 
     Raises:
         TypeError: where the arguments are not a problem and a family, and for a second axis that the family
@@ -117,6 +124,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
             " outside of jit and vmap"
         )
     axis = _axis(family, second)
+    if per_target:
+        _require_separate_targets(problem, axis, train_scores=train_scores)
     if (num if lambdas is None else np.size(lambdas)) < 2:
         raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
     scored = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
@@ -135,7 +144,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
     limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
-    task = Task(whole, problem.shape[0], made, scored, fits, keep_predictions, train_scores)
+    task = Task(whole, problem.shape[0], made, scored, fits, keep_predictions, train_scores, per_target)
     results = fit_folds(task, axis.families, paths)
     return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
 
@@ -172,6 +181,25 @@ def _axis(
     if not families:
         raise ValueError(f"there is no value of {name!r} to compare: give at least one")
     return _Axis(name, values, families)
+
+
+def _require_separate_targets(problem: Problem, axis: _Axis, *, train_scores: bool) -> None:
+    """Raise ValueError where a λ for each target has no meaning: targets that are fitted together."""
+    if axis.name is not None or train_scores:
+        raise ValueError(
+            "per_target=True compares the λ of one family and keeps no training scores: leave out"
+            f" {'train_scores' if train_scores else 'second, and give one family'}"
+        )
+    if not (problem.outputs and isinstance(problem.loss, SquaredError)):
+        raise ValueError(
+            "per_target=True needs SquaredError with several targets y (n, K), got"
+            f" {type(problem.loss).__name__} with y of shape {np.shape(problem.y)}"
+        )
+    if not axis.families[0](on_device(1.0, problem.dtype)).separable:
+        raise ValueError(
+            "per_target=True needs a penalty that fits the targets one by one, such as L1 or SquaredL2: this"
+            " one couples them"
+        )
 
 
 def _require_argument(family: Family, name: str) -> None:

@@ -70,13 +70,12 @@ class CrossValidation(Module):
     @property
     def index_min(self) -> int:
         """Index of the best mean score, that of the largest λ among equals."""
-        return int(np.argmin(self._loss))
+        return self.index("min")
 
     @property
     def index_1se(self) -> int:
         """Index of the largest λ whose mean score is at most one standard error worse than the best."""
-        best = self.index_min
-        return int(np.argmax(self._loss <= self._loss[best] + self.se[best]))
+        return self.index("1se")
 
     @property
     def lambda_min(self) -> float:
@@ -110,9 +109,7 @@ class CrossValidation(Module):
 
     def index(self, choose: str = "min") -> int:
         """Return `index_min` or `index_1se`; ValueError for another name than "min" and "1se"."""
-        if choose not in _CHOICES:
-            raise ValueError(f"choose must be 'min' or '1se', got {choose!r}")
-        return self.index_min if choose == "min" else self.index_1se
+        return int(index_of_choice(self._loss, self.se, choose))
 
     def solution(self, choose: str = "min") -> Solution:
         """Return the solution on all rows at the chosen λ."""
@@ -145,15 +142,9 @@ class CrossValidation(Module):
         return data.assign_attrs(metric=self.metric, **choices)
 
     def __str__(self) -> str:
-        lines = [f"CrossValidation: {self.metric} on {self._folds}, {self.lambdas.size} λ"]
-        lines += _table([("", "λ", "index", "score", "se", "nonzeros"), *map(self._row, _CHOICES)])
+        lines = [f"CrossValidation: {self.metric} on {describe_folds(self.repeat)}, {self.lambdas.size} λ"]
+        lines += table([("", "λ", "index", "score", "se", "nonzeros"), *map(self._row, _CHOICES)])
         return "\n".join([*lines, *self._notes()])
-
-    @property
-    def _folds(self) -> str:
-        """The number of folds in words."""
-        n_fits, n_folds = self.fold_scores.shape[0], int(np.sum(self.repeat == self.repeat[0]))
-        return f"{n_fits} folds" if n_folds == n_fits else f"{n_fits // n_folds} × {n_folds} folds"
 
     def _row(self, choose: str) -> tuple[str, ...]:
         """Return the cells of one choice of λ."""
@@ -252,7 +243,7 @@ class CrossValidations(Module):
 
     def __str__(self) -> str:
         first = self.results[0]
-        lines = [f"CrossValidations: {first.metric} on {first._folds}, {self.name}"]
+        lines = [f"CrossValidations: {first.metric} on {describe_folds(first.repeat)}, {self.name}"]
         rows = [(self.name, "λ min", "score", "se", "nonzeros", "λ 1se", "nonzeros")]
         for k, (value, cv) in enumerate(zip(self.values, self.results, strict=True)):
             _, lam, _, score, se, nonzeros = cv._row("min")
@@ -261,7 +252,36 @@ class CrossValidations(Module):
             rows.append((f"{value}{mark}", lam, score, se, nonzeros, lam_1se, nonzeros_1se))
         notes = [f"{value}: {line}" for value, cv in zip(self.values, self.results, strict=True)
                  for line in cv._notes()]  # fmt: skip
-        return "\n".join([*lines, *_table(rows), *notes])
+        return "\n".join([*lines, *table(rows), *notes])
+
+
+def index_of_choice(
+    loss: Float[np.ndarray, "L *K"], se: Float[np.ndarray, "L *K"], choose: str
+) -> Int[np.ndarray, "*K"]:
+    """Return the place of the chosen λ along the first axis of mean scores.
+
+    Args:
+        loss: mean scores, for which lower is better.
+        se: their standard errors.
+        choose: "min" for the smallest mean, that of the largest λ among equals; "1se" for the largest λ whose
+            mean is at most one standard error above the smallest.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if choose not in _CHOICES:
+        raise ValueError(f"choose must be 'min' or '1se', got {choose!r}")
+    best = np.argmin(loss, axis=0)
+    if choose == "min":
+        return best
+    limit = (np.take_along_axis(x, best[None], axis=0) for x in (loss, se))
+    return np.argmax(loss <= sum(limit), axis=0)
+
+
+def describe_folds(repeat: Int[np.ndarray, " S"]) -> str:
+    """Return the number of folds in words; `repeat` is the partition that each fold belongs to."""
+    n_fits, n_folds = repeat.size, int(np.sum(repeat == repeat[0]))
+    return f"{n_fits} folds" if n_folds == n_fits else f"{n_fits // n_folds} × {n_folds} folds"
 
 
 def count_nonzeros(path: Path) -> Int[np.ndarray, " L"]:
@@ -271,9 +291,9 @@ def count_nonzeros(path: Path) -> Int[np.ndarray, " L"]:
 
 
 def summarise(
-    scores: Float[np.ndarray, "S L"], weights: Float[np.ndarray, " S"], repeat: Int[np.ndarray, " S"]
-) -> tuple[Float[np.ndarray, " L"], Float[np.ndarray, " L"]]:
-    """Return mean and standard error (L,) of fold scores, over the folds of positive weight."""
+    scores: Float[np.ndarray, "S L *K"], weights: Float[np.ndarray, " S"], repeat: Int[np.ndarray, " S"]
+) -> tuple[Float[np.ndarray, "L *K"], Float[np.ndarray, "L *K"]]:
+    """Return mean and standard error of fold scores, over the folds of positive weight."""
     counted = weights > 0
     mean = np.average(scores[counted], axis=0, weights=weights[counted])
     squares = []
@@ -285,7 +305,7 @@ def summarise(
     return mean, np.sqrt(np.mean(squares, axis=0))
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: list[tuple[str, ...]]) -> list[str]:
     """Return lines with aligned columns, the first to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

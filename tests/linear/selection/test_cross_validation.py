@@ -16,8 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.model_selection import TimeSeriesSplit
 
 import jaxreg as jr
+from jaxreg import _threads
 from jaxreg import losses as L
-from jaxreg.linear.selection import _fold_fits, _threads
+from jaxreg.linear.selection import _fold_fits
 from tests.members import compilations
 
 N, P = 80, 10

@@ -1,9 +1,10 @@
-"""Fits of several folds at once on the cores of a CPU.
+"""Fits of several folds or outputs at once on the cores of a CPU.
 
 A path is a sequence of small compiled programs, each of which occupies one core, with work on the host in
 between. Compiled programs release Python's global lock, so that threads run several paths at once.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,6 +17,8 @@ __all__ = ["map_in_threads"]
 
 #: Paths solved at once at most: each has buffers of its own.
 _MAX_THREADS = 8
+#: Start of the names of threads, which start no further ones.
+_NAME = "jaxreg-fit"
 
 T = TypeVar("T")
 
@@ -24,7 +27,7 @@ def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool
     """Return [function(0), …, function(count − 1)].
 
     The first call is made alone: it compiles what the other calls need. These run in threads on a CPU, unless
-    the caller has settings of JAX of its own, which threads would not inherit.
+    the caller is such a thread itself, or has settings of JAX of its own, which threads would not inherit.
 
     Args:
         function: the function.
@@ -35,9 +38,10 @@ def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool
     """
     first = function(0)
     n_threads = min(_MAX_THREADS, n_cores() // 2 if factorises else n_cores(), count - 1)
-    if n_threads < 2 or jax.default_backend() != "cpu":
+    nested = threading.current_thread().name.startswith(_NAME)
+    if n_threads < 2 or nested or jax.default_backend() != "cpu":
         return [first, *map(function, range(1, count))]
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ThreadPoolExecutor(n_threads, thread_name_prefix=_NAME) as pool:
         if pool.submit(_settings).result() != _settings():
             return [first, *map(function, range(1, count))]
         return [first, *pool.map(function, range(1, count))]
