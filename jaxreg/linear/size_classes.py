@@ -1,8 +1,9 @@
-"""Size classes of the number of samples, so that data sets of similar sizes share compiled programs.
+"""Size classes of the numbers of samples and of λ, so that calls of similar sizes share compiled programs.
 
 Every number of samples is a shape of its own, for which all programs compile anew: for each fold of a
 cross-validation by hand, each bootstrap sample, each new file. Small problems are solved with rows of weight
-0 added, up to the next of a few sizes.
+0 added, up to the next of a few sizes. Paths that a host loop solves repeat the last λ of their grid in the
+same way.
 """
 
 from typing import TypeVar
@@ -15,7 +16,7 @@ from jaxtyping import Array
 from jaxreg._compilation import is_traced
 from jaxreg.linear.design import DenseDesign, Standardized
 
-__all__ = ["in_size_class", "is_small", "pad_rows", "size_class"]
+__all__ = ["grid_size_class", "in_size_class", "is_small", "pad_rows", "size_class"]
 
 #: `jaxreg.Problem`, which is defined on top of this module.
 _Problem = TypeVar("_Problem", bound=eqx.Module)
@@ -24,14 +25,37 @@ _Problem = TypeVar("_Problem", bound=eqx.Module)
 _MAX_ENTRIES = 250_000
 
 
-def size_class(n: int) -> int:
-    """Return the smallest number ≥ n of the form 4·2ᵏ, 5·2ᵏ, 6·2ᵏ or 7·2ᵏ; n itself up to 8.
+#: Samples up to which size classes are powers of 2; beyond, each class is at most 25 % above the one before.
+_FEW_SAMPLES = 128
 
-    >>> [size_class(n) for n in (7, 100, 398, 442, 1000)]
-    [7, 112, 448, 448, 1024]
+
+def size_class(n: int) -> int:
+    """Return the size class of n samples: n itself up to 8, the next power of 2 up to 128.
+
+    Above, it is the smallest number ≥ n of the form 4·2ᵏ, 5·2ᵏ, 6·2ᵏ or 7·2ᵏ.
+
+    >>> [size_class(n) for n in (7, 20, 100, 398, 442, 1000)]
+    [7, 32, 128, 448, 448, 1024]
     """
-    step = 1 << max(int(n - 1).bit_length() - 3, 0)
+    if n <= 8:
+        return n
+    classes_per_octave = 4 if n > _FEW_SAMPLES else 1
+    step = 2 ** (int(n - 1).bit_length() - 1) // classes_per_octave
     return -(-n // step) * step
+
+
+def grid_size_class(length: int) -> int:
+    """Return the smallest number ≥ `length` of the form 10ᵏ, 2·10ᵏ, 3·10ᵏ or 5·10ᵏ, at least 10.
+
+    >>> [grid_size_class(length) for length in (1, 12, 25, 100, 160)]
+    [10, 20, 30, 100, 200]
+    """
+    unit = 10
+    while True:
+        for factor in (1, 2, 3, 5):
+            if length <= factor * unit:
+                return factor * unit
+        unit *= 10
 
 
 def in_size_class(problem: _Problem) -> _Problem:

@@ -74,7 +74,7 @@ def complete(path: PathProblem, record: PathRecord) -> Solution:
             getattr(record, name)[k] = getattr(solution, name)[0]
         record.steps[k] += int(solution.steps[0])
         status[k] = int(status_codes(solution.status)[0])
-    coef, intercept = _to_original(problem, record.coef, record.intercept)
+    coef, intercept = _in_original_units(path, record)
     objective, gap, kkt, steps = map(on_device, (record.objective, record.gap, record.kkt, record.steps))
     status = status_from_codes(status)
     loss, with_offset = problem.original_loss, problem.with_offset
@@ -87,6 +87,17 @@ def _start(path: PathProblem, record: PathRecord, k: int) -> tuple[Coef, Interce
     if origin < 0:
         return path.null_fit.coef, path.null_fit.intercept
     return on_device(record.coef[origin]), on_device(record.intercept[origin])
+
+
+def _in_original_units(path: PathProblem, record: PathRecord) -> tuple[Array, Array]:
+    """Return coefficients and intercepts on the scale of the data, converted at the length of the path."""
+    n_lambdas, size = record.gap.size, path.lambdas.size
+    coef, intercept = (
+        np.concatenate([x, np.zeros((size - n_lambdas, *x.shape[1:]), x.dtype)])
+        for x in (record.coef, record.intercept)
+    )
+    converted = _to_original(path.problem, coef, intercept)
+    return tuple(on_device(np.asarray(x)[:n_lambdas]) for x in converted)
 
 
 @jit_at_level(0)

@@ -30,8 +30,8 @@ def outputs_are_separate(problem: Problem, grid: PenaltyGrid, capacity: Capacity
     return grid.at(0).separable and grid.is_scalar
 
 
-def solve_each_output(path: PathProblem) -> PathRecord:
-    """Solve a path whose `outputs_are_separate`, and check each λ on the data of all outputs."""
+def solve_each_output(path: PathProblem, n_lambdas: int) -> PathRecord:
+    """Solve for the first `n_lambdas` of a path whose `outputs_are_separate`; check each λ on all outputs."""
     y, offset = np.asarray(path.problem.y), np.asarray(path.problem.offset)
     mean = np.asarray(path.problem.target_mean)
     (n_outputs,), penalty = path.problem.outputs, path.grid.at(0)
@@ -42,7 +42,7 @@ def solve_each_output(path: PathProblem) -> PathRecord:
         arrays = jax.device_put((y[:, k], offset[:, k], mean[k] if mean.ndim else mean))
         problem = path.problem.with_one_output(*arrays)
         null_fit = fit_null_model(problem, penalty, path.gram, path.null_fit.capacity)
-        return solve_on_working_sets(path._replace(problem=problem, null_fit=null_fit))
+        return solve_on_working_sets(path._replace(problem=problem, null_fit=null_fit), n_lambdas)
 
     records = map_in_threads(solve_one, n_outputs)
     coef, intercept = (np.stack([getattr(r, name) for r in records], -1) for name in ("coef", "intercept"))
@@ -52,4 +52,4 @@ def solve_each_output(path: PathProblem) -> PathRecord:
         at = lambda x: x[lam_index]  # noqa: E731
         return BlockResult(at(coef), at(intercept), at(steps.max(axis=0)), at(solved.all(axis=0)))
 
-    return record_checked(path, solution)
+    return record_checked(path, n_lambdas, solution)

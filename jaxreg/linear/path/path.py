@@ -32,6 +32,9 @@ from jaxreg.penalties import Family, PenaltyGrid
 
 __all__ = ["GridOptions", "Known", "path", "resolve_mode", "solve_grid"]
 
+#: Function that solves for the first values of λ of a path, as many as its second argument says.
+HostMethod = Callable[[PathProblem, int], PathRecord]
+
 _MODES = ("auto", "warm", "batched")
 #: glmnet's ratio of the smallest to the largest λ where n > p.
 _TALL_RATIO = 1e-4
@@ -202,7 +205,7 @@ class _Method(NamedTuple):
 
     solver: Solver
     reason: str
-    record: Callable[[PathProblem], PathRecord] | None = None
+    record: HostMethod | None = None
     uses_gram: bool = False
 
 
@@ -243,11 +246,10 @@ def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | N
     return None
 
 
-def _solve_and_describe(
-    path: PathProblem, solve: Callable[[PathProblem], PathRecord]
-) -> tuple[Solution, str]:
+def _solve_and_describe(path: PathProblem, solve: HostMethod) -> tuple[Solution, str]:
     """Solve a path on the host; return its solutions, and notes on how some λ were solved."""
-    record = solve(path)
+    n_lambdas, path = path.lambdas.size, path.in_size_class()
+    record = solve(path, n_lambdas)
     total, n_left, notes = record.converged.size, int(np.sum(~record.converged)), ""
     if record.n_matrix_free:
         notes += f"; matrix-free for {record.n_matrix_free} of {total} λ"

@@ -1,12 +1,15 @@
 """Everything about a path that stays fixed while it is solved."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxreg._compilation import on_device
 from jaxreg._typing import Scalar
 from jaxreg.linear.null_fit import NullFit
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.size_classes import grid_size_class
 from jaxreg.linear.solvers import Solver
 from jaxreg.penalties import PenaltyGrid
 
@@ -35,3 +38,11 @@ class PathProblem(NamedTuple):
     tol: Scalar
     max_steps: Int[Array, ""]
     gram: Float[Array, "p p"] | None = None
+
+    def in_size_class(self) -> Self:
+        """Return the path with the last λ repeated up to the size class of the grid."""
+        length = self.lambdas.size
+        index = np.minimum(np.arange(grid_size_class(length)), length - 1)
+        take = lambda x: on_device(np.asarray(x)[index])  # noqa: E731
+        grid = PenaltyGrid([take(leaf) for leaf in self.grid.carried], self.grid.shared, self.grid.structure)
+        return self._replace(grid=grid, lambdas=take(self.lambdas))

@@ -54,15 +54,18 @@ class PathRecord:
         self.n_done += n
 
 
-def record_checked(path: PathProblem, solve: Callable[[Int[np.ndarray, " B"]], BlockResult]) -> PathRecord:
+def record_checked(
+    path: PathProblem, n_lambdas: int, solve: Callable[[Int[np.ndarray, " B"]], BlockResult]
+) -> PathRecord:
     """Return the record of solutions on all columns, each of which is checked on the data.
 
     Args:
         path: the path.
+        n_lambdas: number of values of λ to record.
         solve: function from places (B,) on the grid to solutions.
     """
-    n_lambdas, size = path.lambdas.size, MAX_BLOCK
-    record, outside = PathRecord.empty(path.problem, n_lambdas), np.zeros(path.problem.shape[1], bool)
+    size, outside = MAX_BLOCK, np.zeros(path.problem.shape[1], bool)
+    record = PathRecord.empty(path.problem, n_lambdas)
     for start in range(0, n_lambdas, size):
         # The last place is repeated up to the compiled size.
         lam_index = np.minimum(np.arange(start, start + size), n_lambdas - 1)

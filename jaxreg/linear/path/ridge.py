@@ -49,8 +49,8 @@ def _curvatures(grid: PenaltyGrid) -> Float[np.ndarray, " L"] | None:
     return None if sloped or not np.all(curvature > 0) else curvature
 
 
-def solve_ridge(path: PathProblem) -> PathRecord:
-    """Solve a path for which `is_ridge` holds, and check each λ on the data."""
+def solve_ridge(path: PathProblem, n_lambdas: int) -> PathRecord:
+    """Solve for the first `n_lambdas` of a path for which `is_ridge` holds, and check each λ on the data."""
     solution_at, curvatures = _solution(path), _curvatures(path.grid)
     assert curvatures is not None, "only ridge paths are solved here"
 
@@ -59,7 +59,7 @@ def solve_ridge(path: PathProblem) -> PathRecord:
         intercept = np.repeat(np.asarray(path.null_fit.intercept)[None], lam_index.size, axis=0)
         return BlockResult(coef, intercept, np.ones(lam_index.size, int), np.ones(lam_index.size, bool))
 
-    return record_checked(path, solve)
+    return record_checked(path, n_lambdas, solve)
 
 
 def _solution(path: PathProblem) -> Callable[[Float[np.ndarray, " B"]], Float[np.ndarray, "B p *K"]]:

@@ -75,17 +75,17 @@ class Verdict(NamedTuple):
     status: Literal["accepted", "columns_missing", "imprecise", "unsolved", "given_up"]
 
 
-def solve_on_working_sets(path: PathProblem) -> PathRecord:
-    """Solve a path along a decreasing grid of λ to certificates ≤ `path.tol`.
+def solve_on_working_sets(path: PathProblem, n_lambdas: int) -> PathRecord:
+    """Solve for the first `n_lambdas` of a decreasing grid of λ to certificates ≤ `path.tol`.
 
     The solver starts each λ from the solutions at the two values before it. Where it fails, its last iterate
     is recorded as not converged. The record ends early if no column store has room for the required columns.
     The problem must be concrete.
     """
-    record, state = PathRecord.empty(path.problem, path.lambdas.size), _init_state(path)
-    while _not_done(path, state, record):
+    record, state = PathRecord.empty(path.problem, n_lambdas), _init_state(path)
+    while _not_done(state, record):
         # Choose the values of λ of the block; the last one is repeated up to the compiled size.
-        n_tried = min(state.block_size, path.lambdas.size - record.n_done)
+        n_tried = min(state.block_size, n_lambdas - record.n_done)
         lam_index = record.n_done + np.minimum(np.arange(_max_block_size(path)), n_tried - 1)
         # Solve the block on the working set.
         result, columns = state.columns.solve(lam_index, state.trail, state.inner_tol)
@@ -100,14 +100,14 @@ def solve_on_working_sets(path: PathProblem) -> PathRecord:
     return record
 
 
-def _not_done(path: PathProblem, state: PathState, record: PathRecord) -> bool:
+def _not_done(state: PathState, record: PathRecord) -> bool:
     """Return whether another block follows.
 
     A rule for early stopping belongs here. The record has objectives, not losses: `check_block` knows these.
     A block may hold the whole grid: `_max_block_size` bounds it. `all_columns.complete` solves for all values
     of λ that are not recorded: it must tell a stop from a record that ended for lack of room.
     """
-    return record.n_done < path.lambdas.size and state.columns is not None
+    return record.n_done < record.gap.size and state.columns is not None
 
 
 def _init_state(path: PathProblem) -> PathState:
