@@ -1,5 +1,6 @@
 """Settings of every test: double precision on, programs compiled fast and kept between runs."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -25,6 +26,22 @@ import jax.numpy as jnp
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the cases of a test that its mark `slow_except` does not name."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        if mark := item.get_closest_marker("slow_except"):
+            is_fast = item.callspec.id in mark.args
+            cases[item.nodeid.partition("[")[0]].append(is_fast)
+            if not is_fast:
+                item.add_marker(pytest.mark.slow)
+    for name, fast in cases.items():
+        # A single case may have been asked for by its name.
+        if len(fast) > 1 and not any(fast):
+            raise pytest.UsageError(f"slow_except of {name} names none of its cases")
 
 
 def pytest_collection_finish() -> None:

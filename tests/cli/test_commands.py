@@ -151,6 +151,7 @@ def test_a_file_needs_a_target(assert_fails, place):
 # ---------------------------------------------------------------- whole runs
 
 
+@pytest.mark.slow
 def test_results_go_into_a_folder_named_for_the_data(place, solved):
     (place / "own.table.csv").write_text(ROWS)
     assert main(["sweep", "own.table.csv", "--target", "price"]) == 0

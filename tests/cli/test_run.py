@@ -116,6 +116,7 @@ def test_the_unit_of_the_target_changes_nothing_but_units():
         np.testing.assert_allclose(other[name] / unit**power, one[name], rtol=1e-5, atol=atol)
 
 
+@pytest.mark.slow
 def test_several_classes_and_nothing_held_out():
     labels = []
     data = run(load("iris"), ["l1"], Settings(lambdas=3, ratio=0.1, holdout=0, tol=1e-3), labels.append)

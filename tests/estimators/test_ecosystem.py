@@ -182,6 +182,7 @@ except ImportError as error:
     assert in_a_fresh_interpreter(code) == [wanted]
 
 
+@pytest.mark.slow
 def test_single_precision_fits():
     code = """
 import numpy as np, jaxreg as jr

@@ -55,6 +55,7 @@ def test_coefficients_of_very_different_size_keep_their_digits():
     np.testing.assert_allclose(float(exact.objective(w, b)), float(wanted), rtol=1e-12)
 
 
+@pytest.mark.slow_except("float64")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_certificate_is_false(dtype):
     """Twenty-five hostile problems have no false certificate; the benchmark runs thousands."""

@@ -34,6 +34,7 @@ def run_experiment(module, folder, **settings):
 # ---------------------------------------------------------------- λ as a conversion rate
 
 
+@pytest.mark.slow
 def test_the_slope_of_loss_against_complexity_is_minus_lambda(tmp_path):
     rows = run_experiment(conversion_rate, tmp_path, data="diabetes", lams=5, ratio=0.1)["table"]
     assert [row["penalty"] for row in rows] == ["L1", "L2"]
@@ -76,6 +77,7 @@ def test_kurtosis_is_that_of_the_normal_and_of_two_points():
 # ---------------------------------------------------------------- diamond against circle
 
 
+@pytest.mark.slow
 def test_the_optimum_over_the_diamond_lies_on_corners_and_edges(tmp_path, monkeypatch):
     monkeypatch.setattr(geometry, "FAMILIES", {name: geometry.FAMILIES[name] for name in ("ℓ1", "ℓ2")})
     rows = run_experiment(geometry, tmp_path, problems=3200, others=160, max_lanes=4096)["table"]
@@ -108,6 +110,7 @@ def test_the_balls_touch_where_they_should():
 # ---------------------------------------------------------------- the pull on one weight
 
 
+@pytest.mark.slow
 def test_l1_arrives_on_time_and_l2_never(tmp_path):
     rows = run_experiment(gradient_pull, tmp_path, weights=20, steps=200)["table"]
     found = {row["what"]: row["value"] for row in rows}
@@ -161,6 +164,7 @@ def test_the_statistical_dimension_is_the_weak_threshold():
     )
 
 
+@pytest.mark.slow
 def test_recovery_breaks_down_where_theory_says(tmp_path):
     found = run_experiment(
         phase_transition, tmp_path, p=32, rows=8, columns=3, seeds=10, largest_k=0.3, max_lanes=1000
@@ -173,6 +177,7 @@ def test_recovery_breaks_down_where_theory_says(tmp_path):
 # ---------------------------------------------------------------- penalties inside Adam
 
 
+@pytest.mark.slow
 def test_only_the_prox_in_adams_metric_has_the_zeros_of_the_cost(tmp_path):
     rows = run_experiment(coupled_decoupled, tmp_path, steps=4000, every=100)["table"]
     by = {row["optimiser"]: row for row in rows}
@@ -193,6 +198,7 @@ def test_the_stated_penalties_are_those_of_the_library():
 # ---------------------------------------------------------------- one λ per group
 
 
+@pytest.mark.slow
 def test_one_lambda_per_group_predicts_better(tmp_path):
     small = {"groups": 10, "size": 5, "dense": 2, "sparse": 2, "n": 80, "seeds": 2, "steps": 15, "lams": 20}
     rows = run_experiment(tuned_penalties, tmp_path, **small)["table"]
@@ -221,6 +227,7 @@ def test_the_largest_estimates_are_too_large_and_shrinkage_calibrates(tmp_path):
 # ---------------------------------------------------------------- which penalty
 
 
+@pytest.mark.slow
 def test_l1_wins_where_few_features_matter_and_l2_where_all_do(tmp_path, monkeypatch):
     monkeypatch.setattr(decision_guide, "SHARES", (0.1, 1.0))
     monkeypatch.setattr(decision_guide, "CORRELATIONS", (0.0, 0.6))
@@ -235,6 +242,7 @@ def test_l1_wins_where_few_features_matter_and_l2_where_all_do(tmp_path, monkeyp
     assert rows[0.0, 0.1]["L1 recall"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_signal_of_the_guide_has_deviation_one():
     config = decision_guide.Config(n=20_000, p=7, block=3)
     data = decision_guide.draw(config, 0.6, 0.5, 0.0, 3)

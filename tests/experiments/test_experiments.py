@@ -71,6 +71,7 @@ def test_all_writes_an_index_and_one_failure_loses_nothing(tmp_path, monkeypatch
     assert runner.main(["all", "--out", str(tmp_path / "again")]) == 0
 
 
+@pytest.mark.slow
 def test_each_experiment_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(pathlib.Path(__file__).parents[2])
     assert runner.launch("gradient_pull", tmp_path) == 0

@@ -9,6 +9,7 @@ import pytest
 from experiments.benchmarks import hypergradient
 
 
+@pytest.mark.slow
 def test_the_gradient_that_is_timed_is_that_of_the_value():
     lasso = hypergradient.Lasso(30, 24, blocks=3)
     x = jnp.full(3, np.log(0.2 * lasso.lam_max))

@@ -126,6 +126,7 @@ def solved(task):
 SLOW = ("elastic", "lasso with intercept", "logistic ridge", "poisson")
 
 
+@pytest.mark.slow_except("lasso", "mcp")
 @pytest.mark.parametrize(
     "task",
     [pytest.param(t, id=t.name, marks=pytest.mark.slow if t.name in SLOW else ()) for t in CERTIFIED],
@@ -250,6 +251,7 @@ def test_a_tiny_run_ends_with_a_table(first, capsys):
     assert "diabetes" in text and "lars_path" in text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_measures_nothing_again(first, monkeypatch, capsys):
     work, found = first
     journal = work / "measurements.jsonl"

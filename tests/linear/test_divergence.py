@@ -94,6 +94,7 @@ def test_the_intercept_of_a_glm_is_profiled_out():
         np.testing.assert_allclose(got[k], wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_classes_and_columns_that_change_nothing_have_no_degrees_of_freedom():
     labels = np.digitize(Y, [-0.7, 0.7])
     problem = jr.Problem(L.Multinomial(), np.column_stack([X[:, :2], np.ones(N)]), labels)
@@ -107,6 +108,7 @@ def test_more_features_than_samples():
     np.testing.assert_allclose(got, np.count_nonzero(path.coef, axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_hutchinson_estimates_the_exact_trace(monkeypatch):
     problem = jr.Problem(L.SquaredError(), X, Y)
     _, exact = degrees(problem, jr.SquaredL2, [0.05])

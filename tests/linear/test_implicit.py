@@ -107,6 +107,7 @@ def scalar_of_solution(loss, penalty, option, tol=1e-20):
     return value, jax.tree.map(jnp.asarray, theta)
 
 
+@pytest.mark.slow_except("squared-l1-standardised")
 @pytest.mark.parametrize(("loss", "penalty", "option"), list(cases()))
 def test_derivatives_are_central_differences(loss, penalty, option):
     value, theta = scalar_of_solution(loss, penalty, option)
@@ -144,6 +145,7 @@ def test_second_derivative_of_a_ridge_is_its_closed_form():
     np.testing.assert_allclose(*(jax.jit(jax.hessian(f))(0.3) for f in (held_out, closed_form)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_derivative_of_the_objective():
     # d²F*/dλ² = dComplexity(w*)/dλ, which needs the derivative of the solution.
     problem = jr.Problem(L.SquaredError(), X, LOSSES["squared"][1])
@@ -181,6 +183,7 @@ def test_zero_where_nothing_moves_and_not_zero_at_a_solution():
     np.testing.assert_allclose(warm, jax.grad(total)(0.1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_duplicated_columns_share_the_derivative():
     twice = np.concatenate([X, X[:, :1]], axis=1)
     problem = jr.Problem(L.SquaredError(), twice, LOSSES["squared"][1])
@@ -234,6 +237,7 @@ def test_a_path_has_the_derivatives_of_its_solutions(mode):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow_except("lasso")
 @pytest.mark.parametrize(
     ("loss", "family"),
     [
@@ -321,6 +325,7 @@ def test_training_is_differentiable_in_its_hyperparameters():
         np.testing.assert_allclose(derivative(error)(-2.0), wanted, rtol=1e-5)
 
 
+@pytest.mark.slow_except("Auto")
 @pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
 def test_derivatives_with_rows_spread_over_devices(axis_type):
     """On explicit axes JAX wants the mesh in context."""

@@ -129,6 +129,7 @@ FAST = [(name, CachedHessian) for name in ("Logistic", "Multinomial", "Poisson")
 FAST += [(name, CachedInverse) for name in ("Huber", "Logistic", "SquaredError")]
 
 
+@pytest.mark.slow_except("SquaredError-CachedInverse", "Logistic-CachedInverse", "Poisson-CachedHessian")
 @pytest.mark.parametrize(
     ("name", "cache"),
     [
@@ -170,6 +171,7 @@ def test_a_cached_hessian_leads_to_the_same_point(name, cache):
     assert np.array_equal(states[0].coef == 0, states[1].coef == 0)
 
 
+@pytest.mark.slow
 def test_a_vmapped_solve_is_a_loop_of_solves():
     rng = np.random.default_rng(2)
     X = rng.normal(size=(50, 70))

@@ -60,6 +60,7 @@ def with_design(here, kind):
     return eqx.tree_at(lambda p: p.design, here, kind(here.design.dense()))
 
 
+@pytest.mark.slow_except("Multinomial")
 @pytest.mark.parametrize("loss", ["SquaredError", "Logistic", "Multinomial"])
 def test_every_product_is_exact(loss):
     """Precision is asked for while tracing, so that nothing needs to be compiled."""
@@ -73,6 +74,7 @@ def test_every_product_is_exact(loss):
     assert batch.shape == (2, *coef.shape)
 
 
+@pytest.mark.slow_except("Logistic")
 @pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
 def test_every_product_of_a_warm_path_is_exact(loss):
     here = with_design(problem(loss, "float32"), Strict)
@@ -100,6 +102,7 @@ def low_precision_steps(here, penalty, null_fit, tol):
         return loop.run(base._Progress.start(state), low_precision=True)[0]
 
 
+@pytest.mark.slow
 def test_exact_products_finish_what_low_precision_leaves():
     here, penalty, null_fit = hard()
     assert float(low_precision_steps(here, penalty, null_fit, 1e-5).best) > 1e-5

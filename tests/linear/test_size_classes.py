@@ -35,6 +35,7 @@ def test_grids_of_a_size_class_share_their_programs():
     np.testing.assert_allclose(first.coef, fits[20].coef[:12], atol=1e-5)
 
 
+@pytest.mark.slow_except("SquaredError", "Poisson")
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_added_rows_change_nothing(name, monkeypatch):
     """Weights, offset, and a first row so far off that its loss overflows, of weight 0 as its copies."""
@@ -62,6 +63,7 @@ def test_added_rows_change_nothing(name, monkeypatch):
     assert certified.gap <= 2e-9
 
 
+@pytest.mark.slow_except("Logistic")
 @pytest.mark.parametrize("loss", ["SquaredError", "Logistic"])
 def test_data_of_the_same_size_class_compile_nothing(loss):
     def fit(n):

@@ -112,6 +112,7 @@ FAST = (
 )
 
 
+@pytest.mark.slow_except("Poisson-wide", "Logistic-tall", "SquaredError-wide")
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [
@@ -389,6 +390,7 @@ def test_the_best_intercept_of_a_predictor(loss):
     assert all(problem.value(at.z + step) >= best for step in 0.01 * r.normal(size=(20, *intercept.shape)))
 
 
+@pytest.mark.slow
 def test_a_predictor_that_is_not_finite_has_no_best_intercept():
     """Its certificate is inf, for penalties with and without a conjugate."""
     problem = jr.Problem(jr.losses.Poisson(), np.eye(6)[:, :3], np.arange(6.0))

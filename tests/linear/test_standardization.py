@@ -196,6 +196,7 @@ def same(found, wanted, shift, eps):
     assert found[4] == wanted[4] == ["converged"] * len(found[4])
 
 
+@pytest.mark.slow_except("float64")
 def test_units_and_zero_of_the_target_change_nothing_else(dtype):
     """y → c·y + d, λ → c·λ; and columns moved and scaled by powers of 2, which rounds nothing."""
     X, y = data(dtype)

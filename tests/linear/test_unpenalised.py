@@ -134,6 +134,7 @@ def test_targets_that_an_unpenalised_column_separates_are_refused(loss):
             call(problem, penalty)
 
 
+@pytest.mark.slow
 def test_unpenalised_classes_that_all_features_separate_do_not_converge():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N, 3))

@@ -18,6 +18,7 @@ def test_every_constant_is_in_the_fingerprint(depth):
     assert fingerprint(NEAR) == fingerprint(NEAR.copy()) != fingerprint(NEAR[::-1].copy())
 
 
+@pytest.mark.slow
 def test_fingerprints_are_those_of_other_processes(capsys):
     processes = [child("prints()", seed, 1) for seed in (1, 2)]
     texts = [process.communicate(timeout=120) for process in processes]

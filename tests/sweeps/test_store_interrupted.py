@@ -31,6 +31,7 @@ DEATHS = {
 }
 
 
+@pytest.mark.slow_except("at the first box", "in a file")
 @pytest.mark.parametrize("where", list(DEATHS))
 def test_killed_and_started_again(path, where, written):
     """Only what is missing runs, on other devices, and the bytes are those of a run nothing disturbed."""

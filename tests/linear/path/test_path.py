@@ -185,6 +185,7 @@ def test_str_and_xarray():
         path.predict(np.ones((3, 5)))
 
 
+@pytest.mark.slow
 def test_float32_says_what_it_reached():
     problem = jr.Problem(jr.losses.SquaredError(), X.astype("float32"), Z.astype("float32"))
     path = jr.path(problem, jr.L1, num=5, ratio=1e-2, tol=1e-12)
@@ -207,6 +208,7 @@ def test_a_mesh_gives_the_same_path():
         jr.path(problem, jr.L1, lams, mode="warm", mesh=mesh)
 
 
+@pytest.mark.slow
 def test_near_separable_classes_have_a_gap_everywhere():
     """Curvatures near 0 make the refit of the intercepts singular; the dual point is closed all the same."""
     data = load_wine()
@@ -230,6 +232,7 @@ def test_a_logistic_path_without_a_conjugate():
     assert bool(np.all(found.converged)) and np.any(np.asarray(found.coef[-1]))
 
 
+@pytest.mark.slow_except("warm")
 @pytest.mark.parametrize("mode", ["warm", "batched"])
 def test_the_loss_of_a_path_is_that_of_one_problem(mode):
     """Its numbers have no axis of λ, also where solutions come from one program over λ."""

@@ -55,6 +55,7 @@ def problem(loss, sparse=False, p=COLUMNS, dtype=float, **options):
     return jr.Problem(member, scipy.sparse.csc_matrix(X) if sparse else X, y, **options)
 
 
+@pytest.mark.slow_except("Logistic-L1-True-False")
 @pytest.mark.parametrize(
     ("loss", "name", "sparse", "intercept"),
     [
@@ -85,6 +86,7 @@ def test_as_with_matrices(limited):
     np.testing.assert_allclose(found.objective, wanted.objective, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_solution_of_a_sparse_problem():
     """`jaxreg.solve` makes no dense matrix of it either, nor does a batch of them."""
     here = problem("Logistic", sparse=True)
@@ -95,6 +97,7 @@ def test_one_solution_of_a_sparse_problem():
     assert jr.certify(here, jr.L1(lams[1]), found.coef[1], found.intercept[1]).gap <= 2e-10
 
 
+@pytest.mark.slow
 def test_several_outputs(limited):
     here = problem("Multinomial", sparse=True)
     lams = jr.lambda_grid(jr.lambda_max(here, P.RowL2), 6, 0.3)
@@ -104,18 +107,21 @@ def test_several_outputs(limited):
     assert again.gap <= 2e-8
 
 
+@pytest.mark.slow
 def test_single_precision(limited):
     found = limited(8, problem("Logistic", dtype="float32"), jr.L1, num=8, ratio=0.2)
     assert found.coef.dtype == jnp.float32
     assert bool(found.converged.all()), found
 
 
+@pytest.mark.slow
 def test_not_convex(limited):
     found = limited(4, problem("SquaredError", sparse=True, standardize=True), P.MCP, num=10, ratio=0.3)
     assert bool(found.converged.all())
     assert float(found.kkt.max()) <= 1e-6
 
 
+@pytest.mark.slow
 def test_dependent_columns(limited):
     """Each column twice, and more of them than samples."""
     rng = np.random.default_rng(0)

@@ -102,6 +102,7 @@ def test_not_convex_in_few_columns():
     assert 0 < int((found.coef[-1] != 0).sum()) < N
 
 
+@pytest.mark.slow
 def test_single_precision():
     here = wide("Logistic", dtype="float32")
     found = warm(here, jr.L1, num=15, ratio=0.1)
@@ -109,6 +110,7 @@ def test_single_precision():
     assert bool(found.converged.all()), found
 
 
+@pytest.mark.slow
 def test_several_outputs():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 150))
@@ -149,6 +151,7 @@ def test_few_shapes_are_compiled(monkeypatch):
     assert 2 <= len(set(made)) <= 3, made
 
 
+@pytest.mark.slow
 def test_rounding_hides_no_step():
     """The loss falls to a millionth: what is left of its fall is less than the rounding of its terms."""
     rng = np.random.default_rng(1)
@@ -178,6 +181,7 @@ def test_reasons():
 # ---------------------------------------------------------------- designs
 
 
+@pytest.mark.slow_except("SquaredError-True")
 @pytest.mark.parametrize(
     ("loss", "standardize"),
     [
@@ -202,6 +206,7 @@ def test_sparse_is_dense(loss, standardize):
     np.testing.assert_allclose(sparse.predict(X.tocsr()), dense.predict(X.toarray()), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_spread_over_devices():
     mesh = Mesh(np.array(jax.devices()), ("rows",))
     here = wide("SquaredError")
@@ -233,6 +238,7 @@ def test_groups_are_in_use_as_a_whole():
     assert int(found.steps.max()) <= 10
 
 
+@pytest.mark.slow_except("loss0")
 @pytest.mark.parametrize(
     "loss",
     [

@@ -62,6 +62,7 @@ def value(criterion, data, lam=0.2):
     return float(value)
 
 
+@pytest.mark.slow
 def test_held_out_is_the_weighted_mean_loss_of_other_samples():
     train, new = np.arange(N) < 25, np.arange(N) >= 25
     criterion = jr.criteria.held_out(problem(new, loss=L.Huber(0.8), **SCALED))
@@ -70,6 +71,7 @@ def test_held_out_is_the_weighted_mean_loss_of_other_samples():
     np.testing.assert_allclose(value(criterion, problem(train, **SCALED)), wanted, rtol=1e-9)
 
 
+@pytest.mark.slow_except("scaled")
 @pytest.mark.parametrize("options", [{"scale_target": True}, {"intercept": False}], ids=["scaled", "bare"])
 def test_k_fold_is_a_loop_over_problems_without_the_fold(options):
     losses = []
@@ -85,6 +87,7 @@ def test_k_fold_is_a_loop_over_problems_without_the_fold(options):
     np.testing.assert_allclose(got, np.mean(losses), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_k_fold_of_classes_with_a_sparse_column_that_is_constant_outside_of_its_fold():
     features = np.where(rng.uniform(size=(N, p)) < 0.5, X, 0.0)
     features[:, 0] = FOLD_OF == 0
@@ -116,6 +119,7 @@ def test_sure_of_an_orthonormal_lasso_counts_the_support():
     np.testing.assert_allclose(got, error - sigma**2 + 2 * sigma**2 * size / n, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_sure_of_a_ridge_with_all_directions_is_its_closed_form():
     got = value(jr.criteria.sure(0.7, draws=3), problem(standardize=True))
     w = WEIGHT / WEIGHT.sum()

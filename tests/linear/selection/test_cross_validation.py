@@ -120,6 +120,7 @@ def test_a_fold_is_a_problem_built_without_its_rows(name, options):
     assert cv.converged.all()
 
 
+@pytest.mark.slow
 def test_sparse_features():
     data = np.where(np.abs(X) > 0.8, X, 0.0)
     loss, y = TARGETS["gaussian"]
@@ -137,6 +138,7 @@ def test_wide_features():
     np.testing.assert_allclose(cv.fold_scores, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision():
     data, y = X.astype(np.float32) + np.float32(30), TARGETS["gaussian"][1].astype(np.float32)
     whole = jr.Problem(L.SquaredError(), data, y, standardize=True)
@@ -184,6 +186,7 @@ def test_folds_run_the_programs_of_a_path():
     assert compilations(lambda: jr.cross_validate(other, jr.L1, folds=FOLD_OF, **options).path.coef) == 0
 
 
+@pytest.mark.slow
 def test_features_spread_over_devices():
     mesh = jax.make_mesh((4,), ("rows",))
     spread = jax.device_put(X, NamedSharding(mesh, PartitionSpec("rows")))
@@ -366,6 +369,7 @@ def test_a_second_axis_that_the_family_does_not_take(family, name):
         jr.cross_validate(problem(), family, second={"ratio": [0.5]})
 
 
+@pytest.mark.slow
 def test_a_fold_without_which_a_class_is_missing():
     loss, y = TARGETS["binomial"]
     with pytest.raises(ValueError, match=r"without fold 0: y holds one class only .* stratify="):

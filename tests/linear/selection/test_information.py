@@ -90,6 +90,7 @@ def test_weights_of_zero_are_no_samples_and_glms_count_their_deviance():
         found.best("cp")
 
 
+@pytest.mark.slow
 def test_single_precision():
     problem = jr.Problem(L.SquaredError(), X.astype(np.float32), Y.astype(np.float32), standardize=True)
     path = jr.path(problem, jr.L1, num=6, ratio=0.05)

@@ -51,6 +51,7 @@ def unpenalised(loss, features, y):
     return w[:-1], w[-1]
 
 
+@pytest.mark.slow_except("squared error", "logistic")
 @pytest.mark.parametrize(
     ("loss", "y"),
     [(L.SquaredError(), Y), (L.Logistic(), CLASS), (L.Poisson(), COUNT), (L.Huber(1.0), Y)],
@@ -111,6 +112,7 @@ def test_each_support_is_fitted_once(monkeypatch):
     assert len(fitted) == 1 and len(fitted[0]) == len(different) < 40
 
 
+@pytest.mark.slow
 def test_supports_without_a_unique_finite_fit_stay_penalised():
     twin = np.column_stack([X, X[:, 0]])
     problem = jr.Problem(L.SquaredError(), twin, Y)
@@ -130,6 +132,7 @@ def test_supports_without_a_unique_finite_fit_stay_penalised():
     assert np.asarray(path.coef)[0, 0] != 0 and not np.any(jr.relax(path, separated).relaxed)
 
 
+@pytest.mark.slow
 def test_several_outputs_and_classes():
     targets = np.stack([Y, -2 * X[:, 3] + Y / 2], axis=1)
     both = jr.Problem(L.SquaredError(), X, targets)
@@ -151,6 +154,7 @@ def test_several_outputs_and_classes():
     np.testing.assert_allclose(relaxed.predict(X)[0], peer.predict_proba(X[:, chosen]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sparse_features_in_single_precision():
     features = scipy.sparse.csr_matrix(np.where(rng.uniform(size=X.shape) < 0.5, X, 0.0).astype(np.float32))
     problem = jr.Problem(L.SquaredError(), features, Y.astype(np.float32), standardize=True)

@@ -30,6 +30,7 @@ FUNCTIONS = {
 FAST = ("heuristic factor", "tune")
 
 
+@pytest.mark.slow_except("heuristic factor")
 @pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FUNCTIONS]
 )

@@ -106,6 +106,7 @@ def test_optimism_is_that_of_a_loop_over_bootstrap_samples(rule):
     assert found["R2"] < found.apparent[1]
 
 
+@pytest.mark.slow
 def test_optimism_of_classes():
     problem = jr.Problem(L.Logistic(), X, CLASS, standardize=True)
     found = jr.shrinkage.optimism(problem, jr.SquaredL2(1e-3), replicates=40)

@@ -73,6 +73,7 @@ def test_paths_end_where_they_have_selected_enough(subsamples):
     assert f"{found.selected.sum()} of 8 features" in str(found) and found.selected[0]
 
 
+@pytest.mark.slow
 def test_rows_of_several_outputs_and_subsamples_of_another_size():
     both = jr.Problem(L.SquaredError(), X, np.stack([Y, -Y], axis=1))
     found = jr.stability_selection(

@@ -53,6 +53,7 @@ def test_a_tuned_ridge_is_the_minimum_of_a_grid_and_a_second_call_compiles_nothi
     assert not [record.message for record in caplog.records if "XLA compilation" in record.message]
 
 
+@pytest.mark.slow
 def test_a_pytree_of_hyperparameters_on_several_scales_ends_at_a_minimum():
     theta0, scale = {"lam": [0.1, 0.1], "mix": 0.5}, {"lam": "log", "mix": "logit"}
     theta0["lam"] = np.array(theta0["lam"])
