@@ -5,6 +5,10 @@ equal correlation; relevant features fill whole blocks, with one sign in each. E
 the smallest loss on held-out samples of the same size, and its error is exact, (w − w*)ᵀΣ(w − w*) in units of
 the signal's variance, since the truth w* and the covariance Σ are known. All fits are one `jr.sweep`.
 
+The table holds what each criterion for a choice asks for: the features that L1 selects (precision, recall),
+the error where all features matter, and the largest weight, which decides where large weights do harm, as in
+networks whose units saturate.
+
 - Tibshirani (1996), Regression shrinkage and selection via the lasso, section 7.
 - Zou and Hastie (2005), Regularization and variable selection via the elastic net, section 5.
 """
@@ -94,6 +98,7 @@ def fit_everything(config: Config) -> Any:
         return {
             "held_out": jnp.mean((fit.linear(data.X_held) - data.y_held) ** 2),
             "error": variance(config, rho, fit.coef - data.coef),
+            "largest": jnp.max(jnp.abs(fit.coef)),
             "precision": jnp.sum(selected & relevant) / jnp.maximum(jnp.sum(selected), 1),
             "recall": jnp.sum(selected & relevant) / jnp.sum(relevant),
             "converged": fit.converged,
@@ -120,16 +125,29 @@ def main(config: Config, out: Path) -> None:
     few, all_of_them = error[..., 0, :], error[..., -1, :]
     sparse = np.mean(few[..., 2] / few[..., 0])
     dense = np.mean(all_of_them[..., 0] / all_of_them[..., 2])
+    weights = np.asarray(means["largest"])
+    largest = weights[..., 0] / weights[..., 2]
     number = (
         f"{results['error'].size:,} fits, {winner.size} settings: L1 predicts best in {wins['L1']},"
         f" the elastic net in {wins['elastic net']}, L2 in {wins['L2']}. Where {SHARES[0]:.0%} of the"
         f" features matter L2 has {sparse:.1f} times the error of L1; where all matter L1 has {dense:.1f}"
         f" times that of L2. At worst the error is {worst['L1']:.0%} (L1), {worst['elastic net']:.0%}"
-        f" (elastic net) and {worst['L2']:.0%} (L2) above the best."
+        f" (elastic net) and {worst['L2']:.0%} (L2) above the best. The largest weight of L1 is"
+        f" {largest.min():.1f} to {largest.max():.1f} times that of L2."
     )
     not_converged = 1 - float(results["converged"].mean())
     figures = {"decision_guide": _plot(error)}
-    save(out, figures, rows, config, number, wins=wins, worst=worst, not_converged=not_converged)
+    save(
+        out,
+        figures,
+        rows,
+        config,
+        number,
+        wins=wins,
+        worst=worst,
+        largest=largest.min(),
+        not_converged=not_converged,
+    )
 
 
 def _row(means: Any, index: tuple[int, ...]) -> dict[str, Any]:
@@ -144,6 +162,7 @@ def _row(means: Any, index: tuple[int, ...]) -> dict[str, Any]:
         **{f"error {name}": float(error[k]) for k, name in enumerate(RATIOS)},
         "winner": list(RATIOS)[int(error.argmin())],
         "margin": float(second / first - 1),
+        **{f"largest weight {name}": float(part["largest"][k]) for k, name in enumerate(RATIOS)},
         "L1 precision": float(part["precision"][0]),
         "L1 recall": float(part["recall"][0]),
     }

@@ -227,6 +227,7 @@ def test_solutions_in_a_batch_are_those_alone(loss):
     np.testing.assert_array_equal(path.rounds, path.steps)
 
 
+@pytest.mark.slow
 def test_forward_mode_through_a_solution():
     """Ridge: H⁻¹ of the coefficients, with H = XᵀX/n + λ."""
     here, lams = problem("SquaredError"), np.geomspace(0.3, 0.03, 64)

@@ -102,6 +102,7 @@ def test_classes_and_columns_that_change_nothing_have_no_degrees_of_freedom():
     np.testing.assert_allclose(got, [0, 4], atol=0.05)  # 2 features × (3 − 1) classes
 
 
+@pytest.mark.slow
 def test_more_features_than_samples():
     wide = np.tile(X[:8], (1, 5)) + 0.1 * rng.normal(size=(8, 30))
     path, got = degrees(jr.Problem(L.SquaredError(), wide, Y[:8]), jr.L1, [0.5, 0.05])

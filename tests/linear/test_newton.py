@@ -7,8 +7,8 @@ import pytest
 
 import jaxreg as jr
 from jaxreg.linear.solvers import _active_inverse, _factor, newton
-from jaxreg.linear.solvers._active_inverse import ActiveInverse
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian
+from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart
 from jaxreg.linear.solvers._subproblem import Objective
 from tests.members import LOSSES, problem
@@ -57,29 +57,61 @@ def test_cholesky_of_an_indefinite_matrix_is_not_a_number():
     assert jnp.isnan(_factor.substitute(chol, jnp.ones(3))).any()
 
 
-@pytest.mark.parametrize("curved", [False, True])
-def test_pivots_keep_the_inverse_of_the_active_block(curved):
+def unpacked(found):
+    """Return the inverse in the order of the coordinates; its places and coordinates refer to each other."""
+    place, m = np.asarray(found.place), found.place.size
+    used = np.flatnonzero(place < m)
+    assert np.array_equal(np.asarray(found.coordinate)[place[used]], used)
+    assert np.sum(np.asarray(found.coordinate) < m) == used.size
+    out = np.zeros((m, m))
+    out[np.ix_(used, used)] = np.asarray(found.inverse)[np.ix_(place[used], place[used])]
+    free = np.asarray(found.coordinate) == m
+    assert not np.any(np.asarray(found.inverse)[free]) and not np.any(np.asarray(found.inverse)[:, free])
+    return out
+
+
+@pytest.mark.parametrize(("m", "curved"), [(90, False), (192, True)], ids=["one tile", "tiles, curved"])
+def test_pivots_keep_the_inverse_of_the_active_block(m, curved):
     """The inverse is that of gram + diag(c), where a coordinate keeps the c with which it entered."""
     rng = np.random.default_rng(0)
-    gram = jnp.asarray(spd(rng, 90))
-    found, entered = ActiveInverse.empty(gram), np.zeros(90)
-    exchange = jax.jit(_active_inverse._exchange)
+    gram = jnp.asarray(spd(rng, m))
+    found, entered = ActiveInverse.empty(gram), np.zeros(m)
+    exchange = jax.jit(ActiveInverse.exchanged)
     for _ in range(30):
-        active, curvature = rng.random(90) < rng.random(), curved * rng.exponential(size=90)
+        active, curvature = rng.random(m) < rng.random(), curved * rng.exponential(size=m)
         entered = np.where(active & ~np.asarray(found.active), curvature, entered)
-        found = exchange(gram, found, jnp.asarray(active), jnp.asarray(curvature))
+        found = exchange(found, gram, jnp.asarray(active), jnp.asarray(curvature))
         assert np.array_equal(found.active, active)
         block = np.ix_(active, active)
-        wanted = np.zeros((90, 90))
+        wanted = np.zeros((m, m))
         wanted[block] = np.linalg.inv((np.asarray(gram) + np.diag(entered))[block])
-        np.testing.assert_allclose(found.inverse, wanted, atol=1e-8)
+        np.testing.assert_allclose(unpacked(found), wanted, atol=1e-8)
+
+
+def test_a_reordered_inverse_is_that_of_the_reordered_matrix():
+    rng = np.random.default_rng(4)
+    gram, active = jnp.asarray(spd(rng, 128)), jnp.asarray(rng.random(128) < 0.4)
+    found = ActiveInverse.empty(gram).exchanged(gram, active, jnp.arange(128.0))
+    stay = np.flatnonzero(active | (rng.random(128) < 0.5))
+    order = np.full(192, 128)
+    order[: stay.size] = rng.permutation(stay)
+    moved = found.reordered(jnp.asarray(order))
+    taken = order[: stay.size]
+    wanted = np.zeros((192, 192))
+    wanted[: stay.size, : stay.size] = unpacked(found)[np.ix_(taken, taken)]
+    np.testing.assert_array_equal(unpacked(moved), wanted)
+    np.testing.assert_array_equal(moved.active[: stay.size], active[taken])
+    np.testing.assert_array_equal(moved.prox_curvature[: stay.size], found.prox_curvature[taken])
+    order[: stay.size] = np.where(taken == np.flatnonzero(active)[0], 128, taken)
+    emptied = found.reordered(jnp.asarray(order))
+    assert not np.any(emptied.active) and not np.any(unpacked(emptied))
 
 
 def test_an_inverse_of_another_curvature_solves_too():
     rng = np.random.default_rng(3)
     gram, active = jnp.asarray(spd(rng, 60)), jnp.asarray(rng.random(60) < 0.6)
     curvature = jnp.asarray(rng.exponential(size=60))
-    inverse = _active_inverse._exchange(gram, ActiveInverse.empty(gram), active, 15 * curvature)
+    inverse = ActiveInverse.empty(gram).exchanged(gram, active, 15 * curvature)
     right = jnp.where(active, jnp.asarray(rng.normal(size=60)), 0.0)
     found = _active_inverse._solve(gram, curvature, inverse, right, jnp.asarray(1e-12))
     matrix = (np.asarray(gram) + np.diag(curvature))[np.ix_(active, active)]
@@ -93,11 +125,11 @@ def test_dependent_columns_stay_out_of_the_inverse():
     X = rng.normal(size=(30, 12))
     X[:, 5] = X[:, 2]
     gram = jnp.asarray(X.T @ X / 30)
-    found = _active_inverse._exchange(gram, ActiveInverse.empty(gram), jnp.ones(12, bool), jnp.zeros(12))
+    found = ActiveInverse.empty(gram).exchanged(gram, jnp.ones(12, bool), jnp.zeros(12))
     assert int(found.active.sum()) == 11 and not bool(found.active[5])
     block = np.ix_(*2 * [np.asarray(found.active)])
     wanted = np.linalg.inv(np.asarray(gram)[block])
-    np.testing.assert_allclose(np.asarray(found.inverse)[block], wanted, atol=1e-8)
+    np.testing.assert_allclose(unpacked(found)[block], wanted, atol=1e-8)
 
 
 @pytest.mark.parametrize(

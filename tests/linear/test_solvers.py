@@ -118,6 +118,7 @@ def test_the_objective_never_rises(solver):
     assert objectives[-1] < objectives[0]
 
 
+@pytest.mark.slow_except("ProximalGradient")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_no_finite_solution_is_said_and_spoils_no_neighbour(solver):
     """Separable classes: without a penalty the weights grow without end; with one there is a solution."""
@@ -158,6 +159,7 @@ def test_single_precision_certifies_correlated_columns(standardize):
         assert found.gap <= 1.1e-5
 
 
+@pytest.mark.slow
 def test_what_single_precision_cannot_reach_is_said():
     here = correlated("float32", False)
     fit = jr.solve(here, jr.L1(0.05), tol=1e-12, throw=False)

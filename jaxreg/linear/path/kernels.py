@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreg._compilation import jit_at_level
 from jaxreg._typing import AnyArray, Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Intercept
-from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, continuation
+from jaxreg.linear.solvers._active_inverse import QuadraticForm, continuation
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian, HessianSource
+from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._smooth_part import SmoothEvaluation, SmoothPart
 from jaxreg.linear.solvers._subproblem import Objective
 from jaxreg.linear.solvers.base import State

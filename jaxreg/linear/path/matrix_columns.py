@@ -28,7 +28,8 @@ from jaxreg.linear.path.matrix_free_columns import matrix_free_columns
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solvers import Newton
-from jaxreg.linear.solvers._active_inverse import ActiveInverse, prox_slopes_are_0_or_1
+from jaxreg.linear.solvers._active_inverse import prox_slopes_are_0_or_1
+from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart, QuadraticSmoothPart, SmoothPart, gram_suffices
 from jaxreg.losses import SquaredError
 from jaxreg.penalties import Penalty, PenaltyGrid
@@ -227,14 +228,9 @@ def _join(problem: Problem, buffer: _Buffer, index: Int[Array, " k"], at: Count)
 
 @jax.jit
 def _reorder(buffer: _Buffer, order: Int[Array, " capacity"]) -> _Buffer:
-    """Take rows in another order, zeros beyond. The inverse is reset where an active column leaves."""
+    """Take rows in another order, zeros beyond. The inverse is emptied where an active column leaves."""
     rows = lambda x: x.at[order].get(mode="fill", fill_value=0)  # noqa: E731
     block = lambda x: x.at[order[:, None], order].get(mode="fill", fill_value=0)  # noqa: E731
-    inverse = buffer.inverse
-    if inverse is not None:
-        active = rows(inverse.active)
-        whole = jnp.sum(active) == jnp.sum(inverse.active)
-        inverse = ActiveInverse(
-            jnp.where(whole, block(inverse.inverse), 0.0), active & whole, rows(inverse.prox_curvature)
-        )
-    return _Buffer(rows(buffer.XT), None if buffer.gram is None else block(buffer.gram), inverse)
+    gram = None if buffer.gram is None else block(buffer.gram)
+    inverse = None if buffer.inverse is None else buffer.inverse.reordered(order)
+    return _Buffer(rows(buffer.XT), gram, inverse)

@@ -6,10 +6,8 @@ factors, bounds, with or without a square), the linear system of a semismooth Ne
     (G_AA + diag(c)_AA) δ_A = right,    c = (J⁻¹ − 1)/t,
 
 with A the active coordinates, J the slope of the prox, t its step size and c the penalty's own curvature.
-From one λ to the next a few coordinates enter A and leave it. A block pivot exchanges k of m coordinates in
-the inverse by two thin products (the sweep operator; Goodnight 1979), about m²·k operations where a
-factorisation takes m³/3: ten times fewer for k = 16 and m = 500. The time gained has not been measured in
-isolation.
+From one λ to the next a few coordinates enter A and leave it, and pivots exchange them in the inverse
+(`_packed_inverse`).
 
 A change of λ changes c on all of A. The old inverse then preconditions conjugate gradients, for which a
 factor in c is an easy case. Where all that fails, for dependent columns or from afar, the caller goes on with
@@ -19,23 +17,19 @@ damped Newton steps.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxreg._compilation import on_device
 from jaxreg._krylov import conjugate_gradients
-from jaxreg._numerics import diagonal, first_true, put_inside, take_filled
+from jaxreg._numerics import diagonal
 from jaxreg._typing import Scalar
-from jaxreg.linear._shapes import Count, Flag, Flat, Index, Mask, Square
-from jaxreg.linear.solvers._factor import inverse_factor
+from jaxreg.linear._shapes import Count, Flag, Flat, Mask, Square
+from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._prox_jacobian import Prox
 from jaxreg.penalties import Penalty
 
 __all__ = [
-    "ActiveInverse",
     "ActiveSetResult",
     "QuadraticForm",
     "continuation",
@@ -43,8 +37,6 @@ __all__ = [
     "solve_active_set",
 ]
 
-# Coordinates exchanged by one pivot: a step on a path of 1000×5000 data exchanges some ten.
-_PIVOT_WIDTH = 16
 # Rounds for one λ: from a warm start a few are enough, and a cycle never ends.
 _ROUNDS = 10
 # Factor by which the residual may grow over the first one before the iteration counts as lost.
@@ -59,8 +51,6 @@ _CG_TARGET = 0.1
 _CG_MAX_STEPS = 30
 # Ratio of the curvature c in the inverse to the present one, above which the inverse is discarded.
 _MAX_CURVATURE_RATIO = 20.0
-# Share of a column's squared norm that must be left after projection on the active ones, for independence.
-_MIN_PIVOT = 1e-10
 # Curvature of a coordinate relative to the largest, below which it is raised for its step size.
 _MIN_CURVATURE = 1e-6
 
@@ -70,40 +60,6 @@ class QuadraticForm(NamedTuple):
 
     gram: Square
     linear: Flat
-
-
-class ActiveInverse(eqx.Module):
-    """Inverse of the active block of gram + diag(prox_curvature).
-
-    Attributes:
-        inverse: the inverse, 0 outside of the active block.
-        active: coordinates of the block.
-        prox_curvature: c at the time when each coordinate entered.
-    """
-
-    inverse: Square
-    active: Mask
-    prox_curvature: Flat
-
-    @classmethod
-    def empty(cls, gram: Square) -> "ActiveInverse":
-        """Return the inverse of an empty block of `gram`."""
-        m = gram.shape[0]
-        zeros = (
-            np.zeros(shape, dtype) for shape, dtype in ((gram.shape, gram.dtype), (m, bool), (m, gram.dtype))
-        )
-        return cls(*map(on_device, zeros))
-
-    def emptied(self, condition: Flag) -> "ActiveInverse":
-        """Return the inverse, or that of an empty block where a condition holds.
-
-        By a loop of at most one round: a select would copy the matrix where the condition does not hold.
-        """
-
-        def empty(carry: tuple["ActiveInverse", Flag]) -> tuple["ActiveInverse", Flag]:
-            return jax.tree.map(jnp.zeros_like, carry)
-
-        return jax.lax.while_loop(lambda carry: carry[1], empty, (self, condition))[0]
 
 
 class ActiveSetResult(NamedTuple):
@@ -174,7 +130,7 @@ def solve_active_set(
         # The first round leaves the active set as it is: at the start all that is near its bound seems to
         # cross it, while the gradients after the round tell far better what enters and what leaves.
         target_set = jnp.where((k > 0) | ~jnp.any(first_active), wanted, first_active)
-        inverse = _exchange(gram, inverse, target_set, curvature)
+        inverse = inverse.exchanged(gram, target_set, curvature)
         active = inverse.active
         # A column that depends on the active ones waits until one of them leaves.
         waiting = wanted & ~active
@@ -219,7 +175,7 @@ def _solve(gram: Square, curvature: Flat, inverse: ActiveInverse, right: Flat, i
         return jnp.where(inverse.active, gram @ x + curvature * x, 0.0)
 
     def by_inverse(r: Flat) -> Flat:
-        return inverse.inverse @ r
+        return inverse.times(r)
 
     def by_conjugate_gradients(r: Flat) -> Flat:
         return conjugate_gradients(times, by_inverse, r, target, _CG_MAX_STEPS)
@@ -285,83 +241,3 @@ def continuation(
     begin = _Continuation(0 * one, one, start, inverse, jnp.array(0))
     end = jax.lax.while_loop(not_done, stride, begin)
     return ActiveSetResult(end.coef, end.inverse, end.rounds, end.done >= 1)
-
-
-def _exchange(gram: Square, inverse: ActiveInverse, target_set: Mask, curvature: Flat) -> ActiveInverse:
-    """Return the inverse for another active set, by pivots of `_PIVOT_WIDTH` coordinates.
-
-    A coordinate enters with its present `curvature` and keeps that until it leaves. Columns that depend on
-    the active ones stay out.
-    """
-
-    def pivot(carry: tuple[ActiveInverse, Mask, Mask]) -> tuple[ActiveInverse, Mask, Mask]:
-        inverse, leave, enter = carry
-        inverse, done = _pivot(gram, inverse, curvature, leave, enter)
-        return inverse, leave & ~done, enter & ~done
-
-    start = (inverse, inverse.active & ~target_set, target_set & ~inverse.active)
-    return jax.lax.while_loop(lambda c: jnp.any(c[1] | c[2]), pivot, start)[0]
-
-
-def _pivot(
-    gram: Square, old: ActiveInverse, curvature: Flat, leave: Mask, enter: Mask
-) -> tuple[ActiveInverse, Mask]:
-    """Exchange the first coordinates that `leave` or `enter`; return the mask of those that were tried too.
-
-    With P the inverse on the active set A, O the leaving and I the entering coordinates, M = G_IA P the
-    projection of the entering columns on the active ones, and W the rows P_O and M − E_I (−1 at each entering
-    coordinate's own place), the new inverse is
-
-        P + WᵀC⁻¹W,    C = [[−P_OO, −(M_O)ᵀ], [−M_O, G_II + diag(c_I) − M G_AI]],
-
-    0 on O. Without entering coordinates this is the inverse of a block of a matrix, without leaving ones that
-    of a bordered matrix. Eliminating O from C leaves the Schur complement of I on A∖O, whose pivots tell
-    which entering columns are independent.
-    """
-    m = old.active.size
-    picked = first_true(jnp.concatenate([leave, enter]), _PIVOT_WIDTH)
-    leaves, enters = picked < m, (picked >= m) & (picked < 2 * m)
-    index = jnp.where(picked < 2 * m, picked % m, m)
-    inside = lambda mask: put_inside(jnp.zeros(m, bool), jnp.where(mask, index, m), True)  # noqa: E731
-    gone, tried = inside(leaves), inside(leaves | enters)
-
-    G_S = take_filled(gram, index)
-    G_SA = jnp.where(old.active, G_S, 0.0)
-    M = G_SA @ old.inverse
-    W = jnp.where(leaves[:, None], take_filled(old.inverse, index), M)
-    W_S = _columns(W, index)
-    schur = _columns(G_S, index) + jnp.diag(take_filled(curvature, index)) - G_SA @ M.T
-    across = jnp.where(enters[:, None], W_S, W_S.T)
-    C = jnp.where(enters[:, None] & enters, schur, -across)
-    min_pivot = jnp.where(enters, _MIN_PIVOT * take_filled(diagonal(gram), index), -jnp.inf)
-    C_inverse, independent = _invert_small(C, leaves | enters, min_pivot, jnp.where(leaves, -1.0, 1.0))
-
-    entered = enters & independent
-    own_place = jnp.where(entered, index, m)
-    W = jnp.where(independent[:, None], W, 0.0)
-    W = W.at[jnp.arange(_PIVOT_WIDTH), own_place].add(-1.0, mode="drop", wrap_negative_indices=False)
-    inverse = old.inverse + W.T @ (C_inverse @ W)
-    # Exact zeros on O. A mask of the whole matrix takes longer than the product.
-    out, zeros = jnp.where(leaves, index, m), jnp.zeros_like(W)
-    inverse = inverse.at[out].set(zeros, mode="drop", wrap_negative_indices=False)
-    inverse = inverse.at[:, out].set(zeros.T, mode="drop", wrap_negative_indices=False)
-    entered = inside(entered)
-    active = (old.active & ~gone) | entered
-    return ActiveInverse(inverse, active, jnp.where(entered, curvature, old.prox_curvature)), tried
-
-
-def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k k"]:
-    return take_filled(rows.T, index).T
-
-
-def _invert_small(block: Array, in_use: Array, min_pivot: Array, sign: Array) -> tuple[Array, Array]:
-    """Invert a small symmetric block with pivots of known sign.
-
-    Rows that are not in use or depend on earlier ones give zeros, and are not independent.
-    """
-    eye = jnp.eye(block.shape[0], dtype=block.dtype)
-    sign = sign.astype(block.dtype)
-    half, independent = inverse_factor(jnp.where(in_use[:, None] & in_use, block, eye), min_pivot, sign)
-    independent &= in_use
-    inverse = half.T @ (sign[:, None] * half)
-    return jnp.where(independent[:, None] & independent, inverse, 0.0), independent

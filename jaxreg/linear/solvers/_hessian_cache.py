@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Count, Flag, Flat
-from jaxreg.linear.solvers._active_inverse import ActiveInverse, QuadraticForm, solve_active_set
+from jaxreg.linear.solvers._active_inverse import QuadraticForm, solve_active_set
 from jaxreg.linear.solvers._hessian import ReducedHessian
+from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._smooth_part import QuadraticSmoothPart, SmoothEvaluation, SmoothPart
 from jaxreg.linear.solvers._subproblem import (
     Objective,

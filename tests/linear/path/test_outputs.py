@@ -18,6 +18,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow_except("L1", "ElasticNet")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_output_has_its_own_path(name):
     weight, offset = 1.0 + np.arange(N) % 2, np.sin(np.arange(float(N * K))).reshape(N, K)

@@ -59,9 +59,7 @@ def test_lambda_max_is_the_edge(problem, family):
     assert np.any(np.asarray(below.coef)[held])
 
 
-@pytest.mark.parametrize(
-    "problem", [pytest.param(p, marks=slow_unless(p == "multinomial")) for p in PROBLEMS]
-)
+@pytest.mark.parametrize("problem", [pytest.param(p, marks=slow_unless(p == "logistic")) for p in PROBLEMS])
 def test_modes_agree(problem):
     problem = PROBLEMS[problem]
     lams = jr.lambda_grid(jr.lambda_max(problem, jr.L1), NUM, 1e-2)

@@ -107,6 +107,7 @@ def test_random_folds_are_of_equal_size():
     assert masks.sum(0).tolist() == [1] * N and masks.sum(1).tolist() == [14, 13, 13]
 
 
+@pytest.mark.slow
 def test_sure_of_an_orthonormal_lasso_counts_the_support():
     # Rademacher directions have δᵢ² = 1, so that one of them is exact where the Jacobian is diagonal.
     n, sigma, lam = 20, 0.01, 0.05

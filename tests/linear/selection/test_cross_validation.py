@@ -2,8 +2,6 @@
 
 import csv
 import pathlib
-import threading
-import time
 import warnings
 from itertools import groupby
 
@@ -16,7 +14,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.model_selection import TimeSeriesSplit
 
 import jaxreg as jr
-from jaxreg import _threads
 from jaxreg import losses as L
 from jaxreg.linear.selection import _fold_fits
 from tests.members import compilations
@@ -48,6 +45,11 @@ def problem(name="gaussian", rows=slice(None), **options):
     return jr.Problem(loss, X[rows], y[rows], **options)
 
 
+@pytest.mark.slow_except(
+    "gaussian", "gaussian weights", "binomial", "binomial class", "binomial auc", "poisson", "mgaussian"
+)
+    "gaussian", "gaussian weights", "binomial", "binomial class", "binomial auc", "poisson", "mgaussian"
+)
 @pytest.mark.parametrize("case", CASES)
 def test_glmnet_agrees(case):
     rows, (name, *extra) = CASES[case], case.split()
@@ -304,21 +306,6 @@ def test_folds_and_lambdas_as_one_batch_agree(devices):
     assert batched.converged.all()
     free = jr.cross_validate(data, jr.L1, warm.lambdas, **options)
     assert not np.allclose(warm.fold_scores, free.fold_scores), "the bounds hold coefficients back"
-
-
-@pytest.mark.parametrize(("factorises", "threads"), [(False, 4), (True, 2)])
-def test_factorisations_leave_half_of_the_cores_free(monkeypatch, factorises, threads):
-    """XLA waits for ever where programs that call LAPACK take all of its threads."""
-    monkeypatch.setattr(_threads, "n_cores", lambda: 4)
-    seen = set()
-
-    def name(k):
-        time.sleep(0.02)
-        seen.add(threading.get_ident())
-        return k
-
-    assert _threads.map_in_threads(name, 13, factorises=factorises) == list(range(13))
-    assert len(seen - {threading.get_ident()}) == threads
 
 
 def test_folds_of_a_penalty_on_blocks_leave_cores_free(monkeypatch):

@@ -19,6 +19,7 @@ def problem(y=Y, **options):
     return jr.Problem(jr.losses.SquaredError(), X, y, standardize=True, **options)
 
 
+@pytest.mark.slow_except("L1-None", "SquaredL2-absolute_error")
 @pytest.mark.parametrize("metric", [None, "absolute_error"])
 @pytest.mark.parametrize("family", [jr.L1, jr.SquaredL2], ids=["L1", "SquaredL2"])
 def test_the_choices_are_those_of_each_target(family, metric):
