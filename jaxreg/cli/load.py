@@ -30,8 +30,8 @@ __all__ = ["Table", "fill_missing", "load", "read", "with_plain_numbers"]
 
 #: Columns with missing cells that an error names.
 _COLUMNS_SHOWN = 8
-#: Note on means of all rows under cross-validation.
-_SHARED_MEANS = "These means are of all rows, also of the fold that is predicted; no target enters them."
+#: Note on the means under cross-validation.
+_MEANS_OF_FOLDS = "A fold is predicted with the means of the rows of the other folds."
 #: A day, a day with a time, or a time.
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)"
@@ -69,6 +69,12 @@ class Table:
     """A label per feature, the same for the columns of one factor; None where there is no such factor."""
     reading: Reading = dataclasses.field(default_factory=Reading)
     """How the file was read."""
+    unfilled: np.ndarray | None = None
+    """The features before `fill_missing`; None where nothing was missing."""
+
+    def filled_by(self, train: np.ndarray) -> np.ndarray:
+        """Return the features (n, p) with their gaps filled by the means of some rows."""
+        return self.X if self.unfilled is None else fill_gaps(self.unfilled, self.columns, train)[0]
 
 
 def load(
@@ -131,16 +137,16 @@ def fill_missing(table: Table, train: np.ndarray, folds: int = 0) -> Table:
     Args:
         table: The data.
         train: Indices of the training rows.
-        folds: Number of folds of a cross-validation on the training rows, 0 for none. Its fits share the
-            filled features, and a note says so.
+        folds: Number of folds of a cross-validation on the training rows, 0 for none. Its fits fill gaps by
+            `Table.filled_by`, and a note says so.
     """
     if not table.columns:
         return table
     X, columns = fill_gaps(table.X, table.columns, train)
-    notes = table.notes
-    if folds and any(getattr(column, "indicator", False) for column in columns):
-        notes += (_SHARED_MEANS,)
-    return dataclasses.replace(table, X=X, columns=columns, notes=notes)
+    if not any(getattr(column, "indicator", False) for column in columns):
+        return dataclasses.replace(table, X=X, columns=columns)
+    notes = (*table.notes, _MEANS_OF_FOLDS) if folds else table.notes
+    return dataclasses.replace(table, X=X, columns=columns, notes=notes, unfilled=table.X)
 
 
 def read(source: str, reading: Reading) -> ReadFile:

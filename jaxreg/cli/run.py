@@ -86,7 +86,7 @@ def run(
         for label, (_, family, thresholds, _) in members.items():
             tick(f"solving {label}")
             ratio = settings.ratio or _default_ratio(thresholds, data.X.shape)
-            path, folds = _path(problem, family, ratio, settings)
+            path, folds = _path(problem, family, ratio, table, settings)
             free = unpenalized.result()
             reference = path.coef[-1] if free is None else free[0]
             parts.append(_measure(problem, path, family, reference, data) | folds)
@@ -96,7 +96,7 @@ def run(
 
 
 def _path(
-    problem: jr.Problem, family: Family, ratio: float, settings: Settings
+    problem: jr.Problem, family: Family, ratio: float, table: Table, settings: Settings
 ) -> tuple[jr.Path, dict[str, np.ndarray]]:
     """Return the path, and with folds the numbers of its cross-validation by the names of the dataset."""
     options = {"num": settings.lambdas, "ratio": ratio, "tol": settings.tol}
@@ -104,6 +104,9 @@ def _path(
         return jr.path(problem, family, **options), {}
     classes = isinstance(problem.loss, jr.losses.Logistic | jr.losses.Multinomial)
     options |= {"folds": settings.cv, "key": settings.seed, "stratify": True if classes else None}
+    if table.unfilled is not None:
+        # With folds all rows of the table are training rows.
+        options["fold_features"] = lambda train: table.filled_by(train).astype(settings.dtype)
     result = jr.cross_validate(problem, family, **options, keep_predictions=True)
     best, mean = result.index(settings.choose), result.predictions
     assert mean is not None, "the predictions were asked for"

@@ -207,9 +207,10 @@ def test_missing_cells_become_the_mean_of_the_training_rows(write):
     filled = fill_missing(got, np.array([0, 1, 2]))
     assert filled.X[:, 0].tolist() == [1, 2, 3, 8] and filled.columns[0].mean == 2.0
     assert np.isnan(got.X[1, 0]), "the table is not changed"
-    shared = fill_missing(got, np.arange(4), folds=2)
-    assert shared.notes == (*got.notes, "These means are of all rows, also of the fold that is predicted; no"
-                            " target enters them.")  # fmt: skip
+    assert filled.filled_by(np.array([True, False, True, True]))[:, 0].tolist() == [1, 4, 3, 8]
+    of_folds = fill_missing(got, np.arange(4), folds=2)
+    note = "A fold is predicted with the means of the rows of the other folds."
+    assert of_folds.notes == (*got.notes, note)
     whole = load(write("a,y\n1,1\n2,2\n"), target="y")
     assert fill_missing(whole, np.arange(2), folds=2).notes == whole.notes
 

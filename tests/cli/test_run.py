@@ -11,12 +11,13 @@ from rich.console import Console
 
 import jaxreg as jr
 from jaxreg.cli import _screen
-from jaxreg.cli._settings import Settings
+from jaxreg.cli._settings import Reading, Settings
 from jaxreg.cli.choose import choose, comparison
-from jaxreg.cli.load import load
+from jaxreg.cli.load import fill_missing, load
 from jaxreg.cli.main import main
 from jaxreg.cli.run import _errors, run
 from jaxreg.cli.split import split
+from jaxreg.linear.selection.folds import make_folds
 from jaxreg.plots import best_step
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
@@ -98,6 +99,28 @@ def test_cross_validation_is_that_of_the_library():
     chosen = choose(data, table, np.arange(0))
     assert chosen.scores["RMSE"] == pytest.approx(np.sqrt(error)) and chosen.at.step == result.index_1se
     assert "on 442 rows of 4 folds" in comparison(data, chosen.at)
+
+
+def test_no_cell_of_a_fold_enters_the_means_that_predict_it(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 2)) + 5
+    y = X @ [1.0, -2.0] + rng.standard_normal(40)
+    cells = np.where(rng.random((40, 2)) < 0.3, "", X.astype(str))
+    file = tmp_path / "gaps.csv"
+    file.write_text("a,b,y\n" + "".join(f"{a},{b},{t}\n" for (a, b), t in zip(cells, y, strict=True)))
+    table = fill_missing(load(str(file), target="y", reading=Reading(missing="mean")), np.arange(40), 4)
+    data = run(table, ["l1"], Settings(lambdas=4, holdout=0, cv=4, tol=1e-10)).isel(penalty=0)
+    step, prediction = int(data["best_step"]), data["prediction"].values
+    folds = make_folds(40, 4, key=0)
+    for train, test in zip(folds.train, folds.test, strict=True):
+        known = [np.nanmean(table.unfilled[train, k]) for k in (0, 2)]
+        filled = table.unfilled.copy()
+        for k, mean in zip((0, 2), known, strict=True):
+            filled[np.isnan(filled[:, k]), k] = mean
+        options = {"standardize": True, "scale_target": True}
+        problem = jr.Problem(jr.losses.SquaredError(), filled[train], y[train], **options)
+        path = jr.path(problem, jr.L1, data["lam"].values, tol=1e-10)
+        assert np.allclose(path.linear(filled[test])[step], prediction[test], rtol=1e-5)
 
 
 def test_the_unit_of_the_target_changes_nothing_but_units():

@@ -13,6 +13,7 @@ from jaxreg.linear.path.path import GridOptions, Known, solve_grid
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_batch import batched_paths
+from jaxreg.linear.selection._fold_features import FoldFeatures
 from jaxreg.linear.selection._fold_problems import FoldProblems, padded_rows
 from jaxreg.linear.selection._fold_scores import score_rows
 from jaxreg.linear.selection._threads import map_in_threads
@@ -29,7 +30,8 @@ __all__ = ["Task", "fit_folds"]
 class Task(NamedTuple):
     """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
 
-    Rows from `n_rows` on have weight 0 and are not data.
+    `features` makes the features of each fit, None for those of the problem. Rows from `n_rows` on have
+    weight 0 and are not data.
     """
 
     problem: Problem
@@ -37,6 +39,7 @@ class Task(NamedTuple):
     folds: Folds
     metric: Metric
     options: GridOptions
+    features: FoldFeatures | None
     keep_predictions: bool
     train_scores: bool
 
@@ -70,7 +73,7 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     """
     solver, batched = task.options.solver or Newton(), task.options.mode == "batched"
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver) and not batched
-    problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
+    problems = FoldProblems.of(task.problem, task.folds, task.features, with_gram=with_gram)
     rows = _Rows(padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None)
     known = [
         _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
@@ -85,12 +88,16 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
             solve_grid(fold.problem, family, lambdas, task.options, shared._replace(gram=fold.gram))
             for family, lambdas, shared in each
         )
-        return [_fit(task, path, rows, k) for path in solved]
+        return [_fit(task, fold.whole, path, rows, k) for path in solved]
 
     if batched:
-        folds = [problems.fold(k).problem for k in range(len(rows.test))]
-        solved = [batched_paths(folds, f, lambdas, task.options, shared) for f, lambdas, shared in each]
-        fits = [[_fit(task, path, rows, k) for k, path in enumerate(own)] for own in solved]
+        folds = [problems.fold(k) for k in range(len(rows.test))]
+        own = [fold.problem for fold in folds]
+        solved = [batched_paths(own, f, lambdas, task.options, shared) for f, lambdas, shared in each]
+        fits = [
+            [_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(paths_of_family)]
+            for paths_of_family in solved
+        ]
     else:
         # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
         blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
@@ -108,9 +115,9 @@ def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " 
     return Known(grid=grid, capacity=count_unpenalised(problem, grid))
 
 
-def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
-    """Score the path of a fold; ValueError where the metric returns NaN."""
-    scores, means = score_rows(task.problem, path, rows.test[k], task.metric, with_mean=task.keep_predictions)
+def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
+    """Score the path of a fold by its features of all rows; ValueError where the metric returns NaN."""
+    scores, means = score_rows(whole, path, rows.test[k], task.metric, with_mean=task.keep_predictions)
     weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
     if weighs and np.isnan(scores).any():
         raise ValueError(
@@ -119,7 +126,7 @@ def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
         )
     on_train = None
     if rows.train is not None:
-        on_train = score_rows(task.problem, path, rows.train[k], task.metric).score
+        on_train = score_rows(whole, path, rows.train[k], task.metric).score
     kept = means if task.keep_predictions else None
     certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
     return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
