@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxreg._extras import import_extra
-from jaxreg.cli._coding import LOSSES, code_target, to_numbers
+from jaxreg.cli._coding import code_target, to_numbers
 from jaxreg.cli._features import choose_columns, code_features, fill_gaps, starts_with_day
 from jaxreg.cli._files import BUNDLED, drop_row_numbers, read_bundled, read_file
+from jaxreg.cli._losses import parse_loss
 from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal, wanted_one_of
 from jaxreg.cli._numbers import decoration, plain, refuse_decorated
 from jaxreg.cli._settings import Reading
@@ -69,6 +70,8 @@ class Table:
     """A label per feature, the same for the columns of one factor; None where there is no such factor."""
     reading: Reading = dataclasses.field(default_factory=Reading)
     """How the file was read."""
+    delta: float | None = None
+    """Residual above which Huber's loss is linear, in the unit of the target; None where none was chosen."""
     unfilled: np.ndarray | None = None
     """The features before `fill_missing`; None where nothing was missing."""
 
@@ -85,9 +88,9 @@ def load(
     Args:
         source: A name or a path.
         target: The column to predict; a bundled data set has its own.
-        loss: By default chosen by the target: two classes (text, truth values, or 0 and 1) mean logistic,
-            more classes of text multinomial, other numbers squared. Classes are sorted, so that the last of
-            two is class 1.
+        loss: squared, huber (huber:D for a delta of D), logistic, multinomial or poisson. By default chosen
+            by the target: two classes (text, truth values, or 0 and 1) mean logistic, more classes of text
+            multinomial, other numbers squared. Classes are sorted, so that the last of two is class 1.
         reading: How to read the file, by default as `Reading` says.
 
     Raises:
@@ -98,8 +101,7 @@ def load(
     >>> table.X.shape, table.target, table.loss
     ((442, 10), 'progression', 'squared')
     """
-    if loss is not None and loss not in LOSSES:
-        raise ValueError(f"no loss {loss!r}: {wanted_one_of(LOSSES, loss)}")
+    wanted_loss = parse_loss(loss) if loss is not None else None
     reading = reading or Reading()
     name = source.strip().lower().replace("-", "_")
     bundled = BUNDLED.get(name)
@@ -111,7 +113,7 @@ def load(
     empty = [column for column in frame if column != target and bool(frame[column].isna().all())]
     frame, dropped = _without_gaps(frame, target, name, reading, empty)
     kinds = _check_values(frame, name)
-    coded = code_target(frame[target], kinds[target], loss)
+    coded = code_target(frame[target], kinds[target], wanted_loss and wanted_loss.name)
     chosen = choose_columns(frame.drop(columns=target), kinds, reading)
     features = code_features(chosen.frame, kinds, reading)
     factors = reading.categorical == "group" and len(set(features.groups.tolist())) < len(features.groups)
@@ -128,6 +130,7 @@ def load(
         columns=features.columns,
         groups=features.groups if factors else None,
         reading=reading,
+        delta=wanted_loss and wanted_loss.delta,
     )
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Shaped
 import jaxreg as jr
 from jaxreg._compilation import jit_at_level
 from jaxreg.cli._dataset import labelled
+from jaxreg.cli._losses import loss_of
 from jaxreg.cli._settings import Settings
 from jaxreg.cli.families import DataForm, member
 from jaxreg.cli.load import Table
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_LOSSES = {
-    "squared": jr.losses.SquaredError,
-    "huber": jr.losses.Huber,
-    "logistic": jr.losses.Logistic,
-    "poisson": jr.losses.Poisson,
-}
 #: Smallest λ over largest, glmnet's values, with more rows than features and without.
 _RATIO_TALL = 1e-4
 _RATIO_WIDE = 1e-2
@@ -76,7 +71,7 @@ def run(
     rows = split(table, settings.holdout, settings.seed)
     tick("preparing the problem")
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
-    loss = jr.losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
+    loss = loss_of(table)
     X, error_rows = table.X.astype(settings.dtype), rows.held if rows.held.size else rows.train
     problem = _problem(loss, X[rows.train], table.y[rows.train], settings.standardize)
     data = _Rows(X[rows.train], table.y[rows.train], X[error_rows], table.y[error_rows])

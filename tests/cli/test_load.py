@@ -341,6 +341,11 @@ def test_target_refused(write, assert_refused, rows):
 
     with assert_refused("no loss 'sqared'", "'squared', 'huber'", "did you mean 'squared'"):
         load(file([1, 2, 3]), loss="sqared", target="y")
+    with assert_refused("loss 'squared:2' has the number '2'", "squared, which takes none", "leave it out"):
+        load(file([1, 2, 3]), loss="squared:2", target="y")
+    for number in ("", "x", "0", "-1", "inf"):
+        with assert_refused(f"has the delta '{number}'", "a residual above 0, in the unit of the target"):
+            load(file([1, 2, 3]), loss=f"huber:{number}", target="y")
     for y in (["x", "x"], [3, 3], [True, True]):
         with assert_refused("target 'y'", "in every row", "at least two values", "choose another"):
             load(file(y), target="y")

@@ -123,9 +123,11 @@ def test_no_cell_of_a_fold_enters_the_means_that_predict_it(tmp_path):
         assert np.allclose(path.linear(filled[test])[step], prediction[test], rtol=1e-5)
 
 
-def test_the_unit_of_the_target_changes_nothing_but_units():
-    table, unit = load("diabetes"), 1e3
-    penalties = ["l1", "elastic-net:0.5", "mcp:3"]
+@pytest.mark.parametrize(
+    ("loss", "penalties"), [("squared", ["l1", "elastic-net:0.5", "mcp:3"]), ("huber", ["l1"])]
+)
+def test_the_unit_of_the_target_changes_nothing_but_units(loss, penalties):
+    table, unit = load("diabetes", loss=loss), 1e3
     one, other = (
         run(dataclasses.replace(table, y=y), penalties, Settings(lambdas=6, ratio=0.01))
         for y in (table.y, unit * table.y)
