@@ -69,6 +69,13 @@ class Problem(Module):
     (3, 3)
     """
 
+    _unlisted = frozenset(
+        {
+            *("as_working_arrays", "counted", "curvatures", "original_objective", "predictor", "residual"),
+            *("take", "value", "weighted", "working_grid", "working_penalty"),
+        }
+    )
+
     loss: Loss
     design: Design
     y: Array

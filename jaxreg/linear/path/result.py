@@ -58,6 +58,8 @@ class Path(LinearPredictor):
         with_offset: whether the problem had an offset.
     """
 
+    _unlisted = frozenset({"of", "one_per_lambda"})
+
     lambdas: Float[Array, " L"]
     coef: Shaped[Array, "L p ..."]
     intercept: Shaped[Array, "L ..."]
