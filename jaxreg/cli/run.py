@@ -77,17 +77,36 @@ def run(
     data = _Rows(X[rows.train], table.y[rows.train], X[error_rows], table.y[error_rows])
     parts, free = [], None
     with ThreadPoolExecutor(1) as worker:  # compiles at the same time as the first path
-        unpenalized = worker.submit(jr.unpenalized, problem)
+        unpenalised = worker.submit(_unpenalised, problem, data)
         for label, (_, family, thresholds, _) in members.items():
             tick(f"solving {label}")
             ratio = settings.ratio or _default_ratio(thresholds, data.X.shape)
             path, folds = _path(problem, family, ratio, table, settings)
-            free = unpenalized.result()
-            reference = path.coef[-1] if free is None else free[0]
+            free = unpenalised.result()
+            reference = path.coef[-1] if free is None else free
             parts.append(_measure(problem, path, family, reference, data) | folds)
     reference = "the unpenalised fit" if free is not None else "the fit at the smallest λ"
     attributes = _attributes(settings, penalties, rows, reference)
     return labelled(table, list(members), parts, np.asarray(problem.constant), attributes)
+
+
+def _unpenalised(problem: jr.Problem, rows: _Rows) -> Array | np.ndarray | None:
+    """Return the coefficients of the unpenalised fit; None where they are not unique or not finite.
+
+    Least squares are NumPy's, which compile nothing.
+    """
+    if not isinstance(problem.loss, jr.losses.SquaredError):
+        free = jr.unpenalized(problem)
+        return None if free is None else free[0]
+    varies = ~np.asarray(problem.constant)
+    if varies.size >= len(rows.y):
+        return None
+    X, coef = np.asarray(rows.X, float)[:, varies], np.zeros(varies.size)
+    X = X - X.mean(axis=0)
+    unit = np.abs(X).max(axis=0)
+    found, _, rank, _ = np.linalg.lstsq(X / unit, rows.y - rows.y.mean(), rcond=None)
+    coef[varies] = found / unit
+    return coef.astype(problem.dtype) if rank == X.shape[1] else None
 
 
 def _path(

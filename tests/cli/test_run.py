@@ -15,7 +15,7 @@ from jaxreg.cli._settings import Reading, Settings
 from jaxreg.cli.choose import choose, comparison
 from jaxreg.cli.load import fill_missing, load
 from jaxreg.cli.main import main
-from jaxreg.cli.run import _errors, run
+from jaxreg.cli.run import _errors, _Rows, _unpenalised, run
 from jaxreg.cli.split import split
 from jaxreg.linear.selection.folds import make_folds
 from jaxreg.plots import best_step
@@ -81,6 +81,20 @@ def test_numbers_are_those_of_the_library(written):
         assert np.allclose(part["standardized_coef"], part["coef"] * table.X[train].std(axis=0))
         free, _ = jr.unpenalized(problem)
         assert np.allclose(part["reference_coef"], free * table.X[train].std(axis=0), rtol=1e-5)
+
+
+def test_unpenalised_fit_of_squared_error_is_that_of_the_library():
+    table, rows = load("diabetes"), np.arange(300)
+    X, y = table.X[rows] * 10.0 ** np.arange(-150, 150, 30), table.y[rows]
+    X[:, 3] = 7.0
+    for features in (X, np.column_stack([X, X[:, 0] + 1e-160 * X[:, 1]]), X[:8]):
+        target = y[: len(features)]
+        problem = jr.Problem(jr.losses.SquaredError(), features, target, standardize=True, scale_target=True)
+        found = _unpenalised(problem, _Rows(features, target, features, target))
+        expected = jr.unpenalized(problem)
+        assert (found is None) == (expected is None) == (features is not X)
+        if features is X:
+            np.testing.assert_allclose(found, expected[0], rtol=1e-8)
 
 
 def test_cross_validation_is_that_of_the_library():
