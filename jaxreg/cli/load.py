@@ -32,7 +32,7 @@ __all__ = ["Table", "fill_missing", "load", "read", "with_plain_numbers"]
 #: Columns with missing cells that an error names.
 _COLUMNS_SHOWN = 8
 #: Note on the means under cross-validation.
-_MEANS_OF_FOLDS = "A fold is predicted with the means of the rows of the other folds."
+_MEANS_OF_FOLDS = "In cross-validation a fold is predicted with the means of the rows outside of it."
 #: A day, a day with a time, or a time.
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)"

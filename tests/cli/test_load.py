@@ -209,7 +209,7 @@ def test_missing_cells_become_the_mean_of_the_training_rows(write):
     assert np.isnan(got.X[1, 0]), "the table is not changed"
     assert filled.filled_by(np.array([True, False, True, True]))[:, 0].tolist() == [1, 4, 3, 8]
     of_folds = fill_missing(got, np.arange(4), folds=2)
-    note = "A fold is predicted with the means of the rows of the other folds."
+    note = "In cross-validation a fold is predicted with the means of the rows outside of it."
     assert of_folds.notes == (*got.notes, note)
     whole = load(write("a,y\n1,1\n2,2\n"), target="y")
     assert fill_missing(whole, np.arange(2), folds=2).notes == whole.notes
