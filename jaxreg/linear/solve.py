@@ -263,7 +263,7 @@ def unpenalized(problem: Problem) -> tuple[Coef, Intercept] | None:
     return (coef, intercept) if bool(exists) else None
 
 
-@jit_at_level(0)
+@jit_at_level(2)
 def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Coef, Intercept, Flag]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
     coef, intercept = problem.zeros()[0], initial_intercept(problem)
