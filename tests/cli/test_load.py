@@ -263,7 +263,8 @@ def test_columns_may_be_dropped(write):
 def test_dates_become_days(write, dates, days, rows):
     got = load(write(rows(a=[1, 2, 5], when=dates, y=[1, 2, 4])), target="y")
     assert got.features == ("a", "when") and got.X[:, 1].tolist() == days
-    assert any(note.startswith("The dates in 'when' became days since 2020-0") for note in got.notes)
+    order = ", read with the day first," if dates[0].startswith(("31/", "01.02")) else ""
+    assert any(note.startswith(f"The dates in 'when'{order} became days since 2020-0") for note in got.notes)
 
 
 @pytest.mark.parametrize("dates", [["12:30", "13:45:10", "9:00"], ["1/2/2020", "3/4/2020", "5/6/2020"]])
