@@ -4,11 +4,16 @@ The module stands outside the package because importing any part of `jaxreg` loa
 two, in which an interrupt would raise inside the imports, where no code of the command could catch it.
 """
 
+import gc
 import os
 import signal
 from types import FrameType
 
 __all__ = ["main"]
+
+#: Objects allocated between two garbage collections. Imports and traces make many objects that live as long
+#: as the process: collecting takes a fifth of the command's time and frees little.
+_COLLECT_AFTER = 1_000_000
 
 
 def main() -> int:
@@ -16,6 +21,7 @@ def main() -> int:
     # Only Python's default is replaced: an interrupt that is ignored, as under nohup, stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit_at_once)
+    gc.set_threshold(_COLLECT_AFTER)
     from jaxreg.cli.main import main as run_command
 
     return run_command()

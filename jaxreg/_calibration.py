@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxreg._compilation import jit_at_level
+from jaxreg._module import with_public_names
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import require
 from jaxreg.losses import Logistic, Loss, Poisson, SquaredError
@@ -27,6 +28,7 @@ _MAX_STEPS = 60
 _STEP_LENGTHS = 20
 
 
+@with_public_names
 class Calibration(NamedTuple):
     """Calibration of predictions; each field is a number, or (L,) for predictors at L values of λ.
 

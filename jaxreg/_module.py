@@ -1,4 +1,4 @@
-"""The base class of modules: methods that may be passed to `jax.jit`, and a short `help`.
+"""The base class of modules: methods that may be passed to `jax.jit`, and a short `help` of public classes.
 
 A bound method of an Equinox module is a pytree that compares and hashes by its arrays, which cannot be
 hashed: `jax.jit(penalty.prox)` would fail on its first call. The methods of `Module` are hashed and compared
@@ -9,17 +9,20 @@ module compiles anew. `equinox.filter_jit(penalty.prox)` traces them, and so doe
 takes the module as an argument.
 
 `help` lists what `dir` returns, for an Equinox module some 30 names of dataclasses and metaclasses. As for
-`enum.Enum`, `dir` of a class of modules returns public names alone, without the inherited methods that serve
-authors of subclasses: `help(jaxreg.L1)` prints 66 lines, not 260.
+`enum.Enum`, `dir` of a class of modules returns public names alone, without those that serve authors of
+subclasses and solvers: `help(jaxreg.L1)` prints 66 lines, not 260. `PublicNames` does the same for other
+classes, and `with_public_names` for a NamedTuple.
 """
 
 import dataclasses
 from types import MethodType
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import equinox as eqx
 
-__all__ = ["Module"]
+__all__ = ["Module", "PublicNames", "with_public_names"]
+
+_T = TypeVar("_T")
 
 
 class _Probe(eqx.Module):
@@ -41,21 +44,38 @@ class _Method(_BoundMethod):
         return same and self.__self__ is other.__self__
 
 
-@dataclass_transform(field_specifiers=(dataclasses.field, eqx.field))
-class _ModuleType(type(eqx.Module)):
-    """The class of modules: `dir` of a module's class lists public names."""
+class PublicNames(type):
+    """A class of classes whose `dir`, and with it `help`, lists public names alone."""
+
+    #: Public names that `dir` does not list in subclasses that inherit them.
+    _for_authors: frozenset[str] = frozenset()
+    #: Public names that `dir` does not list at all.
+    _unlisted: frozenset[str] = frozenset()
 
     def __dir__(cls) -> list[str]:
-        """List the public names, without inherited ones that serve authors and solvers alone."""
-        hidden = cls._for_authors - vars(cls).keys()
+        """List the public names that serve users."""
+        hidden = (cls._for_authors - vars(cls).keys()) | cls._unlisted
         return [name for name in super().__dir__() if not name.startswith("_") and name not in hidden]
+
+
+def with_public_names(cls: type[_T]) -> type[_T]:
+    """Return a NamedTuple class whose `dir`, and with it `help`, lists public names alone.
+
+    `typing.NamedTuple` takes no metaclass, so the class is made anew from its attributes.
+    """
+    return PublicNames(cls.__name__, cls.__bases__, dict(vars(cls)))
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field, eqx.field))
+class _ModuleType(PublicNames, type(eqx.Module)):
+    """The class of modules."""
 
 
 class Module(eqx.Module, metaclass=_ModuleType):
     """An `equinox.Module` whose bound methods are hashable."""
 
-    #: Public names that `dir` does not list in subclasses that inherit them.
     _for_authors: ClassVar[frozenset[str]] = frozenset()
+    _unlisted: ClassVar[frozenset[str]] = frozenset()
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)

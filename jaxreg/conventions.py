@@ -7,6 +7,8 @@ penalties; `to_…` is the inverse.
 
 from typing import NamedTuple
 
+from jaxreg._module import with_public_names
+
 __all__ = [
     "Lams",
     "from_glmnet",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 
+@with_public_names
 class Lams(NamedTuple):
     """λ of `L1` and λ of `SquaredL2`, whose penalties add up."""
 

@@ -1,6 +1,9 @@
 """Methods of penalties, losses and solutions under `jax.jit`."""
 
+import copy
+import pickle
 import pydoc
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg._module import Module
+from jaxreg._module import Module, with_public_names
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
@@ -101,6 +104,41 @@ def test_help_fits_on_a_screen():
         assert name in dir(jr.L1)
 
 
+@pytest.mark.parametrize("name", [n for n in jr.__all__ if isinstance(getattr(jr, n), type)])
+def test_help_of_public_classes_is_short(name):
+    cls = getattr(jr, name)
+    assert len(pydoc.plain(pydoc.render_doc(cls)).splitlines()) <= 95
+    assert cls is jr.Status or not [name for name in dir(cls) if name.startswith("_")]
+
+
+def test_help_lists_no_names_of_solvers():
+    assert {"value", "curvatures"}.isdisjoint(dir(jr.Problem)) and "shape" in dir(jr.Problem)
+    assert "optimal_shift" in dir(jr.losses.Loss) and "optimal_shift" in dir(jr.losses.SquaredError)
+    assert "optimal_shift" not in dir(jr.losses.Huber) and "gradient" in dir(jr.losses.Huber)
+
+
+@with_public_names
+class Pair(NamedTuple):
+    """Two numbers."""
+
+    first: float
+    second: float = 2.0
+
+    def total(self):
+        return self.first + self.second
+
+
+def test_named_tuple_with_public_names():
+    pair = Pair(1.0)
+    assert dir(Pair) == ["count", "first", "index", "second", "total"]
+    assert (Pair.__doc__, Pair.__module__) == ("Two numbers.", __name__)
+    assert repr(pair) == "Pair(first=1.0, second=2.0)"
+    assert pair == (1.0, 2.0) and pair.total() == 3.0 and type(pair._replace(first=0.0)) is Pair
+    assert pickle.loads(pickle.dumps(pair)) == pair and type(copy.deepcopy(pair)) is Pair
+    doubled = jax.jit(lambda pair: jax.tree.map(lambda x: 2 * x, pair))(pair)
+    assert type(doubled) is Pair and doubled.second == 4.0
+
+
 PUBLIC = [getattr(jr.penalties, name) for name in jr.penalties.__all__] + [
     Solution,
     Path,
@@ -113,6 +151,6 @@ PUBLIC = [getattr(jr.penalties, name) for name in jr.penalties.__all__] + [
 def test_help_lists_public_names_alone(cls):
     listed = set(dir(cls))
     assert not [name for name in listed if name.startswith("_")]
-    assert {name for name in vars(cls) if not name.startswith("_")} <= listed
+    assert {name for name in vars(cls) if not name.startswith("_")} - cls._unlisted <= listed
     if issubclass(cls, jr.penalties.Penalty):
         assert {"value", "prox", "conjugate"} <= listed

@@ -102,6 +102,7 @@ def labelled(
         "target": table.target,
         "target_meaning": table.unit,
         "loss": table.loss,
+        **({} if table.delta is None else {"huber_delta": table.delta}),
         "classes": ", ".join(table.classes),
         "error": response.error,
         "error_rows": error_rows,

@@ -204,7 +204,8 @@ def _date_coding(column: pd.Series, notes: list[str]) -> DateColumn:
     coding = DateColumn(name, indicator=bool(column.isna().any()), day_first=day_first)
     days = coding.encode(values).values[~column.isna().to_numpy(), 0]
     origin = import_extra("numpy").datetime64(int(min(days) // 1), "D")
-    notes.append(f"The dates in {name!r} became days since {origin}.")
+    order = ", read with the day first," if day_first else ""
+    notes.append(f"The dates in {name!r}{order} became days since {origin}.")
     return dataclasses.replace(coding, origin=str(origin))
 
 

@@ -50,7 +50,10 @@ Data = Annotated[
 Target = Annotated[str | None, typer.Option(help="The column to predict; needed for a file.")]
 Loss = Annotated[
     str | None,
-    typer.Option(help="squared, huber, logistic, multinomial or poisson; by default by the target."),
+    typer.Option(
+        help="squared, huber (huber:D is linear in residuals above D), logistic, multinomial or poisson; by"
+        " default by the target."
+    ),
 ]
 Penalty = Annotated[
     list[str] | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxreg import losses
+from jaxreg.cli._losses import loss_of
 from jaxreg.cli.load import Table
 from jaxreg.linear.selection.scores import auc
 from jaxreg.models.model import FittedModel
@@ -27,12 +28,6 @@ _FEW_ROWS = 30
 _FEW_OF_A_CLASS = 10
 #: Attributes of a sweep that its model keeps.
 _FACTS = ("data", "rows_train", "loss", "standardize", "seed", "holdout")
-_LOSSES = {
-    "squared": losses.SquaredError,
-    "huber": losses.Huber,
-    "logistic": losses.Logistic,
-    "poisson": losses.Poisson,
-}
 
 
 class Best(NamedTuple):
@@ -81,7 +76,7 @@ def choose(dataset: Dataset, table: Table, held: np.ndarray) -> Chosen | None:
     }
     facts = {name: dataset.attrs[name] for name in _FACTS if name in dataset.attrs}
     model = FittedModel(
-        _loss(table),
+        loss_of(table),
         part["coef"].values,
         part["intercept"].values,
         features=table.features,
@@ -144,10 +139,6 @@ def warnings(table: Table, held: np.ndarray) -> list[str]:
             name = table.classes[int(counts.argmin())]
             return [f"Warning: class {name!r} has {counts.min()} held-out rows; {advice}."]
     return []
-
-
-def _loss(table: Table) -> losses.Loss:
-    return losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
 
 
 def _grouped(value: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxreg.cli._coding import LOSSES
 from jaxreg.cli._messages import refusal, wanted_one_of
 from jaxreg.penalties import (
     L0,
@@ -211,6 +212,8 @@ def parse(name: str) -> Parsed:
         ValueError: The name is unknown, or the number is not in its range.
     """
     kind, colon, text = name.strip().lower().replace("_", "-").partition(":")
+    if kind in LOSSES:
+        raise ValueError(f"no penalty {name!r}: it is a loss, which --loss {kind} sets; see jaxreg penalties")
     if kind in _ALIASES:
         raise ValueError(f"no penalty {name!r}: its name here is {_ALIASES[kind]}; see jaxreg penalties")
     if kind not in FAMILIES:
@@ -264,7 +267,7 @@ def member(name: str, data: DataForm) -> Member:
     groups, build, note = data.groups, entry.build, ""
     if groups is not None and not entry.needs:
         if entry.whole is not None:
-            build, label = entry.whole, f"{label}, factors whole"
+            build, label = entry.whole, f"{label} (whole factors)"
         elif thresholds:
             note = f"{label} has no form for whole factors: each column of a factor enters on its own."
     return Member(label, lambda lam: build(lam, number, groups), thresholds, note)

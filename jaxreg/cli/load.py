@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxreg._extras import import_extra
-from jaxreg.cli._coding import LOSSES, code_target, to_numbers
+from jaxreg.cli._coding import code_target, to_numbers
 from jaxreg.cli._features import choose_columns, code_features, fill_gaps, starts_with_day
 from jaxreg.cli._files import BUNDLED, drop_row_numbers, read_bundled, read_file
+from jaxreg.cli._losses import parse_loss
 from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal, wanted_one_of
 from jaxreg.cli._numbers import decoration, plain, refuse_decorated
 from jaxreg.cli._settings import Reading
@@ -30,8 +31,8 @@ __all__ = ["Table", "fill_missing", "load", "read", "with_plain_numbers"]
 
 #: Columns with missing cells that an error names.
 _COLUMNS_SHOWN = 8
-#: Note on means of all rows under cross-validation.
-_SHARED_MEANS = "These means are of all rows, also of the fold that is predicted; no target enters them."
+#: Note on the means under cross-validation.
+_MEANS_OF_FOLDS = "In cross-validation a fold is predicted with the means of the rows outside of it."
 #: A day, a day with a time, or a time.
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)"
@@ -69,6 +70,14 @@ class Table:
     """A label per feature, the same for the columns of one factor; None where there is no such factor."""
     reading: Reading = dataclasses.field(default_factory=Reading)
     """How the file was read."""
+    delta: float | None = None
+    """Residual above which Huber's loss is linear, in the unit of the target; None where none was chosen."""
+    unfilled: np.ndarray | None = None
+    """The features before `fill_missing`; None where nothing was missing."""
+
+    def filled_by(self, train: np.ndarray) -> np.ndarray:
+        """Return the features (n, p) with their gaps filled by the means of some rows."""
+        return self.X if self.unfilled is None else fill_gaps(self.unfilled, self.columns, train)[0]
 
 
 def load(
@@ -79,9 +88,9 @@ def load(
     Args:
         source: A name or a path.
         target: The column to predict; a bundled data set has its own.
-        loss: By default chosen by the target: two classes (text, truth values, or 0 and 1) mean logistic,
-            more classes of text multinomial, other numbers squared. Classes are sorted, so that the last of
-            two is class 1.
+        loss: squared, huber (huber:D for a delta of D), logistic, multinomial or poisson. By default chosen
+            by the target: two classes (text, truth values, or 0 and 1) mean logistic, more classes of text
+            multinomial, other numbers squared. Classes are sorted, so that the last of two is class 1.
         reading: How to read the file, by default as `Reading` says.
 
     Raises:
@@ -92,8 +101,7 @@ def load(
     >>> table.X.shape, table.target, table.loss
     ((442, 10), 'progression', 'squared')
     """
-    if loss is not None and loss not in LOSSES:
-        raise ValueError(f"no loss {loss!r}: {wanted_one_of(LOSSES, loss)}")
+    wanted_loss = parse_loss(loss) if loss is not None else None
     reading = reading or Reading()
     name = source.strip().lower().replace("-", "_")
     bundled = BUNDLED.get(name)
@@ -105,7 +113,7 @@ def load(
     empty = [column for column in frame if column != target and bool(frame[column].isna().all())]
     frame, dropped = _without_gaps(frame, target, name, reading, empty)
     kinds = _check_values(frame, name)
-    coded = code_target(frame[target], kinds[target], loss)
+    coded = code_target(frame[target], kinds[target], wanted_loss and wanted_loss.name)
     chosen = choose_columns(frame.drop(columns=target), kinds, reading)
     features = code_features(chosen.frame, kinds, reading)
     factors = reading.categorical == "group" and len(set(features.groups.tolist())) < len(features.groups)
@@ -122,6 +130,7 @@ def load(
         columns=features.columns,
         groups=features.groups if factors else None,
         reading=reading,
+        delta=wanted_loss and wanted_loss.delta,
     )
 
 
@@ -131,16 +140,16 @@ def fill_missing(table: Table, train: np.ndarray, folds: int = 0) -> Table:
     Args:
         table: The data.
         train: Indices of the training rows.
-        folds: Number of folds of a cross-validation on the training rows, 0 for none. Its fits share the
-            filled features, and a note says so.
+        folds: Number of folds of a cross-validation on the training rows, 0 for none. Its fits fill gaps by
+            `Table.filled_by`, and a note says so.
     """
     if not table.columns:
         return table
     X, columns = fill_gaps(table.X, table.columns, train)
-    notes = table.notes
-    if folds and any(getattr(column, "indicator", False) for column in columns):
-        notes += (_SHARED_MEANS,)
-    return dataclasses.replace(table, X=X, columns=columns, notes=notes)
+    if not any(getattr(column, "indicator", False) for column in columns):
+        return dataclasses.replace(table, X=X, columns=columns)
+    notes = (*table.notes, _MEANS_OF_FOLDS) if folds else table.notes
+    return dataclasses.replace(table, X=X, columns=columns, notes=notes, unfilled=table.X)
 
 
 def read(source: str, reading: Reading) -> ReadFile:

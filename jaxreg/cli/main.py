@@ -25,9 +25,6 @@ _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 #: Characters of an error message that are shown.
 _MESSAGE_LENGTH = 600
-#: Objects allocated between two garbage collections. JAX's imports make many objects that live as long as the
-#: process: collecting takes a fifth of the command's time and frees little.
-_COLLECT_AFTER = 1_000_000
 
 
 def main(words: list[str] | None = None) -> int:
@@ -41,7 +38,6 @@ def main(words: list[str] | None = None) -> int:
         where JAXREG_TRACEBACK is set.
     """
     if words is None:
-        gc.set_threshold(_COLLECT_AFTER)
         status = main(sys.argv[1:])
         gc.freeze()
         return status

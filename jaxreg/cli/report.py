@@ -76,7 +76,7 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
     where = f"at λ = {lam[best]:.3g}, where the error on the {part.attrs['error_rows']} is {_rule(part)}"
     if best == len(lam) - 1:
-        where += " (the end of the grid: a smaller --ratio may do better)"
+        where += f" (the end of the grid{_beyond_the_grid(part, best)})"
     if not nonzero:
         return f"{name} kept none of {total} weights {where}: no weight is worth its cost there."
     kept = f"{name} kept {_count(nonzero, total)} {where}"
@@ -89,8 +89,16 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     of = f"the largest weight of {part.attrs['reference']} ({_weight_name(part, largest)})"
     if round(percent) >= 100:
         return f"{kept}; {of} has {percent:.0f} % of its size, the norm of all {norm:.0f} %."
-    became = "set to 0" if coef[largest] == 0 else f"pulled to {percent:.0f} % of its size"
+    became = "set to 0" if coef[largest] == 0 else f"shrunk to {percent:.0f} % of its size"
     return f"{kept}; {of} is {became}, the norm of all to {norm:.0f} %."
+
+
+def _beyond_the_grid(part: Dataset, best: int) -> str:
+    """Say whether a longer grid may do better than its end: not where that is nearly the unpenalised fit."""
+    unpenalised = part.attrs["reference"] == "the unpenalised fit"
+    if unpenalised and round(float(_norm_percent(part)[best])) == 100:
+        return ", nearly the unpenalised fit"
+    return ": a smaller --ratio may do better"
 
 
 def _rule(dataset: Dataset) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Shaped
 import jaxreg as jr
 from jaxreg._compilation import jit_at_level
 from jaxreg.cli._dataset import labelled
+from jaxreg.cli._losses import loss_of
 from jaxreg.cli._settings import Settings
 from jaxreg.cli.families import DataForm, member
 from jaxreg.cli.load import Table
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_LOSSES = {
-    "squared": jr.losses.SquaredError,
-    "huber": jr.losses.Huber,
-    "logistic": jr.losses.Logistic,
-    "poisson": jr.losses.Poisson,
-}
 #: Smallest λ over largest, glmnet's values, with more rows than features and without.
 _RATIO_TALL = 1e-4
 _RATIO_WIDE = 1e-2
@@ -76,27 +71,46 @@ def run(
     rows = split(table, settings.holdout, settings.seed)
     tick("preparing the problem")
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
-    loss = jr.losses.Multinomial(len(table.classes)) if table.loss == "multinomial" else _LOSSES[table.loss]()
+    loss = loss_of(table)
     X, error_rows = table.X.astype(settings.dtype), rows.held if rows.held.size else rows.train
     problem = _problem(loss, X[rows.train], table.y[rows.train], settings.standardize)
     data = _Rows(X[rows.train], table.y[rows.train], X[error_rows], table.y[error_rows])
     parts, free = [], None
     with ThreadPoolExecutor(1) as worker:  # compiles at the same time as the first path
-        unpenalized = worker.submit(jr.unpenalized, problem)
+        unpenalised = worker.submit(_unpenalised, problem, data)
         for label, (_, family, thresholds, _) in members.items():
             tick(f"solving {label}")
             ratio = settings.ratio or _default_ratio(thresholds, data.X.shape)
-            path, folds = _path(problem, family, ratio, settings)
-            free = unpenalized.result()
-            reference = path.coef[-1] if free is None else free[0]
+            path, folds = _path(problem, family, ratio, table, settings)
+            free = unpenalised.result()
+            reference = path.coef[-1] if free is None else free
             parts.append(_measure(problem, path, family, reference, data) | folds)
     reference = "the unpenalised fit" if free is not None else "the fit at the smallest λ"
     attributes = _attributes(settings, penalties, rows, reference)
     return labelled(table, list(members), parts, np.asarray(problem.constant), attributes)
 
 
+def _unpenalised(problem: jr.Problem, rows: _Rows) -> Array | np.ndarray | None:
+    """Return the coefficients of the unpenalised fit; None where they are not unique or not finite.
+
+    Least squares are NumPy's, which compile nothing.
+    """
+    if not isinstance(problem.loss, jr.losses.SquaredError):
+        free = jr.unpenalized(problem)
+        return None if free is None else free[0]
+    varies = ~np.asarray(problem.constant)
+    if varies.size >= len(rows.y):
+        return None
+    X, coef = np.asarray(rows.X, float)[:, varies], np.zeros(varies.size)
+    X = X - X.mean(axis=0)
+    unit = np.abs(X).max(axis=0)
+    found, _, rank, _ = np.linalg.lstsq(X / unit, rows.y - rows.y.mean(), rcond=None)
+    coef[varies] = found / unit
+    return coef.astype(problem.dtype) if rank == X.shape[1] else None
+
+
 def _path(
-    problem: jr.Problem, family: Family, ratio: float, settings: Settings
+    problem: jr.Problem, family: Family, ratio: float, table: Table, settings: Settings
 ) -> tuple[jr.Path, dict[str, np.ndarray]]:
     """Return the path, and with folds the numbers of its cross-validation by the names of the dataset."""
     options = {"num": settings.lambdas, "ratio": ratio, "tol": settings.tol}
@@ -104,6 +118,9 @@ def _path(
         return jr.path(problem, family, **options), {}
     classes = isinstance(problem.loss, jr.losses.Logistic | jr.losses.Multinomial)
     options |= {"folds": settings.cv, "key": settings.seed, "stratify": True if classes else None}
+    if table.unfilled is not None:
+        # With folds all rows of the table are training rows.
+        options["fold_features"] = lambda train: table.filled_by(train).astype(settings.dtype)
     result = jr.cross_validate(problem, family, **options, keep_predictions=True)
     best, mean = result.index(settings.choose), result.predictions
     assert mean is not None, "the predictions were asked for"

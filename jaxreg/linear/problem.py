@@ -70,6 +70,13 @@ class Problem(Module):
     (3, 3)
     """
 
+    _unlisted = frozenset(
+        {
+            *("as_working_arrays", "counted", "curvatures", "original_objective", "predictor", "residual"),
+            *("take", "value", "weighted", "working_grid", "working_penalty"),
+        }
+    )
+
     loss: Loss
     design: Design
     y: Array
@@ -228,12 +235,17 @@ class Problem(Module):
 
     def original_objective(self, objective: Float[AnyArray, "*L"]) -> Float[AnyArray, "*L"]:
         """Convert the objective of working coefficients to the scale of the data, in squares of y's unit."""
-        return self.target_scale**2 * objective if self.scales_target else objective
+        return self._target_unit**2 * objective if self.scales_target else objective
 
     @property
     def original_loss(self) -> Loss:
         """The loss for targets on the scale of the data."""
-        return self.loss.in_units(1 / self.target_scale) if self.scales_target else self.loss
+        return self.loss.in_units(1 / self._target_unit) if self.scales_target else self.loss
+
+    @property
+    def _target_unit(self) -> Scalar:
+        """`target_scale`, on the host where it is concrete: arithmetic with it then compiles nothing."""
+        return self.target_scale if is_traced(self.target_scale) else np.asarray(self.target_scale)
 
     def take(self, index: Int[Array, " m"]) -> Self:
         """Return the problem restricted to some of its columns."""

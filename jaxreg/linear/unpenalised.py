@@ -86,6 +86,8 @@ class Basis(eqx.Module):
         by_output = jnp.zeros((coef.shape[0], u.shape[0]), coef.dtype)
         by_output = by_output.at[self.columns].add(mixed[:, first : first + k].T, mode="drop")
         by_output = by_output + jnp.einsum("rpc,cr->pc", self.others, mixed[:, first + k :])
+        # Rounding mixes directions that are 0 into the others.
+        by_output = jnp.where(problem.constant[:, None], 0.0, by_output)
         shift = mixed[:, 0] if problem.intercept else jnp.zeros(u.shape[0], coef.dtype)
         return by_output.reshape(coef.shape), shift.reshape(intercept.shape)
 

@@ -40,6 +40,13 @@ class Loss(Module):
     `jax.jit(loss.value)` compiles the loss's numbers into the program as constants.
     """
 
+    _for_authors = frozenset(
+        {
+            *("encode", "fenchel_gap", "null_predictor", "null_predictor_is_exact", "optimal_shift"),
+            *("outputs", "saturated", "target_scale"),
+        }
+    )
+
     #: Whether y has a unit and no zero: in_units(1/c).value(c·z + d, c·y + d) = c²·value(z, y).
     has_unit: ClassVar[bool] = False
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxreg._extras import import_extra
+from jaxreg._module import with_public_names
 
 __all__ = [
     "KINDS",
@@ -36,6 +37,7 @@ _LEVELS_SHOWN = 3
 _DAY = 86_400.0
 
 
+@with_public_names
 class Encoded(NamedTuple):
     """Columns of numbers made of one column.
 

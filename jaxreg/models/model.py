@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreg._module import PublicNames
 from jaxreg._typing import ArrayLike, FeaturesLike
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.losses import Logistic, Loss, Multinomial
@@ -52,7 +53,7 @@ class Rows(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FittedModel:
+class FittedModel(metaclass=PublicNames):
     """A linear model or GLM with all that prediction needs; `jaxreg.save` writes it to a file.
 
     The arithmetic is NumPy's in the dtype of `coef`, whatever JAX's precision is.
@@ -81,6 +82,11 @@ class FittedModel:
     >>> model.predict(np.array([[0.0, 5.0]])).tolist(), model.classify({"bmi": [5.0], "age": [1.0]}).tolist()
     ([0.5], ['yes'])
     """
+
+    #: Fields with a default, which the docstring lists, and the step of `predict` after `linear`.
+    _unlisted = frozenset(
+        {"classes", "columns", "features", "gap", "kkt", "lam", "mean", "penalty", "target"}
+    )
 
     loss: Loss
     coef: Float[np.ndarray, "p *K"]

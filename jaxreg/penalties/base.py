@@ -49,7 +49,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreg._meshes import like_first, on_auto_axes
-from jaxreg._module import Module
+from jaxreg._module import Module, with_public_names
 from jaxreg._pytree import is_complex, is_weight, weights_of
 from jaxreg._typing import ArrayLike, Params, Scalar, StepSize
 
@@ -58,6 +58,7 @@ __all__ = ["Blocks", "Capabilities", "Penalty", "no_closed_form", "refuse_comple
 _Method = TypeVar("_Method", bound=Callable)
 
 
+@with_public_names
 class Capabilities(NamedTuple):
     """Properties of a penalty that decide which methods and solvers apply. All default to False.
 

@@ -26,7 +26,7 @@ def test_factors_enter_together_where_the_family_allows():
     for name in ("l1", "elastic-net:1", "group"):
         shrunk = member(name, GROUPS).family(0.4).prox(v, 1.0)
         assert np.allclose(shrunk, jr.GroupL2(0.4, [0, 1, 1]).prox(v, 1.0)), name
-    assert member("l1", GROUPS).label == "L1, factors whole"
+    assert member("l1", GROUPS).label == "L1 (whole factors)"
     assert isinstance(member("mcp", GROUPS).family(1.0), jr.penalties.GroupMCP)
     assert isinstance(member("l2", GROUPS).family(1.0), jr.SquaredL2) and not member("l2", GROUPS).note
     assert "SCAD 3.7 has no form for whole factors" in member("scad", GROUPS).note
@@ -61,6 +61,7 @@ def test_every_family_solves_a_path(name):
         ("ridge", "its name here is l2"),
         ("group-lasso", "its name here is group"),
         ("elasticnet", "its name here is elastic-net:0.5"),
+        ("huber", "it is a loss, which --loss huber sets"),
         ("l7", "did you mean"),
         ("mcp:0.5", "a number above 1; try mcp:3"),
         ("scad:x", "a number above 2"),

@@ -131,7 +131,7 @@ def test_a_sweep_and_its_predictions_agree(place, capsys):
     (place / "own.csv").write_text("\n".join(lines) + "\n")
     words = "sweep own.csv --target y --missing mean --penalty l1 --lambdas 8 --tol 1e-4"
     assert main(words.split()) == 0
-    assert "L1, factors whole at λ" in capsys.readouterr().out
+    assert "L1 (whole factors) at λ" in capsys.readouterr().out
     assert main(["predict", "jaxreg-own/model.jaxreg", "own.csv"]) == 0
     assert "on 60 rows: R² 0." in " ".join(capsys.readouterr().out.split())
     model = jr.load("jaxreg-own/model.jaxreg")

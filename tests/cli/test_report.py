@@ -87,7 +87,7 @@ def test_sentence_says_what_happened():
     lam = f"{float(data['lam'][0, 20]):.3g}"
     assert sentence(data.isel(penalty=0)) == (
         f"L1 kept 3 of 4 weights at λ = {lam}, where the error on the held-out rows is smallest; the largest"
-        " weight of the unpenalised fit (a) is pulled to 52 % of its size, the norm of all to 43 %."
+        " weight of the unpenalised fit (a) is shrunk to 52 % of its size, the norm of all to 43 %."
     )
     assert sentence(data.isel(penalty=1)).startswith(f"L2 kept all 4 weights at λ = {lam}, where")
 
@@ -104,6 +104,9 @@ def test_sentence_at_the_ends_of_the_grid():
     assert sentence(part).startswith("L1 kept none of 4 weights at λ = 8, where")
     part["error"][{"step": 39}] = -1.0
     assert "the end of the grid: a smaller --ratio may do better" in sentence(part)
+    part["shrinkage"][{"step": 39}] = 0.004
+    assert "(the end of the grid, nearly the unpenalised fit)" in sentence(part)
+    part.attrs["reference"] = "the fit at the smallest λ"
     part["reference_coef"] = part["standardized_coef"][39]
     assert sentence(part).endswith("may do better)."), "nothing to compare with itself"
 

@@ -11,12 +11,13 @@ from rich.console import Console
 
 import jaxreg as jr
 from jaxreg.cli import _screen
-from jaxreg.cli._settings import Settings
+from jaxreg.cli._settings import Reading, Settings
 from jaxreg.cli.choose import choose, comparison
-from jaxreg.cli.load import load
+from jaxreg.cli.load import fill_missing, load
 from jaxreg.cli.main import main
-from jaxreg.cli.run import _errors, run
+from jaxreg.cli.run import _errors, _Rows, _unpenalised, run
 from jaxreg.cli.split import split
+from jaxreg.linear.selection.folds import make_folds
 from jaxreg.plots import best_step
 
 DEFAULT = ["l1", "l2", "elastic-net:0.5"]
@@ -82,6 +83,20 @@ def test_numbers_are_those_of_the_library(written):
         assert np.allclose(part["reference_coef"], free * table.X[train].std(axis=0), rtol=1e-5)
 
 
+def test_unpenalised_fit_of_squared_error_is_that_of_the_library():
+    table, rows = load("diabetes"), np.arange(300)
+    X, y = table.X[rows] * 10.0 ** np.arange(-150, 150, 30), table.y[rows]
+    X[:, 3] = 7.0
+    for features in (X, np.column_stack([X, X[:, 0] + 1e-160 * X[:, 1]]), X[:8]):
+        target = y[: len(features)]
+        problem = jr.Problem(jr.losses.SquaredError(), features, target, standardize=True, scale_target=True)
+        found = _unpenalised(problem, _Rows(features, target, features, target))
+        expected = jr.unpenalized(problem)
+        assert (found is None) == (expected is None) == (features is not X)
+        if features is X:
+            np.testing.assert_allclose(found, expected[0], rtol=1e-8)
+
+
 def test_cross_validation_is_that_of_the_library():
     table, settings = load("diabetes"), Settings(lambdas=8, ratio=1e-3, holdout=0, cv=4, seed=3, choose="1se")
     data = run(table, ["l1"], settings)
@@ -100,9 +115,33 @@ def test_cross_validation_is_that_of_the_library():
     assert "on 442 rows of 4 folds" in comparison(data, chosen.at)
 
 
-def test_the_unit_of_the_target_changes_nothing_but_units():
-    table, unit = load("diabetes"), 1e3
-    penalties = ["l1", "elastic-net:0.5", "mcp:3"]
+def test_no_cell_of_a_fold_enters_the_means_that_predict_it(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 2)) + 5
+    y = X @ [1.0, -2.0] + rng.standard_normal(40)
+    cells = np.where(rng.random((40, 2)) < 0.3, "", X.astype(str))
+    file = tmp_path / "gaps.csv"
+    file.write_text("a,b,y\n" + "".join(f"{a},{b},{t}\n" for (a, b), t in zip(cells, y, strict=True)))
+    table = fill_missing(load(str(file), target="y", reading=Reading(missing="mean")), np.arange(40), 4)
+    data = run(table, ["l1"], Settings(lambdas=4, holdout=0, cv=4, tol=1e-10)).isel(penalty=0)
+    step, prediction = int(data["best_step"]), data["prediction"].values
+    folds = make_folds(40, 4, key=0)
+    for train, test in zip(folds.train, folds.test, strict=True):
+        known = [np.nanmean(table.unfilled[train, k]) for k in (0, 2)]
+        filled = table.unfilled.copy()
+        for k, mean in zip((0, 2), known, strict=True):
+            filled[np.isnan(filled[:, k]), k] = mean
+        options = {"standardize": True, "scale_target": True}
+        problem = jr.Problem(jr.losses.SquaredError(), filled[train], y[train], **options)
+        path = jr.path(problem, jr.L1, data["lam"].values, tol=1e-10)
+        assert np.allclose(path.linear(filled[test])[step], prediction[test], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalties"), [("squared", ["l1", "elastic-net:0.5", "mcp:3"]), ("huber", ["l1"])]
+)
+def test_the_unit_of_the_target_changes_nothing_but_units(loss, penalties):
+    table, unit = load("diabetes", loss=loss), 1e3
     one, other = (
         run(dataclasses.replace(table, y=y), penalties, Settings(lambdas=6, ratio=0.01))
         for y in (table.y, unit * table.y)

@@ -1,5 +1,7 @@
 """Unpenalised directions: their basis, the fit along them, the gradient along them in certificates."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,21 @@ def test_basis_is_orthonormal_and_spans_the_columns(kind, dtype):
     Z = np.asarray(problem.design.dense(), float)
     rest = Z - q.T @ ((q * weight) @ Z)
     assert np.all(np.abs(rest).max(axis=0) <= 20 * np.finfo(dtype).eps * error.max() * np.abs(Z).max(axis=0))
+
+
+def test_a_constant_column_has_coefficient_0_in_the_unpenalised_fit():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 6)) * 10.0 ** np.arange(-3, 3), rng.standard_normal(60)
+    X[:, 2] = 7.0
+    for options in ({}, {"standardize": True}):
+        coef, intercept = jr.unpenalized(jr.Problem(jr.losses.SquaredError(), X, y, **options))
+        exact = np.linalg.lstsq(np.column_stack([np.delete(X, 2, axis=1), np.ones(60)]), y, rcond=None)[0]
+        assert coef[2] == 0
+        np.testing.assert_allclose(np.delete(coef, 2), exact[:-1], rtol=1e-9)
+        np.testing.assert_allclose(intercept, exact[-1], rtol=1e-9)
+        family = functools.partial(jr.L1, weights=np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
+        path = jr.path(jr.Problem(jr.losses.SquaredError(), X, y, **options), family, num=3)
+        assert not np.asarray(path.coef[:, 2]).any() and np.asarray(path.coef[:, 4]).all()
 
 
 @pytest.mark.parametrize("loss", [jr.losses.SquaredError(), jr.losses.Multinomial(3)])

@@ -17,6 +17,7 @@ from jaxreg.linear.certificate import curvature_bound
 from jaxreg.linear.null_fit import NullFit, fit_null_model
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solve import Solution
 from jaxreg.linear.solvers import Status
 from jaxreg.linear.solvers.status import status_names
@@ -57,6 +58,8 @@ class Path(LinearPredictor):
         reason: the method that solved the path, and the reason for its choice.
         with_offset: whether the problem had an offset.
     """
+
+    _unlisted = frozenset({"of", "one_per_lambda"})
 
     lambdas: Float[Array, " L"]
     coef: Shaped[Array, "L p ..."]
@@ -124,6 +127,8 @@ class Path(LinearPredictor):
         Raises:
             TypeError: for a penalty that is not separable, whose prox has no derivative by coordinate.
         """
+        # In its size class a small problem shares the programs of its path.
+        problem = in_size_class(problem)
         grid = problem.working_grid(family, self.lambdas)
         if not grid.at(0).separable:
             raise TypeError(

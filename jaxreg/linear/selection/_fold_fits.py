@@ -14,6 +14,7 @@ from jaxreg.linear.path.path import GridOptions, Known, solve_grid
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_batch import batched_paths
+from jaxreg.linear.selection._fold_features import FoldFeatures
 from jaxreg.linear.selection._fold_problems import FoldProblems, padded_rows
 from jaxreg.linear.selection._fold_scores import score_rows
 from jaxreg.linear.selection.cv_result import CrossValidation, count_nonzeros, summarise
@@ -34,8 +35,8 @@ Result = CrossValidation | TargetCrossValidation
 class Task(NamedTuple):
     """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
 
-    Rows from `n_rows` on have weight 0 and are not data. With `per_target` each target has a score of
-    its own.
+    `features` makes the features of each fit, None for those of the problem. Rows from `n_rows` on have
+    weight 0 and are not data. With `per_target` each target has a score of its own.
     """
 
     problem: Problem
@@ -43,6 +44,7 @@ class Task(NamedTuple):
     folds: Folds
     metric: Metric
     options: GridOptions
+    features: FoldFeatures | None
     keep_predictions: bool
     train_scores: bool
     per_target: bool
@@ -77,7 +79,7 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     """
     solver, batched = task.options.solver or Newton(), task.options.mode == "batched"
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver) and not batched
-    problems = FoldProblems.of(task.problem, task.folds, with_gram=with_gram)
+    problems = FoldProblems.of(task.problem, task.folds, task.features, with_gram=with_gram)
     rows = _Rows(padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None)
     known = [
         _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
@@ -92,12 +94,16 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
             solve_grid(fold.problem, family, lambdas, task.options, shared._replace(gram=fold.gram))
             for family, lambdas, shared in each
         )
-        return [_fit(task, path, rows, k) for path in solved]
+        return [_fit(task, fold.whole, path, rows, k) for path in solved]
 
     if batched:
-        folds = [problems.fold(k).problem for k in range(len(rows.test))]
-        solved = [batched_paths(folds, f, lambdas, task.options, shared) for f, lambdas, shared in each]
-        fits = [[_fit(task, path, rows, k) for k, path in enumerate(own)] for own in solved]
+        folds = [problems.fold(k) for k in range(len(rows.test))]
+        own = [fold.problem for fold in folds]
+        solved = [batched_paths(own, f, lambdas, task.options, shared) for f, lambdas, shared in each]
+        fits = [
+            [_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(paths_of_family)]
+            for paths_of_family in solved
+        ]
     else:
         # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
         blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
@@ -115,10 +121,10 @@ def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " 
     return Known(grid=grid, capacity=count_unpenalised(problem, grid))
 
 
-def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
-    """Score the path of a fold; ValueError where the metric returns NaN."""
+def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
+    """Score the path of a fold by its features of all rows; ValueError where the metric returns NaN."""
     options = {"per_target": task.per_target, "with_mean": task.keep_predictions}
-    scores, means = score_rows(task.problem, path, rows.test[k], task.metric, **options)
+    scores, means = score_rows(whole, path, rows.test[k], task.metric, **options)
     weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
     if weighs and np.isnan(scores).any():
         raise ValueError(
@@ -127,7 +133,7 @@ def _fit(task: Task, path: Path, rows: _Rows, k: int) -> _Fit:
         )
     on_train = None
     if rows.train is not None:
-        on_train = score_rows(task.problem, path, rows.train[k], task.metric).score
+        on_train = score_rows(whole, path, rows.train[k], task.metric).score
     kept = means if task.keep_predictions else None
     certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
     return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))

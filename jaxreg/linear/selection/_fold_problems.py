@@ -2,7 +2,7 @@
 
 The problems of all folds share the features of the whole problem and the shapes of its arrays, and with them
 the compiled programs of a path. Moments and Gram matrices of the remaining rows are those of all rows less
-those of the rows left out, unless too few digits would remain.
+those of the rows left out, unless too few digits would remain or each fold has features of its own.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from jaxreg.linear._targets import working_targets
 from jaxreg.linear.design import DenseDesign, Design, Moments, Standardized
 from jaxreg.linear.path.matrix_columns import whole_gram
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.selection._fold_features import FoldFeatures
 from jaxreg.linear.selection.folds import Folds
 from jaxreg.linear.standardization import Standardization
 
@@ -34,9 +35,16 @@ _MAX_LEFT_OUT = 0.5
 
 
 class FoldProblem(NamedTuple):
-    """The problem of one fold, and its Gram matrix XᵀWX where that is known."""
+    """The problem of one fold.
+
+    Attributes:
+        problem: the problem of the fold's fit.
+        whole: the problem of all rows with the features of this fold, by which rows are predicted.
+        gram: Gram matrix XᵀWX of the fit where that is known.
+    """
 
     problem: Problem
+    whole: Problem
     gram: Float[Array, "p p"] | None
 
 
@@ -65,7 +73,8 @@ class FoldProblems(NamedTuple):
         whole: the problem of all rows.
         train: rows of each fit.
         left_out: indices of the other rows, filled up with n.
-        columns: centring and scaling of each fit.
+        columns: centring and scaling of each fit; none where each has features of its own.
+        features: makes the features of each fit; None where all fits share those of the problem.
         arrays: arrays of the whole problem on the host.
         gram: Gram matrix of all rows; None where those of the folds are not differences from it.
     """
@@ -74,11 +83,14 @@ class FoldProblems(NamedTuple):
     train: Bool[np.ndarray, "S n"]
     left_out: Int[np.ndarray, "S m"]
     columns: list[_Columns]
+    features: FoldFeatures | None
     arrays: _Arrays
     gram: Float[Array, "p p"] | None
 
     @classmethod
-    def of(cls, problem: Problem, folds: Folds, *, with_gram: bool) -> "FoldProblems":
+    def of(
+        cls, problem: Problem, folds: Folds, features: FoldFeatures | None = None, *, with_gram: bool
+    ) -> "FoldProblems":
         """Return the problems of folds, with their Gram matrices where these are differences.
 
         Raises:
@@ -88,24 +100,30 @@ class FoldProblems(NamedTuple):
         arrays = _Arrays(*jax.tree.map(np.asarray, fields))
         for k, train in enumerate(folds.train):
             _require_fit(problem, k, arrays.y, np.where(train, arrays.weight, 0))
-        columns = list(_fold_columns(problem, np.where(folds.train, 0, arrays.weight)))
         left_out = padded_rows(~folds.train)
+        if features is not None:
+            return cls(problem, folds.train, left_out, [], features, arrays, None)
+        columns = list(_fold_columns(problem, np.where(folds.train, 0, arrays.weight)))
         with_gram = with_gram and left_out.shape[1] <= _MAX_LEFT_OUT * folds.train.shape[1]
         gram = whole_gram(problem) if with_gram else None
-        return cls(problem, folds.train, left_out, columns, arrays, gram)
+        return cls(problem, folds.train, left_out, columns, None, arrays, gram)
 
     def fold(self, k: int) -> FoldProblem:
         """Return the problem of a fold."""
         weight = np.where(self.train[k], self.arrays.weight, 0)
         remaining = np.sum(weight)
+        if self.features is None:
+            whole, columns = self.whole, self.columns[k]
+        else:
+            whole = self.features.problem(self.whole, self.train[k])
+            columns = _exact_columns(whole, weight)
         weight = (weight / remaining).astype(self.arrays.weight.dtype)
-        fold = _with_weight(self.whole, weight, self.columns[k], self.arrays)
         # Arrays of NumPy would be copied to the device by every program.
-        fold = jax.device_put(fold)
-        if self.gram is None or not self.columns[k].by_difference:
-            return FoldProblem(fold, None)
-        gram = _gram_by_difference(self.whole, self.gram, self.left_out[k], remaining, fold.design)
-        return FoldProblem(fold, gram)
+        fold = jax.device_put(_with_weight(whole, weight, columns, self.arrays))
+        if self.gram is None or not columns.by_difference:
+            return FoldProblem(fold, whole, None)
+        gram = _gram_by_difference(whole, self.gram, self.left_out[k], remaining, fold.design)
+        return FoldProblem(fold, whole, gram)
 
 
 def in_form_of_folds(problem: Problem) -> Problem:

@@ -15,6 +15,7 @@ from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg.linear.path.path import GridOptions, path, resolve_mode
 from jaxreg.linear.problem import Problem, require_problem
+from jaxreg.linear.selection._fold_features import FeaturesOfFit, FoldFeatures
 from jaxreg.linear.selection._fold_fits import Task, fit_folds
 from jaxreg.linear.selection._fold_problems import in_form_of_folds
 from jaxreg.linear.selection.cv_result import CrossValidation, CrossValidations
@@ -46,6 +47,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     stratify: ArrayLike | bool | None = None,
     metric: str | Score | None = None,
     higher_is_better: bool | None = None,
+    fold_features: FeaturesOfFit | None = None,
     keep_predictions: bool = False,
     train_scores: bool = False,
     per_target: bool = False,
@@ -60,8 +62,9 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     """Choose λ by cross-validation, with a certificate for every fit.
 
     The grid comes from the path on all rows. Each fold is predicted by a path on the other rows: features and
-    targets are centred and scaled by these alone, so that nothing of a fold enters its prediction. Sample
-    weights count in the fits and in the scores.
+    targets are centred and scaled by these alone, so that nothing of a fold enters its prediction. A step
+    that is fitted to the data, such as the means that replace missing cells, needs `fold_features` for that.
+    Sample weights count in the fits and in the scores.
 
     Args:
         problem: loss and data, concrete.
@@ -82,6 +85,10 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
             arrays of NumPy. Predictions are means or probabilities of classes; with an offset and a loss
             with a unit, both they and the targets are less the mean of the offset.
         higher_is_better: for a function, whether a higher score is better; None is no.
+        fold_features: function from the rows of a fit, booleans (n,), to the features (n, p) of all rows as
+            that fit takes them, such as gaps filled by the means of its rows; called once for each fit, from
+            several threads. Dense features only. The path on all rows takes the features of the problem, and
+            columns that are constant there stay out of all fits. None gives all fits those features.
         keep_predictions: whether to keep the prediction of each row by fits without it.
         train_scores: whether to score each fit on its own rows too.
         per_target: whether each of several targets (n, K) has a λ of its own, chosen on the common grid by
@@ -100,8 +107,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         with `per_target` a `TargetCrossValidation`.
 
     Raises:
-        TypeError: where the arguments are not a problem and a family, and for a second axis that the family
-            does not take.
+        TypeError: where the arguments are not a problem and a family, for a second axis that the family does
+            not take, and for `fold_features` with sparse features.
         ValueError: for folds that cannot be made, fits that predict their own rows, groups in several
             folds, a fold without which a class has no sample, a metric that does not fit the loss or
             returns NaN, a grid of one λ, and a problem under a trace (see `jaxreg.criteria.k_fold`).
@@ -128,6 +135,7 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         _require_separate_targets(problem, axis, train_scores=train_scores)
     if (num if lambdas is None else np.size(lambdas)) < 2:
         raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
+    made_anew = FoldFeatures.of(fold_features, problem)
     scored = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
     targets = np.asarray(problem.y)
     if stratify is True and problem.loss.has_unit:
@@ -144,7 +152,8 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
     paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
     limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
-    task = Task(whole, problem.shape[0], made, scored, fits, keep_predictions, train_scores, per_target)
+    kept = {"keep_predictions": keep_predictions, "train_scores": train_scores, "per_target": per_target}
+    task = Task(whole, problem.shape[0], made, scored, fits, made_anew, **kept)
     results = fit_folds(task, axis.families, paths)
     return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
 

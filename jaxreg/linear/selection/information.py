@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._module import with_public_names
 from jaxreg._typing import Scalar
 from jaxreg._validation import require
 from jaxreg.linear._shapes import Coef, Intercept
@@ -21,6 +22,7 @@ from jaxreg.penalties import Family
 __all__ = ["Information", "information"]
 
 
+@with_public_names
 class Information(NamedTuple):
     """Criteria at each λ of a path, each the smaller the better.
 

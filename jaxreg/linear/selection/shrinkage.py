@@ -20,6 +20,7 @@ from jaxreg import metrics
 from jaxreg._calibration import recalibrate, require_glm
 from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._module import with_public_names
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
 from jaxreg.linear._shapes import Coef, Intercept
@@ -96,6 +97,7 @@ def _losses_of_fit_and_null(problem: Problem, coef: Coef, intercept: Intercept) 
 # ---------------------------------------------------------------- λ by calibration
 
 
+@with_public_names
 class CalibratedLambda(NamedTuple):
     """The λ at which predictions have calibration slope 1.
 

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._meshes import on_auto_axes, replicated
+from jaxreg._module import with_public_names
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import prng_key, require
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
@@ -35,6 +36,7 @@ _NUM = 30
 _RATIO = 0.05
 
 
+@with_public_names
 class Stability(NamedTuple):
     """Selection probabilities, and the features that are selected stably.
 

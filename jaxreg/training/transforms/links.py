@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from jaxreg._module import with_public_names
 from jaxreg._pytree import is_complex, is_weight, weights_of
 from jaxreg._typing import ArrayLike, MaskLike, Params, StepSize
 from jaxreg._validation import number, require_scalar
@@ -50,6 +51,7 @@ class DecayState(NamedTuple):
     count: Array
 
 
+@with_public_names
 class ProximalState(NamedTuple):
     """State of a proximal step: the number of steps taken, and the state of the optimiser inside."""
 

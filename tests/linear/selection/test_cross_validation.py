@@ -48,8 +48,6 @@ def problem(name="gaussian", rows=slice(None), **options):
 @pytest.mark.slow_except(
     "gaussian", "gaussian weights", "binomial", "binomial class", "binomial auc", "poisson", "mgaussian"
 )
-    "gaussian", "gaussian weights", "binomial", "binomial class", "binomial auc", "poisson", "mgaussian"
-)
 @pytest.mark.parametrize("case", CASES)
 def test_glmnet_agrees(case):
     rows, (name, *extra) = CASES[case], case.split()
