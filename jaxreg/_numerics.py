@@ -11,6 +11,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
@@ -173,7 +174,8 @@ def take_filled(x: Array, *index: Int[Array, "..."]) -> Array:
     """Return x[index], with zeros for indices ≥ the size; no index is negative."""
     inside = reduce(operator.and_, (i < size for i, size in zip(index, x.shape, strict=False)))
     taken = x.at[index].get(mode="clip", wrap_negative_indices=False)
-    return jnp.where(inside.reshape(inside.shape + (1,) * (taken.ndim - inside.ndim)), taken, 0)
+    inside = inside.reshape(inside.shape + (1,) * (taken.ndim - inside.ndim))
+    return jnp.where(inside, taken, np.zeros((), taken.dtype))
 
 
 def put_inside(x: Array, index: Int[Array, "..."], values: ArrayLike) -> Array:

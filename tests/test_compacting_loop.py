@@ -212,7 +212,8 @@ def test_what_all_share_is_never_copied():
     assert "custom_call @xla_python" not in text
 
 
-@pytest.mark.parametrize("loss", ["Logistic", pytest.param("SquaredError", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["Logistic", "SquaredError"])
 def test_solutions_in_a_batch_are_those_alone(loss):
     here, lams = problem(loss, n=40, p=60), jnp.geomspace(0.3, 0.02, 70)
     fit = lambda lam: jr.solve(here, jr.L1(lam), tol=1e-7, throw=False)  # noqa: E731

@@ -42,7 +42,7 @@ QUICK = ("group-mcp", "l1", "nonnegative-l2", "rows")
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
-@pytest.mark.slow_except("l1", "group-mcp")
+@pytest.mark.slow_except("l1")
 @pytest.mark.parametrize("name", EVERY)
 def test_every_family_solves_a_path(name):
     """Three classes and groups, which all families accept, in one shape."""

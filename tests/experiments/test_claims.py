@@ -227,6 +227,7 @@ def test_the_largest_estimates_are_too_large_and_shrinkage_calibrates(tmp_path):
 # ---------------------------------------------------------------- which penalty
 
 
+@pytest.mark.slow
 def test_l1_wins_where_few_features_matter_and_l2_where_all_do(tmp_path, monkeypatch):
     monkeypatch.setattr(decision_guide, "SHARES", (0.1, 1.0))
     monkeypatch.setattr(decision_guide, "CORRELATIONS", (0.0, 0.6))

@@ -9,8 +9,8 @@ from experiments.benchmarks import first_call
 #: Largest numbers of programs and instructions.
 LIMITS = {
     "certify logistic": (6, 1150),
-    "path lasso 442x10": (12, 2300),
-    "path logistic 1000x100": (13, 3600),
+    "path lasso 442x10": (12, 2400),
+    "path logistic 1000x100": (13, 3700),
 }
 
 

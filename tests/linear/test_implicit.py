@@ -216,7 +216,8 @@ def test_more_features_than_a_dense_system_holds(n_active):
     np.testing.assert_allclose(value_and_grad(lam)[1], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["warm", pytest.param("batched", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["warm", "batched"])
 def test_a_path_has_the_derivatives_of_its_solutions(mode):
     y = jnp.asarray(LOSSES["squared"][1])
     lambdas = np.array([0.3, 0.1, 0.03])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.linear.solvers import _active_inverse, _factor, newton
+from jaxreg.linear.solvers import _active_inverse, _factor, _packed_inverse, newton
 from jaxreg.linear.solvers._hessian_cache import CachedHessian, CachedInverse, FreshHessian
 from jaxreg.linear.solvers._packed_inverse import ActiveInverse
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart
@@ -70,13 +70,16 @@ def unpacked(found):
     return out
 
 
-@pytest.mark.parametrize(("m", "curved"), [(90, False), (192, True)], ids=["one tile", "tiles, curved"])
-def test_pivots_keep_the_inverse_of_the_active_block(m, curved):
+@pytest.mark.parametrize(
+    ("m", "curved", "whole"), [(90, False, 512), (192, True, 0)], ids=["whole", "in tiles, curved"]
+)
+def test_pivots_keep_the_inverse_of_the_active_block(m, curved, whole, monkeypatch):
     """The inverse is that of gram + diag(c), where a coordinate keeps the c with which it entered."""
     rng = np.random.default_rng(0)
     gram = jnp.asarray(spd(rng, m))
     found, entered = ActiveInverse.empty(gram), np.zeros(m)
-    exchange = jax.jit(ActiveInverse.exchanged)
+    monkeypatch.setattr(_packed_inverse, "_MAX_WHOLE", whole)
+    exchange, x = jax.jit(ActiveInverse.exchanged), rng.normal(size=m)
     for _ in range(30):
         active, curvature = rng.random(m) < rng.random(), curved * rng.exponential(size=m)
         entered = np.where(active & ~np.asarray(found.active), curvature, entered)
@@ -86,6 +89,7 @@ def test_pivots_keep_the_inverse_of_the_active_block(m, curved):
         wanted = np.zeros((m, m))
         wanted[block] = np.linalg.inv((np.asarray(gram) + np.diag(entered))[block])
         np.testing.assert_allclose(unpacked(found), wanted, atol=1e-8)
+    np.testing.assert_allclose(found.times(jnp.asarray(x)), wanted @ x, atol=1e-7)
 
 
 def test_a_reordered_inverse_is_that_of_the_reordered_matrix():

@@ -111,7 +111,7 @@ FAST = (
 )
 
 
-@pytest.mark.slow_except("Poisson-wide", "Logistic-tall", "SquaredError-wide")
+@pytest.mark.slow_except("Poisson-wide", "SquaredError-wide")
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [

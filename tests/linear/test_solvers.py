@@ -144,6 +144,7 @@ def correlated(dtype: str, standardize: bool) -> jr.Problem:
     return jr.Problem(jr.losses.SquaredError(), X.astype(dtype), y, standardize=standardize)
 
 
+@pytest.mark.slow_except("False")
 @pytest.mark.parametrize("standardize", [False, True])
 def test_single_precision_certifies_correlated_columns(standardize):
     """To 1e-5, and what it certifies holds in double precision."""

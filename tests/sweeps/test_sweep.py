@@ -197,6 +197,7 @@ def test_the_size_of_a_chunk(max_lanes):
         xarray.testing.assert_allclose(found, whole, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow_except("None-solved")
 @pytest.mark.parametrize("name", ["solved", "adam"])
 @pytest.mark.parametrize("max_lanes", [None, 4])
 def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, max_lanes):

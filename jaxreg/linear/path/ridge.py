@@ -44,9 +44,9 @@ def _curvatures(grid: PenaltyGrid) -> Float[np.ndarray, " L"] | None:
     c = penalty.coefficients()
     if c.bounded or c.excludes:
         return None
-    curvature = np.asarray(c.curvature, float)
-    sloped = np.any(c.negative) or np.any(c.positive)
-    return None if sloped or not np.all(curvature > 0) else curvature
+    negative, positive, curvature = (np.asarray(x, float) for x in (c.negative, c.positive, c.curvature))
+    is_ridge = not (negative.any() or positive.any()) and (curvature > 0).all()
+    return curvature if is_ridge else None
 
 
 def solve_ridge(path: PathProblem, n_lambdas: int) -> PathRecord:

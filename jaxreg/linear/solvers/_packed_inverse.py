@@ -33,6 +33,8 @@ __all__ = ["ActiveInverse"]
 _PIVOT_WIDTH = 16
 # Share of a column's squared norm that must be left after projection on the active ones, for independence.
 _MIN_PIVOT = 1e-10
+# Capacity up to which the matrix is taken as a whole: 2 MB, which the caches of a core hold.
+_MAX_WHOLE = 512
 # Rows and largest number of columns of a tile, which takes a quarter of a megabyte.
 _TILE_ROWS = 64
 _MAX_TILE_COLUMNS = 512
@@ -81,7 +83,10 @@ class ActiveInverse(eqx.Module):
 
     def times(self, x: Flat) -> Flat:
         """Return the product of the inverse with a vector, 0 at coordinates that are not active."""
-        packed, tiles = take_filled(x, self.coordinate), _Tiles.of(self.coordinate)
+        packed = take_filled(x, self.coordinate)
+        if self.place.size <= _MAX_WHOLE:
+            return take_filled(self.inverse @ packed, self.place)
+        tiles = _Tiles.of(self.coordinate)
 
         def product(row: Count, out: Flat) -> Flat:
             start = row * tiles.height
@@ -182,22 +187,21 @@ def _pivot(
     # Entering coordinates take the first free places; those of leaving ones are in use until the end.
     entered = enters & independent
     free = first_true(old.coordinate == m, _PIVOT_WIDTH)
-    rank = jnp.maximum(jnp.cumsum(entered) - 1, 0)
-    new_place = jnp.where(entered, take_filled(free, rank), m)
+    rank = jnp.cumsum(entered) - 1
+    new_place = jnp.where(entered, free.at[rank].get(mode="clip", wrap_negative_indices=False), m)
     W = jnp.where(independent[:, None], W, 0.0)
     W = W.at[jnp.arange(_PIVOT_WIDTH), new_place].add(-1.0, mode="drop", wrap_negative_indices=False)
-    coordinate = put_inside(old.coordinate, new_place, index)
+    changed, new_coordinate = jnp.where(leaves, place, new_place), jnp.where(leaves, m, index)
+    coordinate = put_inside(old.coordinate, changed, new_coordinate)
     inverse = _plus_product(old.inverse, W, C_inverse @ W, coordinate)
     # Exact zeros on O. A mask of the whole matrix takes longer than the product.
     zeros = jnp.zeros_like(W)
     inverse = inverse.at[place].set(zeros, mode="drop", wrap_negative_indices=False)
     inverse = inverse.at[:, place].set(zeros.T, mode="drop", wrap_negative_indices=False)
-    coordinate = put_inside(coordinate, place, m)
-    place_of = put_inside(old.place, jnp.where(leaves, index, m), m)
-    place_of = put_inside(place_of, jnp.where(entered, index, m), new_place)
-    inside = lambda mask: put_inside(jnp.zeros(m, bool), jnp.where(mask, index, m), True)  # noqa: E731
-    prox_curvature = jnp.where(inside(entered), curvature, old.prox_curvature)
-    return ActiveInverse(inverse, place_of, coordinate, prox_curvature), inside(leaves | enters)
+    place_of = put_inside(old.place, jnp.where(leaves | entered, index, m), new_place)
+    prox_curvature = jnp.where(place_of < old.place, curvature, old.prox_curvature)
+    tried = put_inside(jnp.zeros(m, bool), jnp.where(leaves | enters, index, m), True)
+    return ActiveInverse(inverse, place_of, coordinate, prox_curvature), tried
 
 
 def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k j"]:
@@ -205,7 +209,9 @@ def _columns(rows: Float[Array, "k m"], index: Index) -> Float[Array, "k j"]:
 
 
 def _left_product(rows: Float[Array, "k m"], inverse: ActiveInverse) -> Float[Array, "k m"]:
-    """Return rows @ inverse, tile by tile; both are 0 at places that are not in use."""
+    """Return rows @ inverse, tile by tile where that is large; both are 0 at places that are not in use."""
+    if inverse.place.size <= _MAX_WHOLE:
+        return rows @ inverse.inverse
     tiles = _Tiles.of(inverse.coordinate)
 
     def strip(column: Count, out: Float[Array, "k m"]) -> Float[Array, "k m"]:
@@ -225,7 +231,9 @@ def _left_product(rows: Float[Array, "k m"], inverse: ActiveInverse) -> Float[Ar
 def _plus_product(
     inverse: Square, left: Float[Array, "k m"], right: Float[Array, "k m"], coordinate: Int[Array, " m"]
 ) -> Square:
-    """Return inverse + leftᵀ·right, written tile by tile into the memory of the inverse."""
+    """Return inverse + leftᵀ·right; a large inverse is updated in its memory, tile by tile."""
+    if coordinate.size <= _MAX_WHOLE:
+        return inverse + left.T @ right
     tiles = _Tiles.of(coordinate)
 
     def update(k: Count, inverse: Square) -> Square:

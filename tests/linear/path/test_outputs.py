@@ -57,6 +57,7 @@ def test_the_paths_of_all_outputs_share_their_programs():
 COUPLED = {"rows": jr.RowL2, "factors": lambda lam: jr.L1(lam, weights=np.full((P_, K), 2.0))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", COUPLED.values(), ids=COUPLED)
 def test_outputs_that_share_a_penalty_are_solved_together(family):
     here = jr.Problem(jr.losses.SquaredError(), X, Y)

@@ -131,6 +131,7 @@ def test_dependent_columns(limited):
     assert bool(found.converged.all()) and float(found.gap.max()) <= 1e-8
 
 
+@pytest.mark.slow
 def test_columns_come_and_go(limited, monkeypatch):
     """Room for a third of the columns: what is missing joins, what is not needed leaves."""
     monkeypatch.setattr(buffer_sizes, "_MIN_MATRIX_FREE", 64)

@@ -99,6 +99,7 @@ def hard_data():
     return data, weight
 
 
+@pytest.mark.slow_except("gaussian-options0", "gaussian-options2", "poisson-options5")
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -29,6 +29,7 @@ def deviances(loss, z, y):
     return 2 * (jax.vmap(lambda z: loss.value(z, y))(z) - loss.saturated(y))
 
 
+@pytest.mark.slow_except("gaussian-warm-options0")
 @pytest.mark.parametrize(
     ("name", "mode", "options"),
     [

@@ -94,6 +94,7 @@ def test_families_are_refused():
         jr.tune(TRAIN, lambda theta: jr.L1(theta["a"]), {"a": 0.1, "b": 0.1}, HELD_OUT)
 
 
+@pytest.mark.slow
 def test_criteria_without_a_derivative_are_refused():
     for criterion, error, message in (
         (lambda problem, penalty, solve: None, TypeError, "one float.*NoneType"),

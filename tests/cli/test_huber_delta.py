@@ -47,6 +47,7 @@ def test_loss_of_a_table():
     assert float(loss_of(huber).delta) == pytest.approx(huber_delta(huber.y))
 
 
+@pytest.mark.slow
 def test_the_unit_of_the_target_scales_the_predictions_of_the_command(tmp_path):
     """Also at a target so far from the unit that a delta of 1 would make all residuals linear."""
     rng = np.random.default_rng(1)
