@@ -240,6 +240,9 @@ def test_l1_wins_where_few_features_matter_and_l2_where_all_do(tmp_path, monkeyp
         assert few["error L1"] < 0.8 * few["error L2"] and every["error L2"] < 0.8 * every["error L1"]
         assert every["winner"] == "L2" and few["winner"] != "L2"
     assert rows[0.0, 0.1]["L1 recall"] > 0.9
+    assert found["largest"] > 1 and all(
+        r["largest weight L1"] > r["largest weight L2"] for r in rows.values()
+    )
 
 
 @pytest.mark.slow
