@@ -72,9 +72,9 @@ def path(  # noqa: PLR0913, public options by keyword
         ratio: smallest over largest λ of the default grid. None is glmnet's: 1e-4 for n > p, else 1e-2.
         mode: "warm" starts each λ from the solutions before, "batched" solves all of them in one vmapped
             computation. "auto" is warm on one CPU device and batched elsewhere.
-        solver: solver of each λ. None takes `Newton` on working sets of columns for a warm path of a penalty
-            that acts on coordinates, groups or rows, and `ProximalGradient` otherwise; `Path.reason` records
-            the choice.
+        solver: solver of each λ. None takes, for a warm path, one eigendecomposition for a ridge of squared
+            error, and `Newton` on working sets of columns for a penalty that acts on coordinates, groups or
+            rows; `ProximalGradient` otherwise. `Path.reason` records the choice.
         tol: tolerance of the gap, or of the KKT residual for a penalty without a conjugate. None is 1e-6 in
             float64 and 1e-4 in float32.
         max_steps: solver steps for each λ at most.

@@ -5,7 +5,8 @@ eigenvalues s and eigenvectors V of XᵀWX it is V·diag(1/(s + c))·Vᵀb, so t
 instead of a factorisation (Golub and Van Loan 2013, section 6.1.4). With more features than samples the
 eigenvectors are those of √W·XXᵀ·√W, since w = Xᵀ√W·(√W·XXᵀ·√W + c·I)⁻¹·√W·r with residuals r at w = 0.
 
-The decomposition is computed on the host in double precision: LAPACK is called where it runs, not compiled.
+The decomposition is computed on the host, by NumPy in double precision: no program is compiled for it, and
+single precision loses no digits of XᵀWX.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from jaxtyping import Array, Float, Int
 from jaxreg._compilation import jit_at_level
 from jaxreg.linear._shapes import Coef, Intercept
 from jaxreg.linear.path.kernels import BlockResult
+from jaxreg.linear.path.matrix_columns import gram_applies
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.record import PathRecord, record_checked
 from jaxreg.linear.problem import Problem
+from jaxreg.linear.solvers import Newton
 from jaxreg.losses import SquaredError
 from jaxreg.penalties import PenaltyGrid
 from jaxreg.penalties.piecewise_quadratic import Elementary
@@ -27,13 +30,17 @@ __all__ = ["is_ridge", "solve_ridge"]
 
 #: Smaller dimension of X up to which it is decomposed: 2,048 take some 3 s on one core.
 _MAX_DIMENSION = 2048
+#: Entries of X up to which it is copied in double precision: 512 MB.
+_MAX_COPIED = 2**26
 
 
 def is_ridge(problem: Problem, grid: PenaltyGrid) -> bool:
     """Return whether a concrete path is one of squared error with a multiple of ‖w‖² on dense data."""
     if not isinstance(problem.loss, SquaredError) or not problem.design.dense_like:
         return False
-    return min(problem.shape) <= _MAX_DIMENSION and _curvatures(grid) is not None
+    n, p = problem.shape
+    fits = min(n, p) <= _MAX_DIMENSION and (n * p <= _MAX_COPIED or gram_applies(problem, Newton()))
+    return fits and _curvatures(grid) is not None
 
 
 def _curvatures(grid: PenaltyGrid) -> Float[np.ndarray, " L"] | None:

@@ -75,6 +75,15 @@ def test_other_penalties_are_not_ridges(family):
     assert not ridge.is_ridge(here, here.working_grid(family, np.array([1.0, 0.1])))
 
 
+def test_large_data_are_not_copied(monkeypatch):
+    """Without a copy a path works on the Gram matrix of a tall X in float64, or by Newton's method."""
+    monkeypatch.setattr(ridge, "_MAX_COPIED", 100)
+    lams = np.array([1.0, 0.1])
+    tall, wide, single = problem(), problem(12, 40), problem(dtype=np.float32)
+    found = [ridge.is_ridge(here, here.working_grid(jr.SquaredL2, lams)) for here in (tall, wide, single)]
+    assert found == [True, False, False]
+
+
 def test_what_else_is_not_a_ridge():
     here, lams = problem(), np.array([1.0, 0.1])
     grid = here.working_grid(jr.SquaredL2, lams)
