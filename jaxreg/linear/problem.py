@@ -73,7 +73,7 @@ class Problem(Module):
     _unlisted = frozenset(
         {
             *("as_working_arrays", "counted", "curvatures", "original_objective", "predictor", "residual"),
-            *("take", "value", "weighted", "working_grid", "working_penalty"),
+            *("take", "value", "weighted", "with_one_output", "working_grid", "working_penalty"),
         }
     )
 

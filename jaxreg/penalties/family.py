@@ -36,7 +36,7 @@ class PenaltyGrid(eqx.Module):
 
     @property
     def is_scalar(self) -> bool:
-        """Whether every leaf is one number at each λ, so that the penalty treats all coordinates alike."""
+        """True where every leaf is one number at each λ, so that the penalty treats all coordinates alike."""
         return all(leaf is None for leaf in self.shared) and all(leaf.ndim == 1 for leaf in self.carried)
 
     def row(self, part: list[AnyArray]) -> Penalty:
