@@ -26,8 +26,9 @@ T = TypeVar("T")
 def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool = False) -> list[T]:
     """Return [function(0), …, function(count − 1)].
 
-    The first call is made alone: it compiles what the other calls need. These run in threads on a CPU, unless
-    the caller is such a thread itself, or has settings of JAX of its own, which threads would not inherit.
+    The calls run in threads on a CPU, unless the caller is such a thread itself, or has settings of JAX of
+    its own, which threads would not inherit. A program that several of them need is compiled once: JAX has
+    the other threads wait for it.
 
     Args:
         function: the function.
@@ -36,15 +37,14 @@ def map_in_threads(function: Callable[[int], T], count: int, *, factorises: bool
             threads of XLA. Where the programs themselves take all of these, it waits for ever; so half of the
             cores are left free.
     """
-    first = function(0)
-    n_threads = min(_MAX_THREADS, n_cores() // 2 if factorises else n_cores(), count - 1)
+    n_threads = min(_MAX_THREADS, n_cores() // 2 if factorises else n_cores(), count)
     nested = threading.current_thread().name.startswith(_NAME)
     if n_threads < 2 or nested or jax.default_backend() != "cpu":
-        return [first, *map(function, range(1, count))]
+        return list(map(function, range(count)))
     with ThreadPoolExecutor(n_threads, thread_name_prefix=_NAME) as pool:
         if pool.submit(_settings).result() != _settings():
-            return [first, *map(function, range(1, count))]
-        return [first, *pool.map(function, range(1, count))]
+            return list(map(function, range(count)))
+        return list(pool.map(function, range(count)))
 
 
 def _settings() -> tuple:

@@ -3,9 +3,13 @@
 import threading
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxreg import _threads
+from tests.members import compilations
 
 
 @pytest.mark.parametrize(("factorises", "threads"), [(False, 4), (True, 2)])
@@ -27,5 +31,17 @@ def test_a_thread_starts_no_further_ones(monkeypatch):
     monkeypatch.setattr(_threads, "n_cores", lambda: 2)
     here = lambda k: threading.get_ident()  # noqa: E731
     inner = _threads.map_in_threads(lambda k: set(_threads.map_in_threads(here, 5)), 4)
-    assert all(len(threads) == 1 for threads in inner[1:])
-    assert len(set.union(*inner[1:])) <= 2
+    assert all(len(threads) == 1 for threads in inner)
+    assert len(set.union(*inner)) <= 2
+
+
+def test_a_program_that_several_threads_need_is_compiled_once(monkeypatch):
+    monkeypatch.setattr(_threads, "n_cores", lambda: 2)
+    start, x = threading.Barrier(2), np.arange(7.0)
+    program = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(jnp.cumsum(x)), x))
+
+    def call(_):
+        start.wait(timeout=60)
+        return np.asarray(program(x))
+
+    assert compilations(lambda: _threads.map_in_threads(call, 2)) == 1
