@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmarks.hypergradient import processor
+from experiments.benchmarks._hardware import processor
 
 Row = dict[str, Any]
 

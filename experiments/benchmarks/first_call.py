@@ -19,7 +19,6 @@ Each call runs in a process of its own, after `import jaxreg` and the constructi
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import jax
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._hardware import processor
 
 
 class Call(NamedTuple):
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
             print("  ".join(rows[0]))
         print("  ".join(str(value) for value in rows[-1].values()), flush=True)
     if options.out:
-        hardware = {"machine": platform.machine(), "cores": os.cpu_count(), "jax": version("jax")}
+        hardware = {"processor": processor(), "cores": os.cpu_count(), "jax": version("jax")}
         table = {"date": time.strftime("%Y-%m-%d"), **hardware, "rows": rows}
         options.out.write_text(json.dumps(table, indent=1) + "\n")
 

@@ -30,7 +30,6 @@ be measured are null. Each part is written when it ends.
 import argparse
 import json
 import os
-import platform
 import re
 import time
 from collections.abc import Callable
@@ -44,6 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._hardware import processor
 from experiments.benchmarks._profile import profile
 from experiments.benchmarks.sweeps import BATCH, HIDDEN, training
 
@@ -334,7 +334,7 @@ def environment() -> Row:
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
-        "machine": platform.machine(),
+        "processor": processor(),
         "versions": {name: version(name) for name in packages},
     }
 

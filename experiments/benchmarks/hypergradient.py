@@ -21,7 +21,6 @@ eigendecomposition can take a hundred times as long. Parts:
 import argparse
 import json
 import os
-import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._hardware import processor
 from experiments.benchmarks.prox import medians
 
 Row = dict[str, Any]
@@ -162,14 +162,6 @@ def main(argv: list[str] | None = None) -> int:
     if options.out:
         options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
-
-
-def processor() -> str:
-    """Return the name of the processor where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

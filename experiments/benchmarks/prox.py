@@ -12,7 +12,6 @@ that are not installed are left out.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._hardware import processor
 
 P = jr.penalties
 _SEPARABLE = {
@@ -212,7 +212,7 @@ def main(size: int = 10_000_000, out: Path | None = None) -> list[dict[str, Any]
         about = {
             "date": time.strftime("%Y-%m-%d"),
             "device": jax.devices()[0].device_kind,
-            "machine": platform.machine(),
+            "processor": processor(),
             "jax": jax.__version__,
             "jaxreg": version("jaxreg"),
         }

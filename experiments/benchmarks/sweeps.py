@@ -18,7 +18,6 @@ lane is XLA's memory analysis of one batch.
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxreg as jr
+from experiments.benchmarks._hardware import processor
 
 HIDDEN, BATCH, RATE = 32, 10, 0.5
 
@@ -183,7 +183,7 @@ def main() -> None:
             name for name in ("jaxreg", "jax", "optax", "torch") if "x torch" in rows[0] or name != "torch"
         ]
         hardware = {
-            "machine": platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "device": jax.devices()[0].device_kind,
         }

@@ -20,7 +20,6 @@ import argparse
 import collections
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.benchmarks._hardware import processor
 
 DTYPES = ("float32", "float64")
 # Largest number of solver steps per problem: most converge, and the time of the others is bounded.
@@ -166,7 +167,7 @@ def main() -> None:
     if options.out:
         about = {
             "date": time.strftime("%Y-%m-%d"),
-            "machine": platform.machine(),
+            "processor": processor(),
             "versions": {name: version(name) for name in ("jaxreg", "jax", "numpy")},
             "seeds": [options.first, options.first + options.count - 1],
         }

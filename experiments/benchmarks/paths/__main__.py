@@ -26,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks._hardware import processor
 from experiments.benchmarks.paths import measure as measuring
 from experiments.benchmarks.paths import report
 from experiments.benchmarks.paths.adapters import SOLVERS
@@ -96,7 +97,7 @@ def machine() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "cpu": measuring.cpu(),
+        "cpu": processor(),
         "cores": cores,
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -9,7 +9,6 @@ journal at once, and measurements in the journal are not repeated.
 import hashlib
 import json
 import os
-import platform
 import select
 import shutil
 import subprocess
@@ -22,12 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.benchmarks._hardware import processor
 from experiments.benchmarks.paths.adapters import SOLVERS
 from experiments.benchmarks.paths.gaps import gaps
 from experiments.benchmarks.paths.tasks import Task, load
 from experiments.benchmarks.paths.workloads import Prepared
 
-__all__ = ["OURS", "TARGETS", "Journal", "Run", "Settings", "Worker", "cpu", "measure", "warm_seconds"]
+__all__ = ["OURS", "TARGETS", "Journal", "Run", "Settings", "Worker", "measure", "warm_seconds"]
 
 # Repository root, for the import path of the workers.
 ROOT = Path(__file__).parents[3]
@@ -177,15 +177,6 @@ def _worker_environment(cache: Path | None) -> dict[str, str]:
     return env
 
 
-def cpu() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -250,7 +241,7 @@ class Run:
     def key(self, tolerance: float, call: int, cache: str) -> dict[str, Any]:
         """Return the key of a row of the journal."""
         return {
-            "host": f"{cpu()} x {_cores()}",
+            "host": f"{processor()} x {_cores()}",
             "workload": self.folder.name,
             "data": self.digest,
             "solver": self.solver,
