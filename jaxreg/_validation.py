@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxreg._compilation import is_traced
+from jaxreg._compilation import is_traced, on_device
 from jaxreg._typing import ArrayLike, Scalar
 
 __all__ = ["holds", "hyperparameter", "number", "per_coordinate", "prng_key", "require", "require_scalar"]
@@ -37,8 +37,10 @@ def holds(test: Callable[..., ArrayLike], *values: ArrayLike) -> bool:
 
 def number(x: ArrayLike) -> Array:
     """Return a number as a float array, so that it is traced, batched and differentiated, never static."""
-    # A Python number stays weakly typed: 1 and 0.2 share a compiled program.
-    x = jnp.asarray(float(x)) if isinstance(x, int | float) and not isinstance(x, bool) else jnp.asarray(x)
+    if isinstance(x, int | float) and not isinstance(x, bool):
+        # A Python number stays weakly typed: 1 and 0.2 share a compiled program. `jnp.asarray` compiles one.
+        return jax.device_put(float(x))
+    x = on_device(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 

@@ -8,9 +8,9 @@ from experiments.benchmarks import first_call
 
 #: Largest numbers of programs and instructions.
 LIMITS = {
-    "certify logistic": (6, 1150),
-    "path lasso 442x10": (12, 2400),
-    "path logistic 1000x100": (13, 3700),
+    "certify logistic": (5, 1150),
+    "path lasso 442x10": (11, 2400),
+    "path logistic 1000x100": (12, 3700),
 }
 
 
