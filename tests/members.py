@@ -103,18 +103,18 @@ def examples(shape: tuple[int, ...]) -> dict[str, Case]:
     """The example of every member that has one for params of this shape."""
     found = {name: cls.example(shape) for name, cls in MEMBERS.items() if name not in COMBINED}
     return {
-        f"{name} {shape}".replace(" (6,)", ""): Case(p, jnp.zeros(shape))
+        f"{name} {shape}".replace(" (6,)", ""): Case(p, jax.device_put(np.zeros(shape)))
         for name, p in found.items()
         if p is not None
     }
 
 
-W = [1.0, 0.0, jnp.inf, 0.5, 2.0, 1.0]  # 0 and inf among the factors
+W = [1.0, 0.0, np.inf, 0.5, 2.0, 1.0]  # 0 and inf among the factors
 V = [1.0, 0.0, 0.3, 0.5, 2.0, 1.0]
 LABELS = [1, 0, 1, 2, 1, 0]
-EVEN = jnp.arange(6) % 2 == 0
-SIX, MATRIX = jnp.zeros(6), jnp.zeros((3, 2))
-TREE = {"a": jnp.zeros(3), "b": [jnp.zeros((2, 2))]}
+EVEN = np.arange(6) % 2 == 0
+SIX, MATRIX = jax.device_put((np.zeros(6), np.zeros((3, 2))))
+TREE = jax.device_put({"a": np.zeros(3), "b": [np.zeros((2, 2))]})
 A, B = {"a": True, "b": False}, {"a": False, "b": True}
 QR = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0]
 
@@ -239,7 +239,7 @@ TREES = {
     )
     + P.SquaredL2(0.3),
     "Masked by weights_only": P.Masked(P.NuclearNorm(0.6), P.masks.weights_only),
-    "Toward tree": P.Toward(P.LInf(0.6), {"a": jnp.array([1.0, -0.5, 0.2]), "b": [jnp.full((2, 2), 0.4)]}),
+    "Toward tree": P.Toward(P.LInf(0.6), {"a": np.array([1.0, -0.5, 0.2]), "b": [np.full((2, 2), 0.4)]}),
 }
 #: Those whose prox of a matrix is not that of its entries in one row.
 SHAPED = ("FusedLasso", "NuclearNorm", "Orthogonal", "RowL2", "TotalVariation")

@@ -299,9 +299,9 @@ class SparseGroup(NamedCombination):
         return cls(1.0, _pairs(shape))
 
 
-def _pairs(shape: tuple[int, ...]) -> Array:
+def _pairs(shape: tuple[int, ...]) -> Int[np.ndarray, "..."]:
     """Return labels that put every two coordinates into a group."""
-    return jnp.arange(int(np.prod(shape))).reshape(shape) // 2
+    return np.arange(int(np.prod(shape))).reshape(shape) // 2
 
 
 def _ravel_step(step: StepSize, params: Params) -> Array:

@@ -53,7 +53,7 @@ class Toward(Penalty):
 
     @classmethod
     def example(cls, shape: tuple[int, ...]) -> Self:
-        return cls(L1(1.0), 0.5 * (jnp.arange(float(np.prod(shape))) - 2.0).reshape(shape))
+        return cls(L1(1.0), 0.5 * (np.arange(float(np.prod(shape))) - 2.0).reshape(shape))
 
     def value(self, params: Params) -> Scalar:
         return self.penalty.value(self._shift(params, -1))

@@ -24,13 +24,15 @@ class Model(eqx.Module):
 
 
 MODEL = Model(eqx.nn.MLP(3, 1, 4, 2, key=jax.random.key(0)), jnp.array(7), np.arange(4), None, 0.1, "a model")
-FLAX = {
-    "params": {
-        "Dense_0": {"kernel": jnp.ones((3, 4)) * 0.6, "bias": jnp.zeros(4)},
-        "Dense_1": {"kernel": jnp.full((4, 1), -2.0), "bias": None},
-    },
-    "batch_stats": {"count": jnp.array(3), "mean": [jnp.ones(4), jnp.zeros(2)]},
-}
+FLAX = jax.device_put(
+    {
+        "params": {
+            "Dense_0": {"kernel": np.full((3, 4), 0.6), "bias": np.zeros(4)},
+            "Dense_1": {"kernel": np.full((4, 1), -2.0), "bias": None},
+        },
+        "batch_stats": {"count": np.array(3), "mean": [np.ones(4), np.zeros(2)]},
+    }
+)
 
 
 def predict(model, x):

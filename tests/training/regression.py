@@ -1,5 +1,6 @@
 """A small regression for the tests of `train`: its data, model and loss, a penalty on its weights, a run."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -8,10 +9,11 @@ import jaxreg as jr
 T = jr.transforms
 N, F = 60, 5
 rng = np.random.default_rng(0)
-X = jnp.asarray(rng.normal(size=(N, F)))
-Y = X @ jnp.array([2.0, -1.0, 0.5, 0.0, 0.0]) + 0.3 + 0.2 * jnp.asarray(rng.normal(size=N))
+X = rng.normal(size=(N, F))
+Y = X @ [2.0, -1.0, 0.5, 0.0, 0.0] + 0.3 + 0.2 * rng.normal(size=N)
+X, Y = jax.device_put((X, Y))
 DATA = {"x": X, "y": Y}
-LINEAR = {"w": jnp.zeros(F), "b": jnp.zeros(())}
+LINEAR = jax.device_put({"w": np.zeros(F), "b": np.zeros(())})
 
 
 def loss_fn(model, batch):

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -23,7 +22,7 @@ OPTIMIZERS = {
 
 def draw(*shape, seed=1):
     """Normal numbers, the same in every order of the tests."""
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape))
 
 
 every_optimizer = pytest.mark.parametrize("name", list(OPTIMIZERS))
