@@ -31,7 +31,6 @@ TOGETHER = {
     "jaxreg.linear.path.record": "tests/linear/path/test_ridge.py",
     "jaxreg.linear.path.result": "tests/linear/path/test_path.py",
     "jaxreg.linear.prediction": "tests/linear/path/test_path.py",
-    "jaxreg.linear.certificate": "tests/linear/test_solve.py",
     "jaxreg.linear.design.base": "tests/linear/test_design.py",
     "jaxreg.linear.design.choose": "tests/linear/test_design.py",
     "jaxreg.linear.design.dense": "tests/linear/test_design.py",
