@@ -33,9 +33,12 @@ _FIRST = 256
 _FIRST_WITH_INVERSE = 512
 #: Factor between the first buffers.
 _GROWTH = 4
+#: Columns by which a buffer without an inverse grows at most: Newton steps pass over the whole Gram matrix.
+#: A warm path of a group lasso on 1000×5000 data takes 1.6 times as long if 4,096 columns follow on 1,024.
+_MAX_STRIDE = 1024
 #: Factor between the first buffers with an inverse, whose cost follows the capacity.
 _GROWTH_WITH_INVERSE = 2
-#: Columns above which the next buffer is the largest one.
+#: Columns above which the next buffer with an inverse is the largest one.
 _LAST_STRIDE = 512
 #: Capacity per required column. A full buffer admits too few columns before they are missing.
 _SLACK = 1.2
@@ -98,9 +101,10 @@ class MatrixSizes(NamedTuple):
 
     def _next(self, capacity: int) -> int:
         largest = round_up(self.max_columns) + CHUNK
-        growth = _GROWTH_WITH_INVERSE if self.with_inverse else _GROWTH
-        larger = min(growth * capacity, largest) if capacity <= _LAST_STRIDE else largest
-        return self.full_rank if self.with_inverse and capacity < self.full_rank < larger else larger
+        if not self.with_inverse:
+            return min(_GROWTH * capacity, capacity + _MAX_STRIDE, largest)
+        larger = min(_GROWTH_WITH_INVERSE * capacity, largest) if capacity <= _LAST_STRIDE else largest
+        return self.full_rank if capacity < self.full_rank < larger else larger
 
     def n_columns(self, capacity: int, n_required: int) -> int:
         """Return the largest number of columns of a block: twice the required ones, or 256 more."""
