@@ -166,3 +166,25 @@ def test_what_single_precision_cannot_reach_is_said():
     fit = jr.solve(here, jr.L1(0.05), tol=1e-12, throw=False)
     assert not bool(fit.converged) and 1e-12 < fit.gap < 1e-4
     assert "no further progress in this dtype" in str(fit)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", [jr.ProximalGradient(), jr.Newton()], ids=["ProximalGradient", "Newton"])
+def test_units_of_the_targets_change_no_digit_and_no_step(solver, dtype):
+    """A unit of 2ᵏ only shifts exponents: any rule of a solver that is not free of units is off."""
+    rng = np.random.default_rng(4)
+    X = (rng.normal(size=(50, 8)) + 3 * rng.normal(size=(50, 1))).astype(dtype)
+    y = (X @ [1, -2, 0.5, 0, 0, 0, 0, 0] + rng.normal(size=50)).astype(dtype)
+    tol = 1e-5 if dtype == "float32" else 1e-14
+
+    def fit(unit: float) -> jr.Solution:
+        problem = jr.Problem(jr.losses.SquaredError(), X, y * y.dtype.type(unit))
+        return jr.solve(problem, jr.L1(y.dtype.type(0.05 * unit)), solver=solver, tol=tol)
+
+    ours = fit(1.0)
+    assert ours.converged
+    for unit in (2.0**-30, 2.0**30):
+        found = fit(unit)
+        assert found.steps == ours.steps and found.gap == ours.gap
+        np.testing.assert_array_equal(np.asarray(found.coef) / unit, ours.coef)
+        np.testing.assert_array_equal(np.asarray(found.intercept) / unit, ours.intercept)
