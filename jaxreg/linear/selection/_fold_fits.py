@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreg._compilation import on_device
 from jaxreg._threads import map_in_threads
 from jaxreg.linear.path.matrix_columns import gram_applies
-from jaxreg.linear.path.path import GridOptions, Known, solve_grid
+from jaxreg.linear.path.path import GridOptions, Precomputed, solve_grid
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_batch import batched_paths
@@ -81,44 +81,46 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver) and not batched
     problems = FoldProblems.of(task.problem, task.folds, task.features, with_gram=with_gram)
     rows = _Rows(padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None)
-    known = [
-        _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
+    grids = [path.lambdas for path in paths]
+    precomputed = [
+        _shared_penalties(task.problem, family, grid) for family, grid in zip(families, grids, strict=True)
     ]
-    each = list(zip(families, (path.lambdas for path in paths), known, strict=True))
+    per_family = list(zip(families, grids, precomputed, strict=True))
 
     # A thread does not inherit the precision, which programs are compiled for.
     @jax.default_matmul_precision("highest")
     def fit(k: int) -> list[_Fit]:
         fold = problems.fold(k)
-        solved = (
+        fold_paths = (
             solve_grid(fold.problem, family, lambdas, task.options, shared._replace(gram=fold.gram))
-            for family, lambdas, shared in each
+            for family, lambdas, shared in per_family
         )
-        return [_fit(task, fold.whole, path, rows, k) for path in solved]
+        return [_fit(task, fold.whole, path, rows, k) for path in fold_paths]
 
     if batched:
         folds = [problems.fold(k) for k in range(len(rows.test))]
-        own = [fold.problem for fold in folds]
-        solved = [batched_paths(own, f, lambdas, task.options, shared) for f, lambdas, shared in each]
-        fits = [
-            [_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(paths_of_family)]
-            for paths_of_family in solved
-        ]
+        fold_problems = [fold.problem for fold in folds]
+        fits = []
+        for family, lambdas, shared in per_family:
+            fold_paths = batched_paths(fold_problems, family, lambdas, task.options, shared)
+            fits.append([_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(fold_paths)])
     else:
         # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
         blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
         fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=blocks), strict=True))
-    return [_result(task, whole, list(own), rows.test) for whole, own in zip(paths, fits, strict=True)]
+    return [
+        _result(task, path, list(fold_fits), rows.test) for path, fold_fits in zip(paths, fits, strict=True)
+    ]
 
 
-def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Known:
+def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Precomputed:
     """Return the working penalties of all folds, where they do not depend on the scales of the features."""
     double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
     grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
     leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
     if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
-        return Known()
-    return Known(grid=grid, capacity=count_unpenalised(problem, grid))
+        return Precomputed()
+    return Precomputed(grid=grid, capacity=count_unpenalised(problem, grid))
 
 
 def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
