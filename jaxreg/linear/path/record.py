@@ -62,12 +62,12 @@ def record_checked(
     Args:
         path: the path.
         n_lambdas: number of values of λ to record.
-        solve: function from places (B,) on the grid to solutions.
+        solve: function from indices (B,) on the grid to solutions.
     """
     size, outside = MAX_BLOCK, np.zeros(path.problem.shape[1], bool)
     record = PathRecord.empty(path.problem, n_lambdas)
     for start in range(0, n_lambdas, size):
-        # The last place is repeated up to the compiled size.
+        # The last index is repeated up to the compiled size.
         lam_index = np.minimum(np.arange(start, start + size), n_lambdas - 1)
         result = solve(lam_index)
         check = check_block(path, lam_index, result, outside)
