@@ -13,13 +13,18 @@ from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives
-from jaxreg.linear.null_fit import fit_null_model, initial_intercept
+from jaxreg.linear.null_fit import (
+    fit_null_model,
+    fit_unpenalised,
+    initial_intercept,
+    is_unique_and_finite,
+)
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, SolverTask, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
+from jaxreg.linear.unpenalised import Capacity
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1, Penalty
 
@@ -40,6 +45,9 @@ _FIRST_STEPS = 1000
 
 #: Newton steps before proximal gradient resumes: where Newton's method converges it needs far fewer.
 _NEWTON_STEPS = 100
+
+#: Limit of the Newton steps of a fit without a penalty; a fit of separated classes takes all of them.
+MAX_UNPENALISED_STEPS = 60
 
 
 class Solution(LinearPredictor):
@@ -266,12 +274,9 @@ def unpenalized(problem: Problem) -> tuple[Coef, Intercept] | None:
 @jit_at_level(2)
 def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Coef, Intercept, Flag]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
-    coef, intercept = problem.zeros()[0], initial_intercept(problem)
-    basis = orthonormal_basis(problem, zero, Capacity(problem.shape[1], 0), coef)
-    fitted = refit(problem, basis, problem.predictor(coef, intercept), steps=60)
-    coef, intercept_change = basis.change(fitted.u, problem)
-    rank = jnp.sum(basis.error[0] > 0)
-    unique = rank == jnp.sum(~problem.constant) + int(problem.intercept)
-    # Classes that the features separate drive the predictor on with every step.
-    finite = fitted.step <= 1e-3 * problem.loss.target_scale(problem.y, problem.weight)
-    return *problem.to_original(coef, intercept + intercept_change), unique & finite
+    start = problem.zeros()[0], initial_intercept(problem)
+    capacity = Capacity(problem.shape[1], 0)
+    fit = fit_unpenalised(problem, zero, capacity, start, steps=MAX_UNPENALISED_STEPS)
+    n_directions = (jnp.sum(~problem.constant) + int(problem.intercept)) * start[1].size
+    exists = is_unique_and_finite(problem, fit, n_directions)
+    return *problem.to_original(fit.coef, fit.intercept), exists
