@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._numerics import norm
+from jaxreg._pytree import apply_if, tree_where
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.linear._intercept import fit_intercept
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept, Predictor
@@ -268,9 +269,9 @@ def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: A
         new = _Point(at.trial, jnp.where(at.trial <= s_max, f(at.trial), jnp.inf))
         better = new.value < at.best.value
         # The worse of both points becomes an end, on its own side.
-        end, best = _where(better, at.best, new), _where(better, new, at.best)
+        end, best = tree_where(better, at.best, new), tree_where(better, new, at.best)
         end_is_low = end.s < best.s
-        low, high = _where(end_is_low, end, at.low), _where(end_is_low, at.high, end)
+        low, high = tree_where(end_is_low, end, at.low), tree_where(end_is_low, at.high, end)
         bracket = _Bracket(low, best, high, at.trial, at.count + 1)
         return bracket._replace(trial=bracket.next_trial())
 
@@ -281,10 +282,6 @@ def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: A
     # s_max divides [0, s_max/0.618] by the golden section.
     start = _Bracket(nothing, nothing, nothing._replace(s=s_max / _GOLDEN), s_max, jnp.array(0))
     return jax.lax.while_loop(unfinished, search, start).best.value
-
-
-def _where(condition: Flag, one: _Point, other: _Point) -> _Point:
-    return _Point(jnp.where(condition, one.s, other.s), jnp.where(condition, one.value, other.value))
 
 
 def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scalar:
@@ -313,8 +310,8 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
     if not any(null_fit.capacity):
         return dual
 
-    def fit_unpenalised(carry: tuple[_DualPoint, Array, Array]) -> tuple[_DualPoint, Array, Array]:
-        _, coef, _ = carry
+    def fit_unpenalised(at_coef: tuple[_DualPoint, Coef]) -> tuple[_DualPoint, Coef]:
+        _, coef = at_coef
         basis = orthonormal_basis(problem, penalty, null_fit.capacity, coef)
         fitted = refit(problem, basis, z, steps=10)
         u = problem.loss.gradient(fitted.z, problem.y)
@@ -323,12 +320,10 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
         penalised = gradient - unpenalised
         # Not `unpenalised`: the cost includes what the rounding of `penalised` leaves out of θ.
         cost = _refit_infeasibility(problem, basis, fitted, gradient - penalised)
-        return _DualPoint(u, -penalised, cost), coef, jnp.array(False)
+        return _DualPoint(u, -penalised, cost), coef
 
-    # A loop instead of a branch: under vmap the loop is skipped if no lane needs it. The coefficients are
-    # carried, or XLA would move the body out of the loop.
     needed = jnp.any(penalty.project_on_unpenalised(-gradient, at.coef) != 0)
-    return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
+    return apply_if(needed, fit_unpenalised, (dual, at.coef))[0]
 
 
 def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Coef) -> Scalar:

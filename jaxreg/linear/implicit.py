@@ -242,7 +242,7 @@ class _System:
             slopes = self.prox_derivative(jnp.ones_like(self.v))
             room = self._room(size)
             fits = jnp.sum(slopes != 0) <= room
-            dense = self._solve_on_active_set(slopes, room, _where(fits, right))
+            dense = self._solve_on_active_set(slopes, room, _zero_unless(fits, right))
             if room == size:
                 return dense
             diagonal = (
@@ -250,7 +250,7 @@ class _System:
                 - slopes**2
                 + self.t * slopes**2 * self.problem.design.squares(self.problem.curvatures(self.z))
             )
-            rest = _conjugate_gradients(matvec, _where(~fits, right), diagonal)
+            rest = _conjugate_gradients(matvec, _zero_unless(~fits, right), diagonal)
             return jax.tree.map(jnp.add, dense, rest)
         if size <= _MAX_DENSE:
             flat, back = ravel_pytree(right)
@@ -281,8 +281,8 @@ class _System:
         return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
 
 
-def _where(condition: Flag, x: _Unknowns) -> _Unknowns:
-    """Return x where a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
+def _zero_unless(condition: Flag, x: _Unknowns) -> _Unknowns:
+    """Return x if a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
     return jax.tree.map(lambda leaf: jnp.where(condition, leaf, 0.0), x)
 
 

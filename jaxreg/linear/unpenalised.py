@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 from jaxreg._compilation import is_traced, jit_at_level
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import norm
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept, Predictor
 from jaxreg.linear.problem import Problem
@@ -328,7 +329,7 @@ def refit(problem: Problem, basis: Basis, z: Predictor, steps: int) -> Refit:
         # If the loss no longer falls, the squared gradient must fall by a factor of 4.
         smaller = jnp.sum(new.grad**2) < 0.25 * jnp.sum(now.grad**2)
         accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack)) | (k == 0)
-        return jax.tree.map(lambda x, y: jnp.where(accepted, x, y), new, now), accepted, k + 1
+        return tree_where(accepted, new, now), accepted, k + 1
 
     def unfinished(carry: tuple[_Iterate, Array, Array]) -> Flag:
         now, accepted, k = carry

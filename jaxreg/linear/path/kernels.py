@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
+from jaxreg._pytree import tree_where
 from jaxreg._typing import AnyArray, Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Intercept
 from jaxreg.linear.solvers._active_inverse import QuadraticForm, continuation
@@ -141,7 +142,7 @@ def newton_block(
         state = _warm_start(objective, carry, block.lambdas[k])
         state, steps = _solve(objective, state, inner_tol, jnp.where(is_repeated, 0, max_steps))
         point = PathPoint(state.coef, state.intercept, block.lambdas[k], k)
-        earlier = jax.tree.map(lambda a, b: jnp.where(is_repeated, a, b), carry.earlier, carry.last)
+        earlier = tree_where(is_repeated, carry.earlier, carry.last)
         result = BlockResult(state.coef, state.intercept, steps, state.residual <= _SOLVED_BELOW * inner_tol)
         return _Carry(state.inner.source, state.inner.at, earlier, point), result
 

@@ -26,6 +26,7 @@ from jaxtyping import Array, PyTree
 
 from jaxreg._compacting_loop import compacting_loop
 from jaxreg._module import Module
+from jaxreg._pytree import apply_if, tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
@@ -186,7 +187,7 @@ def iterate(task: SolverTask, start: tuple[Coef, Intercept] | None) -> Outcome:
         state = solver.init(problem, penalty, null_fit, (coarse.state.coef, coarse.state.intercept))
         # Where the steps in low precision ran off, the exact ones begin where these did.
         finite = jnp.isfinite(state.objective)
-        progress = jax.tree.map(lambda x, y: jnp.where(finite, x, y), coarse.restarted(state), progress)
+        progress = tree_where(finite, coarse.restarted(state), progress)
     progress, more = loop.run(progress, low_precision=False)
     state = progress.state
     return Outcome(
@@ -291,10 +292,9 @@ def _prepare_start(
     if not any(null_fit.capacity):
         return coef, intercept
 
-    def fit(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        best = fit_unpenalised(problem, penalty, null_fit.capacity, carry[:2], steps=10)
-        return *best[:2], jnp.array(False)
+    def fit(start: tuple[Coef, Intercept]) -> tuple[Coef, Intercept]:
+        best = fit_unpenalised(problem, penalty, null_fit.capacity, start, steps=10)
+        return best.coef, best.intercept
 
-    # A loop and not a branch: under vmap it is skipped where no lane needs it.
     needed = jnp.any(penalty.project_on_unpenalised(jnp.ones_like(coef), coef) != 0)
-    return jax.lax.while_loop(lambda carry: carry[2], fit, (coef, intercept, needed))[:2]
+    return apply_if(needed, fit, (coef, intercept))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
@@ -202,8 +203,7 @@ def lower_state(
 def _where_state(condition: Flag, one: State, other: State) -> State:
     """Return one state or the other, with the source of Hessians of `one` in either case."""
     without_source = (_with_inner(state, source=None) for state in (one, other))
-    chosen = jax.tree.map(lambda a, b: jnp.where(condition, a, b), *without_source)
-    return _with_inner(chosen, source=one.inner.source)
+    return _with_inner(tree_where(condition, *without_source), source=one.inner.source)
 
 
 def _with_inner(state: State, **fields: Array | HessianSource | None) -> State:

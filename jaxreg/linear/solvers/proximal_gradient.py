@@ -15,9 +15,9 @@ for a coefficient's last bit add up in a second number (`CompensatedIterate`).
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
@@ -124,7 +124,7 @@ class ProximalGradient(Solver):
         accepted = bounded & ((objective <= state.objective + slack) | restarted)
         turned = jnp.sum(change.coef * new.minus(inner.current)) < 0
 
-        current = _where(accepted, new, inner.current)
+        current = tree_where(accepted, new, inner.current)
         residual = change.residual(t) / null_fit.max_grad
         return State(
             coef=current.coef,
@@ -132,7 +132,7 @@ class ProximalGradient(Solver):
             objective=jnp.where(accepted, jnp.minimum(objective, state.objective), state.objective),
             residual=jnp.where(accepted | (restarted & bounded), residual, jnp.inf),
             inner=_Inner(
-                previous=_where(bounded, inner.current, inner.previous),
+                previous=tree_where(bounded, inner.current, inner.previous),
                 current=current,
                 momentum=jnp.where(bounded, jnp.where(accepted & ~turned, momentum, 1.0), inner.momentum),
                 step_size=_next_step_size(problem, null_fit, t, bounded),
@@ -180,7 +180,3 @@ def _next_step_size(problem: Problem, null_fit: NullFit, t: Scalar, bounded: Fla
         # back.
         grown = jnp.minimum(grown, 1 / null_fit.max_eigenvalue)
     return jnp.where(bounded, grown, _SHRINK * t)
-
-
-def _where(condition: Flag, one: Iterate, other: Iterate) -> Iterate:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)
