@@ -17,7 +17,7 @@ from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import prng_key, require
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._reweighted import reweighted
+from jaxreg.linear.selection._restandardize import reweighted
 from jaxreg.linear.solve import solve, tolerance
 from jaxreg.linear.solvers import Solver
 from jaxreg.losses import Logistic, Loss
