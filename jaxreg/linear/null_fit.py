@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 
-#: A fit whose next Newton step changes some predictor by more than this, in units of the targets, has no
-#: minimum: where directions separate the classes, each step changes a predictor by about 1.
+#: Change of a predictor by a further Newton step, in units of the targets, above which a loss has no minimum:
+#: if directions separate the classes, each step changes a predictor by about 1.
 UNSETTLED = 0.1
 
-#: The same change for a fit that is returned to the user, where the Newton steps have room to converge: a
-#: finite fit is far below it.
+#: The same for unpenalised fits that are returned to the user. These take more Newton steps, so that the
+#: change is far smaller where there is a minimum.
 _NO_MINIMUM = 1e-3
 
 #: Lanczos steps, usually more than enough for an error of 1 % in the largest eigenvalue.
@@ -171,8 +171,14 @@ def fit_null_model(
 class _NullModel(NamedTuple):
     """The null model, with units that may still be 0 or rounding error.
 
-    `max_grad` is the largest gradient in the coefficients, `residual_square` is Σᵢ ωᵢ(∇fᵢ)², `step` is as in
-    `UnpenalisedFit`, and `unit` is the scale of the targets.
+    Attributes:
+        coef: working coefficients.
+        intercept: working intercept.
+        loss_range: null loss − saturated loss.
+        max_grad: largest gradient in the coefficients.
+        residual_square: Σᵢ ωᵢ(∇fᵢ)².
+        step: see `UnpenalisedFit`.
+        unit: unit of the targets.
     """
 
     coef: Coef
@@ -249,7 +255,7 @@ def _lanczos(
 ) -> Float[Array, "k k"]:
     """Return the tridiagonal matrix of Lanczos' method for XᵀWX, 0 above the diagonal."""
     tiny, eps = jnp.finfo(design.dtype).tiny, jnp.finfo(design.dtype).eps
-    # A start in general position.
+    # In general position: hardly any design has an eigenvector of its largest eigenvalue orthogonal to v.
     v = jnp.cos(jnp.arange(design.shape[1]) * 1.7 + 0.3).astype(design.dtype)
 
     def step(

@@ -62,8 +62,8 @@ class Solution(LinearPredictor):
         objective: EmpLoss + penalty at the solution.
         gap: relative duality gap (`jaxreg.linear.certificate`), inf where the penalty has no conjugate.
         kkt: relative KKT residual.
-        steps: the number of solver steps.
-        status: why the solver stopped.
+        steps: number of solver steps.
+        status: reason for which the solver stopped.
         loss: the loss for targets on the scale of the data.
         with_offset: whether the problem had an offset, so that predictions need one too.
     """
@@ -95,9 +95,12 @@ class Solution(LinearPredictor):
 
 
 class WorkingSolution(NamedTuple):
-    """The working coefficients and intercept, to start another solve from, and the solution.
+    """A solution, with the iterate from which another solve can start.
 
-    `rounds` counts the steps that the problem's lane of a batch took part in.
+    Attributes:
+        start: working coefficients and intercept.
+        solution: the solution on the scale of the data.
+        rounds: steps that the lane of a batch ran, see `Outcome`.
     """
 
     start: tuple[Coef, Intercept]
@@ -106,7 +109,7 @@ class WorkingSolution(NamedTuple):
 
 
 def solve_working(task: SolverTask, start: tuple[Coef, Intercept] | None) -> WorkingSolution:
-    """Solve in working coordinates, from `start` or from the null fit of this penalty; pure."""
+    """Solve in working coordinates, from `start` or from the null fit. May be traced."""
     problem, penalty = task.problem, task.penalty
     outcome = iterate(task, start)
     loss = problem.value(problem.predictor(outcome.coef, outcome.intercept))
@@ -175,10 +178,11 @@ def solve(  # noqa: PLR0913, public options by keyword
     init = None if init is None else _checked_init(problem, init)
     limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     # Solvers are not differentiated: the derivatives come from the solution.
-    constants, init = solver_inputs(problem, working), constant(init)
-    null_fit = fit_null_model(*constants)
-    task = SolverTask(solver or ProximalGradient(), *constants, null_fit, tol_array, limit)
-    if solver is None and _newton_applies(*constants):
+    inputs, penalty_inputs = solver_inputs(problem, working)
+    init = constant(init)
+    null_fit = fit_null_model(inputs, penalty_inputs)
+    task = SolverTask(solver or ProximalGradient(), inputs, penalty_inputs, null_fit, tol_array, limit)
+    if solver is None and _newton_applies(inputs, penalty_inputs):
         solution = _solve_by_both(task, init)
     else:
         solution = _solve(task, init)

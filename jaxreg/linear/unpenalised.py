@@ -252,7 +252,7 @@ def gradient_noise(problem: Problem, z: Predictor) -> Scalar:
 
 
 class _Iterate(NamedTuple):
-    """An iterate of Newton's method; `u`, `grad` and the Newton step `newton` are in the basis."""
+    """An iterate of Newton's method; `u`, `grad` and the step `newton` are coordinates in the basis."""
 
     z: Predictor
     u: Float[Array, "outputs m"]
@@ -335,7 +335,7 @@ def refit(problem: Problem, basis: Basis, z: Predictor, steps: int) -> Refit:
         now, accepted, k = carry
         return (k == 0) | (k <= steps) & accepted & jnp.any(now.newton != 0)
 
-    # The first turn evaluates z itself: the loop body is the only place where the loss is evaluated.
+    # The first round evaluates z itself, so that the evaluation is compiled once, in the body of the loop.
     none = jnp.zeros(basis.error.shape, z.dtype)
     start = _Iterate(z, none, none, none, jnp.asarray(jnp.inf, z.dtype), jnp.zeros((), z.dtype))
     now = jax.lax.while_loop(unfinished, step, (start, jnp.array(True), jnp.array(0)))[0]
