@@ -152,8 +152,9 @@ def init_columns(path: PathProblem) -> MatrixColumns:
     problem, penalty, n_features = path.problem, path.grid.at(0), path.problem.shape[1]
     reduced, use_all = _reduces_to_gram(problem, path.solver), uses_all_columns(problem)
     # An inverse that is updated again and again needs the digits of double precision.
-    suits = problem.dtype == jnp.float64 and not problem.outputs and penalty.separable
-    allows_inverse = suits and _has_slopes_0_or_1(path, penalty)
+    allows_inverse = problem.dtype == jnp.float64 and not problem.outputs and penalty.separable
+    if allows_inverse and not penalty.elementary:
+        allows_inverse = bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, n_features))
     sizes = MatrixSizes.of(problem, with_inverse=allows_inverse)
     capacity = round_up(n_features) if use_all else sizes.first
     # Squared error on all columns needs nothing but their Gram matrix, which is given.
@@ -173,13 +174,6 @@ def init_columns(path: PathProblem) -> MatrixColumns:
         _expand(problem, path.null_fit.intercept) if reduced else None,
     )
     return store.join(np.arange(n_features)) if use_all and not store.holds_all else store
-
-
-def _has_slopes_0_or_1(path: PathProblem, penalty: Penalty) -> bool:
-    """Return whether the prox has slopes 0 or 1, as every elementary penalty has."""
-    if penalty.elementary:
-        return True
-    return bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, path.problem.shape[1]))
 
 
 def _reduces_to_gram(problem: Problem, solver: Newton) -> bool:

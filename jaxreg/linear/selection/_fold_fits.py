@@ -33,10 +33,18 @@ Result = CrossValidation | TargetCrossValidation
 
 
 class Task(NamedTuple):
-    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
+    """A cross-validation: its problem, folds and options.
 
-    `features` makes the features of each fit, None for those of the problem. Rows from `n_rows` on have
-    weight 0 and are not data. With `per_target` each target has a score of its own.
+    Attributes:
+        problem: problem of all rows.
+        n_rows: number of rows of data; rows beyond have weight 0 and fill up the size class.
+        folds: the folds.
+        metric: score of predictions.
+        options: options of the paths.
+        features: makes the features of each fit; None for those of the problem.
+        keep_predictions: whether predictions are kept.
+        train_scores: whether each fit is scored on its own rows too.
+        per_target: whether each target has a score of its own.
     """
 
     problem: Problem
@@ -105,9 +113,9 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
             fold_paths = batched_paths(fold_problems, family, lambdas, task.options, shared)
             fits.append([_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(fold_paths)])
     else:
-        # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
-        blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
-        fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=blocks), strict=True))
+        # A prox that couples blocks has a Jacobian of blocks, which Newton's method inverts.
+        factorises = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
+        fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=factorises), strict=True))
     return [
         _result(task, path, list(fold_fits), rows.test) for path, fold_fits in zip(paths, fits, strict=True)
     ]
@@ -124,7 +132,7 @@ def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " 
 
 
 def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
-    """Score the path of a fold by its features of all rows; ValueError where the metric returns NaN."""
+    """Score the path of fold k on the rows of the fold; ValueError where the metric returns NaN."""
     options = {"per_target": task.per_target, "with_mean": task.keep_predictions}
     scores, means = score_rows(whole, path, rows.test[k], task.metric, **options)
     weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0

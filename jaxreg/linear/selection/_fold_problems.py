@@ -26,8 +26,8 @@ from jaxreg.linear.standardization import ColumnScaling, Standardization, column
 
 __all__ = ["FoldProblem", "FoldProblems", "in_form_of_folds", "padded_rows"]
 
-#: Least share of a column's sum of squares that must remain without a fold for differences to be used: two
-#: digits are lost at most.
+#: Smallest share of a column's sum of squares that must remain without a fold for differences to be used:
+#: they lose two digits at most.
 _MIN_REMAINING = 0.01
 #: Largest share of the rows that a fold may leave out for its Gram matrix to be a difference: beyond it the
 #: Gram matrix of the remaining rows takes no longer.
@@ -128,7 +128,7 @@ class FoldProblems(NamedTuple):
 
 
 def in_form_of_folds(problem: Problem) -> Problem:
-    """Return an equal problem whose arrays have the structure of those of the folds."""
+    """Return an equal problem whose pytree has the structure of the folds' problems, to share programs."""
     if isinstance(problem.design, Standardized) or not _restandardizes(problem):
         return problem
     p, dtype = problem.shape[1], problem.dtype
@@ -173,7 +173,7 @@ def _fold_columns(problem: Problem, left_out: Float[np.ndarray, "S n"]) -> Itera
     one, zero = np.ones_like(whole.mean), np.zeros_like(whole.mean)
     for k, weight in enumerate(left_out):
         remaining = 1 - weight.sum()
-        # A row of weight 0 may be so far off that its square is infinite: then nothing is a difference.
+        # The square of a row of weight 0 may be infinite: the differences are then not finite, and not used.
         with np.errstate(invalid="ignore", over="ignore"):
             mean, square = ((a - b[k]) / max(remaining, tiny) for a, b in zip(whole, left, strict=True))
             variance = square - mean**2
