@@ -47,8 +47,8 @@ def fit_intercept(problem: Problem, z: Predictor) -> InterceptFit:
         u, grad, newton = _newton_step(problem, z + shift, coupled=z.ndim == 2)
         size, new = jnp.max(jnp.abs(grad)), InterceptFit(shift, u, 0.5 * jnp.sum(grad * newton))
         best = tree_where(size < smallest, new, best)
-        goes_on = (size < 0.1 * smallest) & (size > 0) & (k < _MAX_STEPS)
-        return best, jnp.minimum(size, smallest), shift - newton, goes_on, k + 1
+        unfinished = (size < 0.1 * smallest) & (size > 0) & (k < _MAX_STEPS)
+        return best, jnp.minimum(size, smallest), shift - newton, unfinished, k + 1
 
     none, nan = jnp.zeros(z.shape[1:], z.dtype), jnp.array(jnp.nan, z.dtype)
     unknown = InterceptFit(none, jnp.full_like(z, jnp.nan), nan)

@@ -59,14 +59,14 @@ class Task(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows to score each fit on, filled up with n; its own rows are None where they are not scored."""
+    """Indices of the rows on which each fit is scored, filled up with n; `train` is None if not asked for."""
 
     test: Int[np.ndarray, "S r"]
     train: Int[np.ndarray, "S t"] | None
 
 
 class _Fit(NamedTuple):
-    """Scores and certificates of the path of one fold."""
+    """Scores, predictions and certificates of the path of one fold."""
 
     scores: Float[np.ndarray, "L *K"]
     train_scores: Float[np.ndarray, " L"] | None
@@ -123,10 +123,11 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
 
 def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Precomputed:
     """Return the working penalties of all folds, where they do not depend on the scales of the features."""
-    double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
-    grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
-    leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
-    if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
+    # Compare the penalties with those of a problem of other scales.
+    rescaled = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
+    grid, rescaled_grid = (x.working_grid(family, lambdas) for x in (problem, rescaled))
+    pairs = zip(jax.tree.leaves(grid), jax.tree.leaves(rescaled_grid), strict=True)
+    if not all(np.array_equal(a, b) for a, b in pairs):
         return Precomputed()
     return Precomputed(grid=grid, capacity=count_unpenalised(problem, grid))
 
@@ -135,18 +136,24 @@ def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
     """Score the path of fold k on the rows of the fold; ValueError where the metric returns NaN."""
     options = {"per_target": task.per_target, "with_mean": task.keep_predictions}
     scores, means = score_rows(whole, path, rows.test[k], task.metric, **options)
-    weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
-    if weighs and np.isnan(scores).any():
+    has_weight = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
+    if has_weight and np.isnan(scores).any():
         raise ValueError(
             f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: the"
             " fold may lack a class (take fewer folds, or stratify=)"
         )
-    on_train = None
+    train_scores = None
     if rows.train is not None:
-        on_train = score_rows(whole, path, rows.train[k], task.metric).score
-    kept = means if task.keep_predictions else None
-    certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
-    return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
+        train_scores = score_rows(whole, path, rows.train[k], task.metric).score
+    return _Fit(
+        scores=scores,
+        train_scores=train_scores,
+        means=means if task.keep_predictions else None,
+        gap=np.asarray(path.gap),
+        kkt=np.asarray(path.kkt),
+        converged=np.asarray(path.converged),
+        nonzeros=count_nonzeros(path),
+    )
 
 
 def _result(task: Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Result:

@@ -170,17 +170,17 @@ def _refit_supports(
     """Return the unpenalised fits and where they exist; elsewhere the fits of the path."""
     coef, intercept = np.array(path.coef), np.array(path.intercept)
     relaxed = np.zeros(len(support), bool)
-    different, inverse = np.unique(support.reshape(len(support), -1), axis=0, return_inverse=True)
-    different = different.reshape(-1, *support.shape[1:])
-    features = different.reshape(*different.shape[:2], -1)
+    supports, inverse = np.unique(support.reshape(len(support), -1), axis=0, return_inverse=True)
+    supports = supports.reshape(-1, *support.shape[1:])
+    features = supports.reshape(*supports.shape[:2], -1)
     columns, largest = features.any(axis=2).sum(axis=1), features.sum(axis=1).max(axis=1)
     n = int(np.sum(np.asarray(problem.weight) > 0))
     fitted = np.flatnonzero(largest + int(problem.intercept) < n)
     rooms = _size_classes(columns[fitted], problem.shape[1])
     for room in np.unique(rooms):
         chosen = fitted[rooms == room]
-        found = [np.asarray(x) for x in _unpenalised_fits(problem, int(room), jnp.asarray(different[chosen]))]
-        for k, one_coef, one_intercept, exists in zip(chosen, *found, strict=True):
+        fits = [np.asarray(x) for x in _unpenalised_fits(problem, int(room), jnp.asarray(supports[chosen]))]
+        for k, one_coef, one_intercept, exists in zip(chosen, *fits, strict=True):
             lams = inverse.ravel() == k
             if exists:
                 coef[lams], intercept[lams], relaxed[lams] = one_coef, one_intercept, True

@@ -104,7 +104,7 @@ def blocks_of(penalty: Penalty, coef: Coef, index: Index) -> Blocks:
 
 
 class _Iterate(NamedTuple):
-    """Point u of the semismooth iteration: v = u − t∇, prox(v, t) and the residual ‖(u − prox(v, t))/t‖∞."""
+    """Iterate u with v = u − t∇, prox(v, t) and the residual ‖(u − prox(v, t))/t‖∞."""
 
     u: Flat
     v: Flat
@@ -113,7 +113,15 @@ class _Iterate(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """State of the iteration: point, factorisation, active set and residual it was made at, rounds."""
+    """State of the iteration.
+
+    Attributes:
+        at: iterate.
+        factorisation: last factorisation, None for conjugate gradients.
+        active: active set of the last step.
+        residual: residual at the start of the last step.
+        count: rounds so far.
+    """
 
     at: _Iterate
     factorisation: Factor | None
@@ -123,7 +131,7 @@ class _Round(NamedTuple):
 
 
 class _DampedModel(NamedTuple):
-    """Model with step sizes t, the `extra` diagonal μ·diag(H) of its Hessian, and the coordinates in use."""
+    """Model with step sizes t, damping μ·diag(H) as `extra` diagonal, and the mask of coordinates in use."""
 
     model: Model
     t: Flat
