@@ -1,8 +1,9 @@
 """Fewer and lighter programs: conversion without compiling, and compilation with less optimisation.
 
-XLA's CPU backend spends most of a first call on optimisations that small programs do not repay. Programs that
-run once per problem are compiled at its optimisation level 0, those that iterate at level 2, both without the
-fusion emitters. CPU seconds on two shared cores with jax 0.10.2, a first call and a later one:
+XLA's CPU backend spends most of a first call on optimisations that do not pay for small programs. Programs
+that run once per problem are compiled at its optimisation level 0, those that iterate at level 2, both
+without the fusion emitters. CPU seconds of a first call and of a later one, on two shared cores with jax
+0.10.2:
 
 | path | XLA's defaults | here |
 |---|---|---|
@@ -39,8 +40,9 @@ _EMITTERS = "xla_cpu_use_fusion_emitters"
 def jit_at_level(level: int) -> Callable[[Callable[_Args, _Out]], Callable[_Args, _Out]]:
     """Return a decorator like `equinox.filter_jit` that compiles at an optimisation level of XLA.
 
-    The level applies to programs of their own on CPU. Within another program, which has options of its own,
-    on other devices, and where `XLA_FLAGS` sets the level, the decorator is `equinox.filter_jit`.
+    The level applies to calls from Python on CPU. Within another jitted function, whose options apply to the
+    whole program, on other devices, and where `XLA_FLAGS` sets the level, the decorator is
+    `equinox.filter_jit`.
 
     Args:
         level: 0 for programs that run once, 2 for programs that iterate.
@@ -52,8 +54,8 @@ def jit_at_level(level: int) -> Callable[[Callable[_Args, _Out]], Callable[_Args
 
         @functools.wraps(function)
         def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Out:
-            is_program = _levels_apply() and not is_traced(args, kwargs) and not _is_staged()
-            return (light if is_program else default)(*args, **kwargs)
+            is_own_program = _levels_apply() and not is_traced(args, kwargs) and not _is_staged()
+            return (light if is_own_program else default)(*args, **kwargs)
 
         return call
 
@@ -83,7 +85,7 @@ def cache_programs(folder: str | Path | None = None) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # A cache that a first program has looked for in vain would stay off.
+    # JAX decides at its first compilation whether it uses a cache, and remembers that: make it decide again.
     compilation_cache.reset_cache()
     return folder
 

@@ -1,4 +1,4 @@
-"""Pytrees of parameters: which leaves are weights, and arithmetic over them.
+"""Pytrees: which leaves of parameters are weights, arithmetic over leaves, and choice between trees.
 
 A leaf is a weight if it is an array of floats. All other leaves of a model (integers, static fields,
 functions, None) pass through untouched; complex arrays do so only where a mask leaves them out.
@@ -6,15 +6,18 @@ functions, None) pass through untouched; complex arrays do so only where a mask 
 
 from collections.abc import Callable
 from functools import reduce
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from jaxreg._compilation import on_device
 from jaxreg._typing import ArrayLike, Params, Scalar
 
-__all__ = ["along", "is_complex", "is_weight", "ravel", "tree_sum", "weights_of"]
+__all__ = ["along", "apply_if", "is_complex", "is_weight", "ravel", "tree_sum", "tree_where", "weights_of"]
+
+_Tree = TypeVar("_Tree")
 
 
 def is_weight(leaf: object) -> bool:
@@ -98,3 +101,22 @@ def _single(tree: ArrayLike, leaves: list[object]) -> list[ArrayLike]:
 def tree_sum(terms: list[Array]) -> Scalar:
     """Return the sum of all entries of all arrays."""
     return reduce(jnp.add, [jnp.sum(term) for term in terms])
+
+
+def tree_where(condition: Bool[Array, ""], x: _Tree, y: _Tree) -> _Tree:
+    """Return the leaves of x where a condition holds, else those of y."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+
+
+def apply_if(condition: Bool[Array, ""], function: Callable[[_Tree], _Tree], x: _Tree) -> _Tree:
+    """Return function(x) if a condition holds, else x.
+
+    A loop of at most one round: under vmap `jax.lax.cond` would evaluate the function for every lane, while
+    the loop is skipped if no lane needs it. Pass in x what the function depends on, or XLA may move the
+    computation out of the loop.
+    """
+
+    def apply(carry: tuple[_Tree, Array]) -> tuple[_Tree, Array]:
+        return function(carry[0]), jnp.array(False)
+
+    return jax.lax.while_loop(lambda carry: carry[1], apply, (x, condition))[0]

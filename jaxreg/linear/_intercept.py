@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Flag, Predictor
 from jaxreg.linear.problem import Problem
@@ -45,9 +46,9 @@ def fit_intercept(problem: Problem, z: Predictor) -> InterceptFit:
         best, smallest, shift, _, k = carry
         u, grad, newton = _newton_step(problem, z + shift, coupled=z.ndim == 2)
         size, new = jnp.max(jnp.abs(grad)), InterceptFit(shift, u, 0.5 * jnp.sum(grad * newton))
-        best = jax.tree.map(lambda x, y: jnp.where(size < smallest, x, y), new, best)
-        goes_on = (size < 0.1 * smallest) & (size > 0) & (k < _MAX_STEPS)
-        return best, jnp.minimum(size, smallest), shift - newton, goes_on, k + 1
+        best = tree_where(size < smallest, new, best)
+        unfinished = (size < 0.1 * smallest) & (size > 0) & (k < _MAX_STEPS)
+        return best, jnp.minimum(size, smallest), shift - newton, unfinished, k + 1
 
     none, nan = jnp.zeros(z.shape[1:], z.dtype), jnp.array(jnp.nan, z.dtype)
     unknown = InterceptFit(none, jnp.full_like(z, jnp.nan), nan)

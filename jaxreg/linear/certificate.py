@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from jaxreg._compilation import jit_at_level
 from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._numerics import norm
+from jaxreg._pytree import apply_if, tree_where
 from jaxreg._typing import ArrayLike, Scalar
 from jaxreg.linear._intercept import fit_intercept
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept, Predictor
@@ -36,9 +37,9 @@ from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.unpenalised import Basis, Refit, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
-#: Dual scales that the search for the best one evaluates at most.
+#: Limit of the dual scales that the search for the best one evaluates.
 _MAX_SCALES = 12
-#: The golden section.
+#: The golden ratio, 0.618.
 _GOLDEN = 0.5 * (math.sqrt(5) - 1)
 
 __all__ = [
@@ -104,9 +105,14 @@ def _certify(
 class Evaluation(NamedTuple):
     """An iterate in working coordinates, with its predictor and its loss gradient.
 
-    `residual` is the weighted loss gradient ω∇f(z) in the predictor, `gradient` is Xᵀω∇f(z).
-    `intercept_cost` is half the squared Newton decrement in the intercept where that minimises the loss for
-    these coefficients, and None where the intercept is any other.
+    Attributes:
+        coef: working coefficients.
+        intercept: working intercept.
+        z: predictor.
+        residual: weighted loss gradient ω∇f(z) in the predictor.
+        gradient: loss gradient Xᵀω∇f(z) in the coefficients.
+        intercept_cost: half the squared Newton decrement in the intercept, if the intercept minimises the
+            loss at these coefficients; None for any other intercept.
     """
 
     coef: Float[Array, "p *K"]
@@ -194,10 +200,13 @@ def kkt_residual(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Eval
 
 
 class _DualPoint(NamedTuple):
-    """A dual point before rescaling: u = ∇f per sample, and θ = −Xᵀ(ωu), 0 along unpenalised directions.
+    """A dual point before rescaling.
 
-    `infeasibility` bounds the cost of rounding: Σᵢ ωᵢuᵢ and the part of Xᵀ(ωu) along unpenalised directions
-    are not exactly 0.
+    Attributes:
+        u: loss gradient ∇f of each sample.
+        theta: θ = −Xᵀ(ωu), 0 along unpenalised directions.
+        infeasibility: bound on the effect of rounding on the gap: Σᵢ ωᵢuᵢ and the part of Xᵀ(ωu) along
+            unpenalised directions are not exactly 0.
     """
 
     u: Float[Array, "n *K"]
@@ -208,7 +217,6 @@ class _DualPoint(NamedTuple):
 def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, target: ArrayLike) -> Scalar:
     """Bound P − D at the dual point s·u with the best s found; the search ends at a gap ≤ `target`."""
     u, theta, infeasibility = dual
-
     value_plus_rounding = penalty.value(at.coef) + infeasibility + _predictor_rounding(problem, at, u)
 
     def loss_part(s: Scalar) -> Scalar:
@@ -221,7 +229,7 @@ def _gap(problem: Problem, penalty: Penalty, at: Evaluation, dual: _DualPoint, t
         return loss_part(s) + penalty.conjugate(s * theta) - inner(s) + value_plus_rounding
 
     s_max = penalty.dual_scale(theta)
-    # One rounding inside the domain of the conjugate, where its value is finite.
+    # A few roundings inside the domain of the conjugate, where its value is finite.
     s_max = jnp.where(s_max < 1, s_max * (1 - 4 * jnp.finfo(problem.dtype).eps), s_max)
     return _minimise_over_scale(gap, s_max, target)
 
@@ -234,7 +242,15 @@ class _Point(NamedTuple):
 
 
 class _Bracket(NamedTuple):
-    """Points of a search for the best scale: the best so far between two ends, and the scale that is next."""
+    """State of the search for the best scale.
+
+    Attributes:
+        low: lower end.
+        best: best scale so far, between the ends.
+        high: upper end.
+        trial: next scale to evaluate.
+        count: number of scales evaluated.
+    """
 
     low: _Point
     best: _Point
@@ -243,9 +259,10 @@ class _Bracket(NamedTuple):
     count: Count
 
     def next_trial(self) -> Scalar:
-        """Return the vertex of the parabola through the points, or the point opposite to the best one.
+        """Return the vertex of the parabola through the three points if it lies between the ends.
 
-        Until a value is finite, halve the scale.
+        Otherwise return the mirror image of the best scale between the ends. While no value is finite, halve
+        the scale.
         """
         low, best, high = self.low, self.best, self.high
         left, right = best.s - low.s, high.s - best.s
@@ -257,20 +274,20 @@ class _Bracket(NamedTuple):
 
 
 def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: ArrayLike) -> Scalar:
-    """Return the smallest value of a convex f seen in a search of [0, s_max] from s_max.
+    """Return the smallest value of a convex f that a search of [0, s_max] finds, starting at s_max.
 
     The search is that of Brent (1973), Algorithms for minimization without derivatives, chapter 5, without
-    its safeguards: golden sections, then parabolas. It ends at the first value ≤ `target`, which near the
-    optimum is that at s_max, and after 12 values.
+    its safeguards: golden sections, then parabolas. It ends at the first value ≤ `target`, which is f(s_max)
+    near an optimum, or after 12 values.
     """
 
     def search(at: _Bracket) -> _Bracket:
         new = _Point(at.trial, jnp.where(at.trial <= s_max, f(at.trial), jnp.inf))
         better = new.value < at.best.value
-        # The worse of both points becomes an end, on its own side.
-        end, best = _where(better, at.best, new), _where(better, new, at.best)
+        # The worse of the two points becomes the end on its side of the better one.
+        end, best = tree_where(better, at.best, new), tree_where(better, new, at.best)
         end_is_low = end.s < best.s
-        low, high = _where(end_is_low, end, at.low), _where(end_is_low, at.high, end)
+        low, high = tree_where(end_is_low, end, at.low), tree_where(end_is_low, at.high, end)
         bracket = _Bracket(low, best, high, at.trial, at.count + 1)
         return bracket._replace(trial=bracket.next_trial())
 
@@ -281,10 +298,6 @@ def _minimise_over_scale(f: Callable[[Scalar], Scalar], s_max: Scalar, target: A
     # s_max divides [0, s_max/0.618] by the golden section.
     start = _Bracket(nothing, nothing, nothing._replace(s=s_max / _GOLDEN), s_max, jnp.array(0))
     return jax.lax.while_loop(unfinished, search, start).best.value
-
-
-def _where(condition: Flag, one: _Point, other: _Point) -> _Point:
-    return _Point(jnp.where(condition, one.s, other.s), jnp.where(condition, one.value, other.value))
 
 
 def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scalar:
@@ -303,8 +316,8 @@ def _predictor_rounding(problem: Problem, at: Evaluation, u: Predictor) -> Scala
 def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evaluation) -> _DualPoint:
     """Return the loss gradient after minimising over the intercept and the unpenalised directions.
 
-    An iterate without the best intercept takes one product with the design for it, a basis of unpenalised
-    directions takes more.
+    If the iterate does not have the best intercept, this takes one product with the design; with unpenalised
+    directions it takes further products.
     """
     if at.intercept_cost is None:
         at = _with_best_intercept(problem, at.coef, at.intercept, at.z)
@@ -313,22 +326,20 @@ def _dual_point(problem: Problem, penalty: Penalty, null_fit: NullFit, at: Evalu
     if not any(null_fit.capacity):
         return dual
 
-    def fit_unpenalised(carry: tuple[_DualPoint, Array, Array]) -> tuple[_DualPoint, Array, Array]:
-        _, coef, _ = carry
+    def fit_unpenalised(at_coef: tuple[_DualPoint, Coef]) -> tuple[_DualPoint, Coef]:
+        _, coef = at_coef
         basis = orthonormal_basis(problem, penalty, null_fit.capacity, coef)
         fitted = refit(problem, basis, z, steps=10)
         u = problem.loss.gradient(fitted.z, problem.y)
         gradient = problem.design.rmatmul(problem.weighted(u))
         unpenalised = penalty.project_on_unpenalised(gradient, coef)
         penalised = gradient - unpenalised
-        # Not `unpenalised`: the cost includes what the rounding of `penalised` leaves out of θ.
+        # gradient − penalised, not `unpenalised`: this includes the rounding error of `penalised`.
         cost = _refit_infeasibility(problem, basis, fitted, gradient - penalised)
-        return _DualPoint(u, -penalised, cost), coef, jnp.array(False)
+        return _DualPoint(u, -penalised, cost), coef
 
-    # A loop instead of a branch: under vmap the loop is skipped if no lane needs it. The coefficients are
-    # carried, or XLA would move the body out of the loop.
     needed = jnp.any(penalty.project_on_unpenalised(-gradient, at.coef) != 0)
-    return jax.lax.while_loop(lambda carry: carry[2], fit_unpenalised, (dual, at.coef, needed))[0]
+    return apply_if(needed, fit_unpenalised, (dual, at.coef))[0]
 
 
 def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenalised_grad: Coef) -> Scalar:
@@ -339,7 +350,7 @@ def _refit_infeasibility(problem: Problem, basis: Basis, fitted: Refit, unpenali
     rounding = fitted.noise * basis.error
     cost = fitted.decrement + 0.5 * jnp.sum(rounding**2) / curvature
     cost += jnp.sum(jnp.abs(fitted.u) * (jnp.abs(fitted.grad) + rounding))
-    # Directions without room in the basis: the cost if their singular values are as small as √√eps.
+    # Directions beyond the capacity of the basis: a bound for singular values down to √√eps.
     length = jnp.sqrt(problem.design.squares(problem.weight))
     length = jnp.where(length > 0, length, 1.0)
     cost += 0.5 * jnp.sum((unpenalised_grad.T / length) ** 2) / (jnp.sqrt(eps) * curvature)

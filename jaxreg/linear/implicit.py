@@ -1,9 +1,9 @@
 """The derivative of a solution with respect to the penalty and the data, by the implicit function theorem.
 
 A solution is a fixed point of the prox step, w = prox(v) with v = w − t∇f(w), and ∂f/∂b = 0 for the intercept
-b. Let J be the derivative of the prox at v (1 for the intercept), H the second derivative of the loss f in
-(w, b), and dots derivatives along a direction in penalty and data at fixed w and b. Differentiating both
-equations gives
+b. Let J be the derivative of the prox at v (1 for the intercept) and H the second derivative of the loss f in
+(w, b). Dots denote derivatives along a direction in penalty and data, those of ∇f and of the prox (ṗ) at
+fixed arguments. Differentiating both equations gives
 
     ẇ = J v̇ + ṗ,    (J − J² + t·J H J) v̇ = J (ṗ − t(H ṗ + ∇ḟ)),
 
@@ -50,7 +50,7 @@ _Penalties = TypeVar("_Penalties", Penalty, PenaltyGrid)
 
 #: Unknowns up to which the system is solved by a factorisation, whose cost grows with their cube.
 _MAX_DENSE = 512
-#: Number of unknowns by which the room for the active set grows with the samples: compiled shapes stay few.
+#: The capacity for the active set is a multiple of this number, so that compiled shapes stay few.
 _ROOM_STEP = 64
 #: Multiplications n·p·min(n, p) of a Gram matrix up to which XLA may evaluate it while it compiles.
 _MAX_FOLDED = 3e7
@@ -58,7 +58,7 @@ _MAX_FOLDED = 3e7
 _MIN_PIVOT_IN_ROOT_EPS = 100
 #: Relative residual at which conjugate gradients stop, in units of eps.
 _CG_RTOL = 64
-#: Iterations of conjugate gradients at most; the derivative is then that of the last iterate.
+#: Limit of the iterations of conjugate gradients; the derivative is then that of the last iterate.
 _MAX_CG_STEPS = 1000
 
 
@@ -86,10 +86,10 @@ def with_derivatives(
     """Return a solution with the derivatives of its coefficients, intercept and objective.
 
     Args:
-        solution: a `Solution` of constants for JAX.
-        problem: the problem, in which derivatives are taken.
-        penalty: its working penalty, likewise.
-        max_eigenvalue: the largest of XᵀWX, which sets the length of the prox step.
+        solution: a solution without derivatives.
+        problem: the problem; derivatives are with respect to its arrays.
+        penalty: its working penalty; derivatives are with respect to its numbers too.
+        max_eigenvalue: largest eigenvalue of XᵀWX, which sets the length of the prox step.
     """
     if not is_traced(problem, penalty):
         return solution
@@ -139,7 +139,7 @@ def _differentiable(
     intercept: Intercept,
     objective: Scalar,
 ) -> tuple[Coef, Intercept, Scalar]:
-    """Return a solution on the scale of the data as it is, with its derivatives in problem and penalty."""
+    """Return a solution on the scale of the data unchanged; its JVP is that of the implicit function."""
     return coef, intercept, objective
 
 
@@ -225,24 +225,25 @@ class _System:
         grad_dot = _jvp(self.gradient, (self.problem,), (problem_dot,))
         prox_dot = _jvp(lambda penalty: penalty.prox(self.v, self.t), (self.penalty,), (penalty_dot,))
         curved = self.hessian(_Unknowns(prox_dot, jnp.zeros_like(self.at.intercept)))
-        pull = _Unknowns(
+        right = _Unknowns(
             self.prox_derivative(prox_dot - self.t * (curved.coef + grad_dot.coef)),
             -self.t * (curved.intercept + grad_dot.intercept),
         )
-        x = jax.lax.custom_linear_solve(self.matvec, pull, self._solve, symmetric=True)
+        x = jax.lax.custom_linear_solve(self.matvec, right, self._solve, symmetric=True)
         return _Unknowns(self.prox_derivative(x.coef) + prox_dot, x.intercept)
 
     def _solve(self, matvec: Callable[[_Unknowns], _Unknowns], right: _Unknowns) -> _Unknowns:
-        """Solve the system: densely where its active set has room, else by conjugate gradients.
+        """Solve the system by a factorisation if the active set is small, else by conjugate gradients.
 
-        Both are in the program, since the size of the active set is known only when it runs.
+        The program contains both, since the size of the active set is known only at run time. The system that
+        does not apply gets a right side of 0.
         """
         size = self.at.coef.size
         if self.penalty.separable and self.at.coef.ndim == 1:
             slopes = self.prox_derivative(jnp.ones_like(self.v))
             room = self._room(size)
             fits = jnp.sum(slopes != 0) <= room
-            dense = self._solve_on_active_set(slopes, room, _where(fits, right))
+            dense = self._solve_on_active_set(slopes, room, _zero_unless(fits, right))
             if room == size:
                 return dense
             diagonal = (
@@ -250,7 +251,7 @@ class _System:
                 - slopes**2
                 + self.t * slopes**2 * self.problem.design.squares(self.problem.curvatures(self.z))
             )
-            rest = _conjugate_gradients(matvec, _where(~fits, right), diagonal)
+            rest = _conjugate_gradients(matvec, _zero_unless(~fits, right), diagonal)
             return jax.tree.map(jnp.add, dense, rest)
         if size <= _MAX_DENSE:
             flat, back = ravel_pytree(right)
@@ -260,7 +261,7 @@ class _System:
         return _conjugate_gradients(matvec, right, None)
 
     def _room(self, size: int) -> int:
-        """Return the room for the active set: all coordinates up to 512, else about as many as samples."""
+        """Return the capacity for the active set: all coordinates up to 512, else about one per sample."""
         if size <= _MAX_DENSE:
             return size
         samples = -(-self.problem.shape[0] // _ROOM_STEP) * _ROOM_STEP
@@ -281,8 +282,8 @@ class _System:
         return _Unknowns(jnp.zeros_like(slopes).at[index].set(x[:-1], mode="drop"), x[-1])
 
 
-def _where(condition: Flag, x: _Unknowns) -> _Unknowns:
-    """Return x where a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
+def _zero_unless(condition: Flag, x: _Unknowns) -> _Unknowns:
+    """Return x if a condition holds, else 0: a right side of 0 costs conjugate gradients no iteration."""
     return jax.tree.map(lambda leaf: jnp.where(condition, leaf, 0.0), x)
 
 
@@ -302,8 +303,8 @@ def _least_norm(matrix: Float[Array, "m m"], right: Float[Array, " m"]) -> Float
 
     def by_eigenvectors() -> Float[Array, " m"]:
         values, vectors = jnp.linalg.eigh(scaled)
-        least = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
-        inverse = jnp.where(jnp.abs(values) > least, 1 / jnp.where(values == 0, 1.0, values), 0.0)
+        cutoff = 8 * right.size * jnp.finfo(right.dtype).eps * jnp.max(jnp.abs(values))
+        inverse = jnp.where(jnp.abs(values) > cutoff, 1 / jnp.where(values == 0, 1.0, values), 0.0)
         return vectors @ (inverse * (vectors.T @ scaled_right))
 
     return scale * jax.lax.cond(regular, lambda: cho_solve((lower, True), scaled_right), by_eigenvectors)

@@ -16,18 +16,30 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._numerics import diagonal
 from jaxreg._typing import Scalar
 from jaxreg._validation import holds, require
-from jaxreg.linear._shapes import Coef, Intercept
+from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.design import Design
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.unpenalised import Capacity, count_unpenalised, orthonormal_basis, refit
 from jaxreg.penalties import Penalty
 
-__all__ = ["UNSETTLED", "NullFit", "UnpenalisedFit", "fit_null_model", "fit_unpenalised", "initial_intercept"]
+__all__ = [
+    "UNSETTLED",
+    "NullFit",
+    "UnpenalisedFit",
+    "fit_null_model",
+    "fit_unpenalised",
+    "initial_intercept",
+    "is_unique_and_finite",
+]
 
 
-#: A fit whose next Newton step changes some predictor by more than this, in units of the targets, has no
-#: minimum: where directions separate the classes, each step changes a predictor by about 1.
+#: Change of a predictor by a further Newton step, in units of the targets, above which a loss has no minimum:
+#: if directions separate the classes, each step changes a predictor by about 1.
 UNSETTLED = 0.1
+
+#: The same for unpenalised fits that are returned to the user. These take more Newton steps, so that the
+#: change is far smaller where there is a minimum.
+_NO_MINIMUM = 1e-3
 
 #: Lanczos steps, usually more than enough for an error of 1 % in the largest eigenvalue.
 _LANCZOS_STEPS = 12
@@ -57,14 +69,20 @@ class NullFit(eqx.Module):
 
 
 class UnpenalisedFit(NamedTuple):
-    """Working coefficients and intercept, and the largest change of the predictor in a further Newton step.
+    """Fit of the intercept and the unpenalised directions.
 
-    `step` is large if there is no minimum, for example if these directions separate the classes.
+    Attributes:
+        coef: working coefficients.
+        intercept: working intercept.
+        step: largest change of the predictor in a further Newton step. It is large if there is no minimum,
+            for example if the directions separate the classes.
+        rank: number of linearly independent directions, intercept included, summed over outputs.
     """
 
     coef: Coef
     intercept: Intercept
     step: Scalar
+    rank: Count
 
 
 def fit_unpenalised(
@@ -81,11 +99,23 @@ def fit_unpenalised(
     """
     coef, intercept = start
     if not (problem.intercept or any(capacity)):
-        return UnpenalisedFit(coef, intercept, jnp.zeros((), problem.dtype))
+        return _without_directions(problem, start)
     basis = orthonormal_basis(problem, penalty, capacity, coef)
     fitted = refit(problem, basis, problem.predictor(coef, intercept), steps)
     coef_change, intercept_change = basis.change(fitted.u, problem)
-    return UnpenalisedFit(coef + coef_change, intercept + intercept_change, fitted.step)
+    rank = jnp.sum(basis.error > 0)
+    return UnpenalisedFit(coef + coef_change, intercept + intercept_change, fitted.step, rank)
+
+
+def _without_directions(problem: Problem, start: tuple[Coef, Intercept]) -> UnpenalisedFit:
+    """Return a start as its own fit, along no direction."""
+    return UnpenalisedFit(*start, jnp.zeros((), problem.dtype), jnp.array(0))
+
+
+def is_unique_and_finite(problem: Problem, fit: UnpenalisedFit, n_directions: Count) -> Flag:
+    """Return whether a fit is the only one along `n_directions` over all outputs, and finite."""
+    step = _NO_MINIMUM * problem.loss.target_scale(problem.y, problem.weight)
+    return (fit.rank == n_directions) & (fit.step <= step)
 
 
 def initial_intercept(problem: Problem) -> Intercept:
@@ -141,8 +171,14 @@ def fit_null_model(
 class _NullModel(NamedTuple):
     """The null model, with units that may still be 0 or rounding error.
 
-    `max_grad` is the largest gradient in the coefficients, `residual_square` is Σᵢ ωᵢ(∇fᵢ)², `step` is as in
-    `UnpenalisedFit`, and `unit` is the scale of the targets.
+    Attributes:
+        coef: working coefficients.
+        intercept: working intercept.
+        loss_range: null loss − saturated loss.
+        max_grad: largest gradient in the coefficients.
+        residual_square: Σᵢ ωᵢ(∇fᵢ)².
+        step: see `UnpenalisedFit`.
+        unit: unit of the targets.
     """
 
     coef: Coef
@@ -160,7 +196,7 @@ def _fit_null_model(problem: Problem, penalty: Penalty, capacity: Capacity) -> _
         loss, weight, y = problem.loss, problem.weight, problem.y
         start = problem.zeros()[0], initial_intercept(problem)
         z_start = z = problem.predictor(*start)
-        fit = UnpenalisedFit(*start, jnp.zeros((), problem.dtype))
+        fit = _without_directions(problem, start)
         if any(capacity) or not _initial_intercept_is_exact(problem):
             fit = fit_unpenalised(problem, penalty, capacity, start)
             z = problem.predictor(fit.coef, fit.intercept)
@@ -219,7 +255,7 @@ def _lanczos(
 ) -> Float[Array, "k k"]:
     """Return the tridiagonal matrix of Lanczos' method for XᵀWX, 0 above the diagonal."""
     tiny, eps = jnp.finfo(design.dtype).tiny, jnp.finfo(design.dtype).eps
-    # A start in general position.
+    # In general position: hardly any design has an eigenvector of its largest eigenvalue orthogonal to v.
     v = jnp.cos(jnp.arange(design.shape[1]) * 1.7 + 0.3).astype(design.dtype)
 
     def step(

@@ -127,17 +127,17 @@ class Problem(Module):
 
     @property
     def scale(self) -> Float[Array, " p"]:
-        """Working coefficients over those on the scale of the data."""
+        """Factors from coefficients on the scale of the data to working coefficients."""
         return self.standardization.scale
 
     @property
     def constant(self) -> Bool[Array, " p"]:
-        """Booleans (p,): columns whose coefficient is 0, because the intercept says all that they can."""
+        """Mask of the constant columns, whose coefficient is 0: with an intercept they are redundant."""
         return self.standardization.constant
 
     @property
     def target_mean(self) -> Float[Array, "*K"]:
-        """Mean of targets less offset, 0 without an intercept or where targets have no unit."""
+        """Mean of targets − offset; 0 without an intercept or for targets without a unit."""
         return self.standardization.target_mean
 
     @property
@@ -168,14 +168,14 @@ class Problem(Module):
     def predictor(self, coef: Float[Array, "p *K"], intercept: Float[Array, "*K"]) -> Float[Array, "n *K"]:
         """Return z = Xw + b + offset, (n,) or (n, K), of working coefficients w and intercept b.
 
-        It is 0 at samples of weight 0, at which the loss of a fit to the other samples could overflow.
+        z is set to 0 at samples of weight 0, where the loss of a fit to the other samples could overflow.
         """
         return self.counted(self.design.matmul(coef) + intercept + self.offset)
 
     def counted(self, z: Float[Array, "n *K"]) -> Float[Array, "n *K"]:
         """Return z with 0 at samples of weight 0."""
-        counts = self.weight > 0
-        return jnp.where(counts if z.ndim == 1 else counts[:, None], z, 0.0)
+        positive = self.weight > 0
+        return jnp.where(positive if z.ndim == 1 else positive[:, None], z, 0.0)
 
     def value(self, z: Float[Array, "n *K"]) -> Scalar:
         """Return the empirical loss at the predictor z, the weighted mean over samples."""
@@ -220,8 +220,8 @@ class Problem(Module):
             working = Elementary(rows[0].coefficients().in_common_form(self.dtype))
         return jax.tree.map(lambda x: on_device(x, self.dtype) if _is_real(x) else x, working)
 
-    def working_grid(self, family: Family, lambdas: Float[Array, " m"]) -> PenaltyGrid:
-        """Return the family's working penalties on a grid of λ; every scalar of them carries the grid."""
+    def working_grid(self, family: Family, lambdas: Float[Array, " L"]) -> PenaltyGrid:
+        """Return the family's working penalties on a grid of λ, with every scalar stacked along the grid."""
         checked(family)
         return over(lambda lam: self.working_penalty(family(lam)), lambdas).with_scalars_carried(lambdas.size)
 
@@ -255,10 +255,11 @@ class Problem(Module):
     def with_one_output(self, y: Float[Array, " n"], offset: Float[Array, " n"], target_mean: Scalar) -> Self:
         """Return the problem of one output, given its working targets and offset, on the same features."""
         standardization = eqx.tree_at(lambda s: s.target_mean, self.standardization, target_mean)
-        own = {"y": y, "offset": offset, "standardization": standardization, "outputs": ()}
+        changed = {"y": y, "offset": offset, "standardization": standardization, "outputs": ()}
+        # Not by __init__, which would convert the data again, nor by `eqx.tree_at`: `outputs` is static.
         problem = object.__new__(type(self))
         for field in fields(self):
-            object.__setattr__(problem, field.name, own.get(field.name, getattr(self, field.name)))
+            object.__setattr__(problem, field.name, changed.get(field.name, getattr(self, field.name)))
         return problem
 
 

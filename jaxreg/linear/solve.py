@@ -13,13 +13,18 @@ from jaxreg._typing import ArrayLike, Scalar
 from jaxreg._validation import holds, require
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.implicit import constant, solver_inputs, with_derivatives
-from jaxreg.linear.null_fit import fit_null_model, initial_intercept
+from jaxreg.linear.null_fit import (
+    fit_null_model,
+    fit_unpenalised,
+    initial_intercept,
+    is_unique_and_finite,
+)
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
 from jaxreg.linear.size_classes import in_size_class
 from jaxreg.linear.solvers import Newton, ProximalGradient, Solver, SolverTask, Status, iterate
 from jaxreg.linear.solvers.newton import accepts
-from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
+from jaxreg.linear.unpenalised import Capacity
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1, Penalty
 
@@ -41,6 +46,9 @@ _FIRST_STEPS = 1000
 #: Newton steps before proximal gradient resumes: where Newton's method converges it needs far fewer.
 _NEWTON_STEPS = 100
 
+#: Limit of the Newton steps of a fit without a penalty; a fit of separated classes takes all of them.
+MAX_UNPENALISED_STEPS = 60
+
 
 class Solution(LinearPredictor):
     """A fitted model; in a batch of solutions every array has one more leading axis.
@@ -54,8 +62,8 @@ class Solution(LinearPredictor):
         objective: EmpLoss + penalty at the solution.
         gap: relative duality gap (`jaxreg.linear.certificate`), inf where the penalty has no conjugate.
         kkt: relative KKT residual.
-        steps: the number of solver steps.
-        status: why the solver stopped.
+        steps: number of solver steps.
+        status: reason for which the solver stopped.
         loss: the loss for targets on the scale of the data.
         with_offset: whether the problem had an offset, so that predictions need one too.
     """
@@ -87,9 +95,12 @@ class Solution(LinearPredictor):
 
 
 class WorkingSolution(NamedTuple):
-    """The working coefficients and intercept, to start another solve from, and the solution.
+    """A solution, with the iterate from which another solve can start.
 
-    `rounds` counts the steps that the problem's lane of a batch took part in.
+    Attributes:
+        start: working coefficients and intercept.
+        solution: the solution on the scale of the data.
+        rounds: steps that the lane of a batch ran, see `Outcome`.
     """
 
     start: tuple[Coef, Intercept]
@@ -98,7 +109,7 @@ class WorkingSolution(NamedTuple):
 
 
 def solve_working(task: SolverTask, start: tuple[Coef, Intercept] | None) -> WorkingSolution:
-    """Solve in working coordinates, from `start` or from the null fit of this penalty; pure."""
+    """Solve in working coordinates, from `start` or from the null fit. May be traced."""
     problem, penalty = task.problem, task.penalty
     outcome = iterate(task, start)
     loss = problem.value(problem.predictor(outcome.coef, outcome.intercept))
@@ -167,10 +178,11 @@ def solve(  # noqa: PLR0913, public options by keyword
     init = None if init is None else _checked_init(problem, init)
     limit = on_device(MAX_STEPS if max_steps is None else max_steps)
     # Solvers are not differentiated: the derivatives come from the solution.
-    constants, init = solver_inputs(problem, working), constant(init)
-    null_fit = fit_null_model(*constants)
-    task = SolverTask(solver or ProximalGradient(), *constants, null_fit, tol_array, limit)
-    if solver is None and _newton_applies(*constants):
+    inputs, penalty_inputs = solver_inputs(problem, working)
+    init = constant(init)
+    null_fit = fit_null_model(inputs, penalty_inputs)
+    task = SolverTask(solver or ProximalGradient(), inputs, penalty_inputs, null_fit, tol_array, limit)
+    if solver is None and _newton_applies(inputs, penalty_inputs):
         solution = _solve_by_both(task, init)
     else:
         solution = _solve(task, init)
@@ -266,12 +278,9 @@ def unpenalized(problem: Problem) -> tuple[Coef, Intercept] | None:
 @jit_at_level(2)
 def _unpenalised_fit(problem: Problem, zero: Penalty) -> tuple[Coef, Intercept, Flag]:
     """Fit under a penalty that is 0; the last result is whether the fit is unique and finite."""
-    coef, intercept = problem.zeros()[0], initial_intercept(problem)
-    basis = orthonormal_basis(problem, zero, Capacity(problem.shape[1], 0), coef)
-    fitted = refit(problem, basis, problem.predictor(coef, intercept), steps=60)
-    coef, intercept_change = basis.change(fitted.u, problem)
-    rank = jnp.sum(basis.error[0] > 0)
-    unique = rank == jnp.sum(~problem.constant) + int(problem.intercept)
-    # Classes that the features separate drive the predictor on with every step.
-    finite = fitted.step <= 1e-3 * problem.loss.target_scale(problem.y, problem.weight)
-    return *problem.to_original(coef, intercept + intercept_change), unique & finite
+    start = problem.zeros()[0], initial_intercept(problem)
+    capacity = Capacity(problem.shape[1], 0)
+    fit = fit_unpenalised(problem, zero, capacity, start, steps=MAX_UNPENALISED_STEPS)
+    n_directions = (jnp.sum(~problem.constant) + int(problem.intercept)) * start[1].size
+    exists = is_unique_and_finite(problem, fit, n_directions)
+    return *problem.to_original(fit.coef, fit.intercept), exists

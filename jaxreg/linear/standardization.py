@@ -21,11 +21,7 @@ from jaxreg.linear.conversion import require_finite
 from jaxreg.linear.design import DenseDesign, Design, Standardized, design
 from jaxreg.linear.size_classes import is_small, pad_rows, size_class
 
-__all__ = [
-    "Standardization",
-    "WorkingColumns",
-    "working_columns",
-]
+__all__ = ["ColumnScaling", "Standardization", "WorkingColumns", "column_scaling", "working_columns"]
 
 #: Largest mean of a dense column, in deviations, for which products are centred afterwards.
 _DENSE_MEAN = 100
@@ -38,6 +34,14 @@ _FILLED = 0.9
 
 #: Entries of sparse columns that are made dense at once, on the host.
 _ENTRIES = 4_000_000
+
+
+class ColumnScaling(NamedTuple):
+    """Centring and scaling (x − mean)/scale of columns, of which the constant ones become 0."""
+
+    mean: Float[AnyArray, " p"]
+    scale: Float[AnyArray, " p"]
+    constant: Bool[AnyArray, " p"]
 
 
 class Standardization(eqx.Module):
@@ -63,6 +67,18 @@ class Standardization(eqx.Module):
         """Invert `to_original`."""
         intercept = (intercept - self.target_mean) + self.mean @ coef
         return coef * (self.scale if coef.ndim == 1 else self.scale[:, None]), intercept / self.target_scale
+
+    def followed_by(
+        self, columns: ColumnScaling, target_mean: Float[AnyArray, "*K"], target_scale: Scalar
+    ) -> "Standardization":
+        """Return the maps for working columns and targets that are centred and scaled once more."""
+        return Standardization(
+            mean=self.mean + self.scale * self.target_scale * columns.mean,
+            scale=self.scale * columns.scale / target_scale,
+            constant=self.constant | columns.constant,
+            target_mean=self.target_mean + self.target_scale * target_mean,
+            target_scale=self.target_scale * target_scale,
+        )
 
     def take(self, index: Int[Array, " m"]) -> Self:
         """Restrict the maps to some of the columns."""
@@ -158,6 +174,28 @@ def working_columns(
     else:
         working = Standardized(stored, moments.stored_mean, moments.inner_scale, moments.constant)
     return WorkingColumns(working, moments.mean, moments.scale, moments.constant)
+
+
+def column_scaling(
+    design: Design, weight: Float[Array, " n"], *, intercept: bool, standardize: Bool[Array, ""]
+) -> ColumnScaling:
+    """Return the centring and scaling of columns under other sample weights, by the rules of `Problem`.
+
+    Args:
+        design: the working design.
+        weight: sample weights (n,) that sum to 1.
+        intercept: whether columns are centred.
+        standardize: whether columns are divided by their 1/n standard deviation; see `working_columns`.
+    """
+    moments = design.moments(weight)
+    same = moments.half_range <= jnp.finfo(design.dtype).eps * moments.max_abs
+    if intercept:
+        mean, constant, scale_of_same = moments.mean, same, jnp.ones_like(moments.mean)
+    else:
+        mean, constant = jnp.zeros_like(moments.mean), moments.max_abs == 0
+        scale_of_same = jnp.where(constant, 1.0, moments.max_abs)
+    scale = jnp.where(standardize, jnp.where(same, scale_of_same, moments.deviation), 1.0)
+    return ColumnScaling(mean, scale, constant)
 
 
 def _in_size_class(stored: Design, weight: Float[Array, " n"]) -> tuple[Design, Float[Array, " m"]]:

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 from jaxreg._compilation import is_traced, jit_at_level
 from jaxreg._krylov import conjugate_gradients
 from jaxreg._numerics import norm
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept, Predictor
 from jaxreg.linear.problem import Problem
@@ -251,7 +252,7 @@ def gradient_noise(problem: Problem, z: Predictor) -> Scalar:
 
 
 class _Iterate(NamedTuple):
-    """An iterate of Newton's method; `u`, `grad` and the Newton step `newton` are in the basis."""
+    """An iterate of Newton's method; `u`, `grad` and the step `newton` are coordinates in the basis."""
 
     z: Predictor
     u: Float[Array, "outputs m"]
@@ -328,13 +329,13 @@ def refit(problem: Problem, basis: Basis, z: Predictor, steps: int) -> Refit:
         # If the loss no longer falls, the squared gradient must fall by a factor of 4.
         smaller = jnp.sum(new.grad**2) < 0.25 * jnp.sum(now.grad**2)
         accepted = (new.value < now.value - slack) | (smaller & (new.value <= now.value + slack)) | (k == 0)
-        return jax.tree.map(lambda x, y: jnp.where(accepted, x, y), new, now), accepted, k + 1
+        return tree_where(accepted, new, now), accepted, k + 1
 
     def unfinished(carry: tuple[_Iterate, Array, Array]) -> Flag:
         now, accepted, k = carry
         return (k == 0) | (k <= steps) & accepted & jnp.any(now.newton != 0)
 
-    # The first turn evaluates z itself: the loop body is the only place where the loss is evaluated.
+    # The first round evaluates z itself, so that the evaluation is compiled once, in the body of the loop.
     none = jnp.zeros(basis.error.shape, z.dtype)
     start = _Iterate(z, none, none, none, jnp.asarray(jnp.inf, z.dtype), jnp.zeros((), z.dtype))
     now = jax.lax.while_loop(unfinished, step, (start, jnp.array(True), jnp.array(0)))[0]

@@ -24,17 +24,20 @@ To write a penalty:
 
 To add the penalty to this package:
 
-- Write the class in the module of its family, and the array kernel of its prox in `jaxreg.prox`. A new kernel
-  gets an entry in tests/prox/kernels.py and in experiments/benchmarks/prox.py. The laws also try extreme
-  weights and half precision: avoid differences of nearly equal numbers.
+- Write the class in the module of its family, and the array kernel of its prox in a module of `jaxreg.prox`,
+  named in the `__all__` of both. A new kernel gets an entry in tests/prox/kernels.py and in
+  experiments/benchmarks/prox.py. The laws also try extreme weights and half precision: avoid differences of
+  nearly equal numbers. A kernel that iterates gets its derivative by `jax.custom_jvp`.
 - Name the class in `__all__` of its module and of `jaxreg.penalties`, where the laws in tests/penalties find
   it. The top level `jaxreg` exports only penalties of everyday use.
 - Define the classmethod `example(shape)` if not all fields have defaults.
-- Write the formula into tests/penalties/formulas.py and bad arguments into tests/penalties/test_bad_input.py.
+- Write the formula into tests/penalties/formulas.py, in NumPy and in the dtype of the weights: it is the
+  reference at extreme weights too. Write bad arguments into tests/penalties/test_bad_input.py.
 - Add a convex penalty to FAMILIES (a constraint to SETS) in tests/penalties/test_certified.py, and also to
   WITHOUT_NULL if no finite λ holds all coefficients at 0.
 - Add variants and sums that follow a rule of their own to tests/members.py.
 - Paste the output of `python -m tests.penalties.table` into the docstring of `jaxreg.penalties`.
+- Run `pytest tests/penalties tests/prox`.
 """
 
 import dataclasses

@@ -109,6 +109,13 @@ class Design(eqx.Module):
     def columns(self, index: Int[Array, " m"]) -> "Columns":
         """Return some of the columns as a dense matrix; an index of p stands for a column of zeros."""
 
+    def rows(self, index: Int[Array, " m"]) -> "Design | None":
+        """Return some of the rows; None where the design stores no dense rows.
+
+        An index of n stands for no row: the row returned for it has no meaning.
+        """
+        return None
+
     def narrowed(self, index: np.ndarray, room: int) -> "Design":
         """Return some of the columns in the form in which products are fastest; on the host.
 

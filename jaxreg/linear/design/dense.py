@@ -70,6 +70,10 @@ class DenseDesign(Design):
         """Return some of the columns."""
         return Columns(jnp.take(self.X, index, axis=1, mode="fill", fill_value=0).T)
 
+    def rows(self, index: Int[Array, " m"]) -> Design:
+        """Return some of the rows."""
+        return DenseDesign(self.X.at[index].get(mode="fill", fill_value=0))
+
     def dense(self) -> Float[Array, "n p"]:
         """Return X."""
         return self.X

@@ -69,6 +69,11 @@ class Standardized(Design):
         mean, factor = (jnp.take(x, index, mode="fill", fill_value=0) for x in (self.mean, self.factor))
         return Columns((self.inner.columns(index).XT - mean[:, None]) * factor[:, None])
 
+    def rows(self, index: Int[Array, " m"]) -> Design | None:
+        """Return some of the rows of X, centred and scaled; None where X does not store them."""
+        rows = self.inner.rows(index)
+        return None if rows is None else Standardized(rows, self.mean, self.scale, self.constant)
+
     def weighted_gram(self, weight: Float[Array, " n"]) -> Float[Array, "p p"]:
         """Return the weighted Gram matrix of the centred and scaled columns."""
         if isinstance(self.inner, DenseDesign):

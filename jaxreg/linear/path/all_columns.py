@@ -1,4 +1,4 @@
-"""Paths on all columns: one λ after the other in one program, all λ in one batch, or those that are left."""
+"""Paths on all columns: one λ after the other in one program, all λ in one batch, or unsolved λ alone."""
 
 import equinox as eqx
 import jax
@@ -55,10 +55,13 @@ def _solve_one(path: PathProblem, carried: list[Array], start: Point) -> tuple[P
 
 
 def complete(path: PathProblem, record: PathRecord) -> Solution:
-    """Solve for the λ that Newton's method gave up or never reached, by proximal gradient.
+    """Solve by proximal gradient for the λ that did not converge or are missing in a record.
 
-    Each of these λ has the steps that Newton's method left of `path.max_steps`. Returns all solutions on the
-    scale of the data. The record is used up: some of its fields are overwritten, some in other units.
+    Each of these λ may take the steps that Newton's method left of `path.max_steps`. The arrays of the record
+    are updated in place, in working units except for the objective.
+
+    Returns:
+        The solutions for all λ, on the scale of the data.
     """
     problem = path.problem
     record.objective[:] = problem.original_objective(record.objective)

@@ -1,7 +1,7 @@
-"""Check of a block of λ on all columns: certificates, missing columns, and columns that come next.
+"""Check of a block of λ on all columns: certificates, missing columns, and a ranking for the next blocks.
 
 One matrix product gives the gradient of every λ of the block on every column. A column is missing where a
-prox step from 0 moves its coefficient, which asks nothing of the penalty but its prox. The same prox steps
+prox step from 0 moves its coefficient, so that the rule needs only the prox of a penalty. The same prox steps
 under a λ further down the grid rank the columns for the next blocks (the sequential screening of Tibshirani
 et al. 2012, in blocks as in BASIL, Qian et al. 2020).
 """
@@ -22,9 +22,9 @@ from jaxreg.penalties import Penalty
 
 __all__ = ["BlockCheck", "check_block"]
 
-#: λ from the one that is checked to the one for which columns are ranked.
+#: Steps on the grid from the λ that is checked to the λ under which columns are ranked.
 _LOOKAHEAD = 25
-#: Smallest prox step of a missing column, in rounding errors of the largest null gradient.
+#: Change by a prox step above which a column is missing, in units of eps times the largest null gradient.
 _MISSING = 1e4
 
 
@@ -32,14 +32,14 @@ class BlockCheck(NamedTuple):
     """Check of B λ on all p columns.
 
     Attributes:
-        intercept: the best intercepts for the coefficients, to which everything else refers.
+        intercept: the best intercepts for the coefficients; all other fields are evaluated there.
         objective: objective in working units.
         gap: relative duality gap, inf without a conjugate.
         kkt: relative KKT residual.
         meets_tol: whether the gap, or the KKT residual without a conjugate, is at most the tolerance.
-        missing: prox step of each column outside the working set, over its length; 0 below rounding, and at
-            a λ that the solver did not solve.
-        wanted: prox step of each column at a λ 25 places further down the grid, over its length.
+        missing: change of each column outside the working set by a prox step, divided by the step size; 0
+            below rounding error, and at a λ that the solver did not solve.
+        wanted: the same change for all columns under the λ 25 steps further down the grid.
     """
 
     intercept: Float[np.ndarray, "B *K"]
@@ -86,7 +86,7 @@ def _check(
 
         objective, step = problem.value(at.z) + penalty.value(coef), prox_step(penalty)
         missing = jnp.where(outside & (step > missing_above), step, 0.0)
-        # An iterate that lacks columns is not accepted: no time is spent on a better dual point.
+        # An iterate that lacks columns is rejected anyway: do not search for a better dual point.
         sufficient = jnp.where(jnp.any(missing > 0), jnp.inf, path.tol)
         certificate = certificate_at(problem, penalty, null_fit, at, sufficient)
         meets_tol = (certificate.gap if penalty.has_conjugate else certificate.kkt) <= path.tol

@@ -13,17 +13,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxreg.linear.path.checks import BlockCheck
-from jaxreg.linear.path.kernels import BlockProblem, BlockResult, PathPoint, newton_block
+from jaxreg.linear.path.kernels import BlockProblem, BlockResult, PathPoint, WarmStart, newton_block
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.solvers._smooth_part import SmoothPart
 
-__all__ = ["ColumnStore", "Demand", "Trail", "support"]
+__all__ = ["ColumnStore", "Demand", "support"]
 
-#: Newton steps for one λ at most: what converges needs far fewer.
+#: Limit of the Newton steps for one λ: a λ that converges takes far fewer.
 _MAX_NEWTON_STEPS = 100
-
-#: Iterates at the two λ before a block, on all columns.
-Trail = tuple[PathPoint, PathPoint]
 
 
 class Demand(NamedTuple):
@@ -40,14 +37,14 @@ class ColumnStore(ABC):
     Attributes:
         path: problem and grid.
         blocks: block of the penalty that each column is in; columns of one block join and leave together.
-        prox_slopes_are_0_or_1: see `BlockProblem`.
-        capacity: columns that the store has room for.
+        allows_inverse: see `BlockProblem`.
+        capacity: number of columns that the store has room for.
         index: columns in the store, in its order.
     """
 
     path: PathProblem
     blocks: Int[np.ndarray, " p"]
-    prox_slopes_are_0_or_1: bool
+    allows_inverse: bool
     capacity: int
     index: Int[np.ndarray, " k"]
 
@@ -55,7 +52,7 @@ class ColumnStore(ABC):
 
     @property
     @abstractmethod
-    def gram_suffices(self) -> bool:
+    def uses_gram(self) -> bool:
         """Return whether the loss is evaluated from a Gram matrix, without the data."""
 
     @abstractmethod
@@ -64,17 +61,18 @@ class ColumnStore(ABC):
 
     @abstractmethod
     def solve(
-        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+        self, lam_index: Int[np.ndarray, " B"], start: WarmStart, inner_tol: float
     ) -> tuple[BlockResult, "ColumnStore"]:
         """Solve a block.
 
         Args:
-            lam_index: places (B,) on the grid, ascending; the last one is repeated to fill up.
-            trail: iterates at the two λ before.
+            lam_index: indices (B,) on the grid, ascending; the last one is repeated up to the compiled size.
+            start: iterates at the two λ before, on all columns.
             inner_tol: residual to which each λ is solved, in units of the largest null gradient.
 
         Returns:
-            The result on all columns, and the store with what it keeps of the block.
+            The result on all columns, and the store for the next block (with the inverse of its active block,
+            if it keeps one).
         """
 
     @abstractmethod
@@ -108,21 +106,21 @@ class ColumnStore(ABC):
         n_unknowns = np.asarray(self.index.size * np.prod(path.problem.outputs, dtype=int))
         penalties = path.grid, path.lambdas, order
         unit = path.null_fit.max_grad
-        return BlockProblem(self.smooth_part(), *penalties, n_unknowns, unit, self.prox_slopes_are_0_or_1)
+        return BlockProblem(self.smooth_part(), *penalties, n_unknowns, unit, self.allows_inverse)
 
     def solve_by_newton(
-        self, block: BlockProblem, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+        self, block: BlockProblem, lam_index: Int[np.ndarray, " B"], start: WarmStart, inner_tol: float
     ) -> BlockResult:
         """Solve a block by Newton's method; return the result on all columns.
 
-        Where undamped steps on the inverse of the active block fail at the first λ, damped ones follow.
+        If undamped steps with the inverse of the active block fail at the first λ, take damped steps.
         """
-        trail = self.narrow(trail[0]), self.narrow(trail[1])
+        start = WarmStart(self.narrow(start.earlier), self.narrow(start.last))
         max_steps = np.asarray(min(_MAX_NEWTON_STEPS, int(self.path.max_steps)))
         inner_tol = np.asarray(inner_tol, self.path.problem.dtype)
-        result = newton_block(block, lam_index, trail, inner_tol, max_steps)
+        result = newton_block(block, lam_index, start, inner_tol, max_steps)
         if block.keeps_inverse and not result.solved[0]:
-            result = newton_block(block.without_inverse(), lam_index, trail, inner_tol, max_steps)
+            result = newton_block(block.without_inverse(), lam_index, start, inner_tol, max_steps)
         return self.widen(result)
 
     def narrow(self, point: PathPoint) -> PathPoint:

@@ -32,15 +32,16 @@ _UNFITTED = 1e-3
 _HELD_KKT = 1e-9
 #: The huge λ, over the largest gradient or eigenvalue; λ_max is bracketed by this factor each way.
 _HUGE = 1e12
-#: λ in one subdivision of the bracket.
+#: Number of λ in one subdivision of the bracket.
 _SUBDIVISION = 48
-#: Subdivisions at most: 12 of them narrow a bracket of 10²⁴ to less than a rounding error.
+#: Limit of the subdivisions: 12 of them narrow a bracket of 10²⁴ to less than a rounding error.
 _MAX_SUBDIVISIONS = 12
 #: Tolerance of a null fit that bounds or a reference point hold away from 0.
 _CONSTRAINED_TOL = 1e-12
-#: Proximal gradient steps for such a null fit at most.
+#: Limit of the proximal gradient steps for such a null fit.
 _CONSTRAINED_STEPS = 2000
-#: Length of the prox steps that find λ_max of a penalty that is not convex, over 1/curvature.
+#: Length of the prox steps that find λ_max of a non-convex penalty, in units of 1/curvature: slightly more
+#: than 1, so that rounding lets no column enter at λ_max.
 _LONGER_STEP = 1.001
 #: Largest λ without a threshold, over the null gradient: glmnet's floor of α = 1e-3.
 _WITHOUT_THRESHOLD = 1000
@@ -93,7 +94,7 @@ def check_lambdas(lambdas: ArrayLike) -> Float[Array, " L"]:
 def lambda_max(problem: Problem, family: Family) -> Scalar:
     """Return the smallest λ whose solution is the null fit: intercept, offset and unpenalised directions.
 
-    At that λ the prox step of length 1/curvature from the null fit stays put. It is found by repeated
+    At that λ the prox step of length 1/curvature does not move the null fit. λ_max is found by repeated
     subdivision, to machine precision. A family that holds the null fit at no λ (ridge) takes
     1000·‖∇f(null)‖∞ / sd(y): glmnet's floor of α = 1e-3 with y scaled as glmnet scales it, so that the units
     of y do not matter (sd(y) is 1 for losses of classes and counts).
@@ -179,7 +180,7 @@ def _null_point(problem: Problem, family: Family, null_fit: NullFit) -> _NullPoi
     null = _evaluate_null(problem, penalty, null_fit, null_fit.coef, null_fit.intercept)
     if not float(null.kkt) > _HELD_KKT:
         return null
-    # Bounds or a reference point hold the coefficients elsewhere: it takes a solver to find them.
+    # Bounds or a reference point keep the coefficients away from the null fit: find them by a solver.
     outcome = _constrained_fit(problem, penalty, null_fit)
     return _evaluate_null(problem, penalty, null_fit, outcome.coef, outcome.intercept)
 
@@ -244,18 +245,17 @@ def _constrained_fit(problem: Problem, penalty: Penalty, null_fit: NullFit) -> O
 def _holds_null_fit(
     problem: Problem, grid: PenaltyGrid, null_fit: NullFit, coef: Coef, grad: Coef
 ) -> Bool[Array, " L"]:
-    """Return at which λ the prox step of length 1/curvature leaves `coef` where it is.
+    """Return the mask of the λ at which the prox step of length 1/curvature does not move `coef`.
 
-    Whether the prox of a convex penalty stays put does not depend on the length of the step. A penalty that
-    is not convex takes the longest step that descends in each coordinate alone, 1/curvature of its column: a
-    shorter one would call more points stationary, such as L0's null fit at almost any λ.
+    For a convex penalty this does not depend on the length of the step. For a non-convex one the step is the
+    longest that descends in each coordinate alone, 1/curvature of its column: with a shorter one more points
+    would be stationary, such as the null fit of L0 at almost any λ.
     """
     z = problem.predictor(null_fit.coef, null_fit.intercept)
     eigenvalue = null_fit.max_eigenvalue
     if grid.at(0).separable and not grid.at(0).convex:
         squares = problem.design.squares(problem.weight)
         squares = jnp.where(squares > 0, jnp.minimum(squares, eigenvalue), eigenvalue)
-        # A hair longer, so that rounding lets no column enter at λ_max.
         squares = squares / _LONGER_STEP
         eigenvalue = squares if coef.ndim == 1 else squares[:, None]
     step = 1 / curvature_bound(problem, z, eigenvalue)

@@ -1,7 +1,6 @@
-"""A block of λ, one after the other, in one compiled program: by Newton's method, or by pivots alone.
+"""Compiled solvers of a block of λ: each λ is solved from the one before, by Newton's method or by pivots.
 
-What is compiled lives here; which λ and which columns are in a block is decided in `working_set` and
-`columns`.
+The host loop in `working_set` chooses the λ of a block, the column stores in `columns` its columns.
 """
 
 from dataclasses import replace
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxreg._compilation import jit_at_level
+from jaxreg._pytree import tree_where
 from jaxreg._typing import AnyArray, Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Flat, Intercept
 from jaxreg.linear.solvers._active_inverse import QuadraticForm, continuation
@@ -24,19 +24,26 @@ from jaxreg.linear.solvers.base import State
 from jaxreg.linear.solvers.newton import lower_state, newton_step
 from jaxreg.penalties import Penalty, PenaltyGrid
 
-__all__ = ["BlockProblem", "BlockResult", "PathPoint", "newton_block", "pivot_block"]
+__all__ = ["BlockProblem", "BlockResult", "PathPoint", "WarmStart", "newton_block", "pivot_block"]
 
-# Residual of a λ, in units of `inner_tol`, up to which it counts as solved: the certificate decides.
+# A λ counts as solved up to this residual, in units of `inner_tol`: the certificate decides in the end.
 _SOLVED_BELOW = 10
 
 
 class PathPoint(NamedTuple):
-    """Point of a path, with its λ and the place of that on the grid."""
+    """Iterate at one λ of a path, with the index of that λ on the grid."""
 
     coef: Float[AnyArray, "m *K"]
     intercept: Float[AnyArray, "*K"]
     lam: Float[AnyArray, ""]
-    place: Int[AnyArray, ""]
+    lam_index: Int[AnyArray, ""]
+
+
+class WarmStart(NamedTuple):
+    """Iterates at the two λ before a block: a block starts from the secant through them."""
+
+    earlier: PathPoint
+    last: PathPoint
 
 
 class BlockResult(NamedTuple):
@@ -54,34 +61,34 @@ class BlockProblem(eqx.Module):
     Attributes:
         smooth: smooth part.
         grid: penalties of the path.
-        lambdas: its λ.
-        columns: features in the rows of the buffer, (m,).
-        count: ravelled coordinates in use; rows beyond hold zeros.
+        lambdas: grid of the path.
+        columns: index of the feature in each row of the buffer.
+        count: number of ravelled coordinates in use; rows beyond hold zeros.
         max_grad: unit of residuals, ‖∇f‖∞ at the null fit.
-        prox_slopes_are_0_or_1: keep the inverse of the active block along with a Hessian that serves several
-            steps.
+        allows_inverse: whether the inverse of the active block may be kept with a cached Hessian, as for a
+            prox with slopes 0 or 1.
     """
 
     smooth: SmoothPart
     grid: PenaltyGrid
-    lambdas: Float[Array, " lams"]
+    lambdas: Float[Array, " L"]
     columns: Int[Array, " m"]
     count: Count
     max_grad: Scalar
-    prox_slopes_are_0_or_1: bool = eqx.field(static=True)
+    allows_inverse: bool = eqx.field(static=True)
 
     @property
     def keeps_inverse(self) -> bool:
         """Return whether Newton's method keeps the inverse of the active block, and takes no damped steps."""
-        return self.smooth.costly_hessian and self.prox_slopes_are_0_or_1
+        return self.smooth.costly_hessian and self.allows_inverse
 
     def without_inverse(self) -> "BlockProblem":
         """Return the block for Newton's method with damped steps."""
-        return replace(self, prox_slopes_are_0_or_1=False)
+        return replace(self, allows_inverse=False)
 
-    def penalty(self, numbers: list[Array]) -> Penalty:
-        """Return the penalty with these numbers, on the columns of the buffer."""
-        return self.grid.row(numbers).take(self.columns)
+    def penalty(self, carried: list[Array]) -> Penalty:
+        """Return the penalty on the columns of the buffer, given its leaves that depend on λ."""
+        return self.grid.row(carried).take(self.columns)
 
     def objective(self, k: Count) -> Objective:
         """Return the objective of the k-th λ of the path."""
@@ -96,9 +103,13 @@ class BlockProblem(eqx.Module):
 
 
 class _Carry(NamedTuple):
-    """State carried from one λ to the next: the source of Hessians and the last two points of the path.
+    """State carried from one λ to the next.
 
-    `at` is the smooth part at the last point.
+    Attributes:
+        source: source of Hessians.
+        at: smooth part at the last iterate.
+        earlier: iterate at the λ before the last one.
+        last: iterate at the last λ.
     """
 
     source: HessianSource
@@ -111,7 +122,7 @@ class _Carry(NamedTuple):
 def newton_block(
     block: BlockProblem,
     lam_index: Int[Array, " B"],
-    start: tuple[PathPoint, PathPoint],
+    start: WarmStart,
     inner_tol: Scalar,
     max_steps: Count,
 ) -> BlockResult:
@@ -119,10 +130,10 @@ def newton_block(
 
     Args:
         block: smooth part and penalties.
-        lam_index: places on the grid, ascending; the last one is repeated to fill up.
-        start: the two points before the first λ.
+        lam_index: indices on the grid, ascending; the last one is repeated up to the compiled size.
+        start: iterates at the two λ before the first one.
         inner_tol: residual to which each λ is solved, in units of `block.max_grad`.
-        max_steps: steps for each λ at most.
+        max_steps: limit of the steps for each λ.
     """
 
     def solve_one(carry: _Carry, lam: tuple[Count, Flag]) -> tuple[_Carry, BlockResult]:
@@ -131,18 +142,18 @@ def newton_block(
         state = _warm_start(objective, carry, block.lambdas[k])
         state, steps = _solve(objective, state, inner_tol, jnp.where(is_repeated, 0, max_steps))
         point = PathPoint(state.coef, state.intercept, block.lambdas[k], k)
-        earlier = jax.tree.map(lambda a, b: jnp.where(is_repeated, a, b), carry.earlier, carry.last)
+        earlier = tree_where(is_repeated, carry.earlier, carry.last)
         result = BlockResult(state.coef, state.intercept, steps, state.residual <= _SOLVED_BELOW * inner_tol)
         return _Carry(state.inner.source, state.inner.at, earlier, point), result
 
-    at = block.smooth.evaluate(start[1].coef, start[1].intercept)
+    at = block.smooth.evaluate(start.last.coef, start.last.intercept)
     is_repeated = jnp.concatenate([jnp.array([False]), lam_index[1:] == lam_index[:-1]])
     carry = _Carry(block.hessian_source(at), at, *start)
     return jax.lax.scan(solve_one, carry, (lam_index, is_repeated))[1]
 
 
 def _warm_start(objective: Objective, carry: _Carry, lam: Scalar) -> State:
-    """Return the state for the next λ, at the last point or on the secant through two, whichever is lower."""
+    """Return the state for the next λ, at the last iterate or on the secant: that of lower objective."""
     coef, intercept = _secant(carry.earlier, carry.last, lam)
     coef = objective.penalty.prox(coef, jnp.zeros((), coef.dtype))
     ahead = coef, intercept, objective.smooth.evaluate(coef, intercept)
@@ -166,7 +177,7 @@ def _solve(objective: Objective, state: State, inner_tol: Scalar, max_steps: Cou
 
 
 def _secant(earlier: PathPoint, last: PathPoint, lam: Scalar) -> tuple[Coef, Intercept]:
-    """Return the secant through two points at another λ; what is 0 at the last one stays 0."""
+    """Extrapolate two iterates linearly to another λ; coefficients that are 0 at the last one stay 0."""
     span = last.lam - earlier.lam
     ratio = jnp.where(span != 0, (lam - last.lam) / jnp.where(span != 0, span, 1.0), 0.0)
     coef = jnp.where(last.coef != 0, last.coef + ratio * (last.coef - earlier.coef), 0.0)
@@ -174,38 +185,42 @@ def _secant(earlier: PathPoint, last: PathPoint, lam: Scalar) -> tuple[Coef, Int
 
 
 class _PivotState(NamedTuple):
-    """Last solution, its inverse, its place on the grid, and whether all λ so far are solved."""
+    """Last solution, inverse of its active block, index of its λ, and whether all λ so far are solved."""
 
     coef: Flat
     inverse: ActiveInverse
-    place: Count
+    lam_index: Count
     solved: Flag
 
 
 @jit_at_level(2)
 def pivot_block(
-    block: BlockProblem, lam_index: Int[Array, " B"], last: PathPoint, kept: ActiveInverse, inner_tol: Scalar
+    block: BlockProblem,
+    lam_index: Int[Array, " B"],
+    last: PathPoint,
+    inverse: ActiveInverse,
+    inner_tol: Scalar,
 ) -> tuple[BlockResult, ActiveInverse]:
     """Solve for each λ at `lam_index` by pivots on the inverse of the active block.
 
     Args:
         block: a `QuadraticSmoothPart` and penalties whose prox has slopes 0 or 1.
-        lam_index: places on the grid, ascending; the last one may be repeated.
-        last: the point before the first λ.
-        kept: inverse of the active block there.
+        lam_index: indices on the grid, ascending; the last one may be repeated.
+        last: iterate at the λ before the first one.
+        inverse: inverse of its active block.
         inner_tol: residual to which each λ is solved, in units of `block.max_grad`.
 
     Returns:
-        The result, in which what comes after a λ that is not solved is not either; and the inverse at the
-        end.
+        The result, in which all λ after one that is not solved count as not solved; and the inverse at the
+        last λ.
     """
     form, grid = QuadraticForm(block.smooth.gram, block.smooth.linear), block.grid
 
     def solve_one(carry: _PivotState, k: Count) -> tuple[_PivotState, BlockResult]:
         end = continuation(
             form,
-            lambda numbers: block.penalty(numbers).prox,
-            (grid.part(carry.place), grid.part(k)),
+            lambda carried: block.penalty(carried).prox,
+            (grid.part(carry.lam_index), grid.part(k)),
             carry.coef,
             carry.inverse,
             inner_tol * block.max_grad,
@@ -214,6 +229,6 @@ def pivot_block(
         result = BlockResult(end.coef, last.intercept, end.rounds, solved)
         return _PivotState(end.coef, end.inverse, k, solved), result
 
-    start = _PivotState(last.coef, kept, last.place, jnp.array(True))
+    start = _PivotState(last.coef, inverse, last.lam_index, jnp.array(True))
     end, result = jax.lax.scan(solve_one, start, lam_index)
     return result, end.inverse

@@ -22,8 +22,8 @@ from jaxreg.linear.certificate import evaluate
 from jaxreg.linear.design import Columns
 from jaxreg.linear.path.buffer_sizes import CHUNK, MatrixSizes, round_up, uses_all_columns
 from jaxreg.linear.path.checks import BlockCheck
-from jaxreg.linear.path.columns import ColumnStore, Trail, support
-from jaxreg.linear.path.kernels import BlockResult, pivot_block
+from jaxreg.linear.path.columns import ColumnStore, support
+from jaxreg.linear.path.kernels import BlockResult, WarmStart, pivot_block
 from jaxreg.linear.path.matrix_free_columns import matrix_free_columns
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.problem import Problem
@@ -36,8 +36,8 @@ from jaxreg.penalties import Penalty, PenaltyGrid
 
 __all__ = ["MatrixColumns", "gram_applies", "init_columns", "whole_gram"]
 
-#: λ not yet accepted whose missing columns join at once.
-_LOOKAHEAD = 3
+#: Number of rejected λ whose missing columns join the working set together.
+_JOINED_LAMBDAS = 3
 
 
 class _Buffer(NamedTuple):
@@ -72,8 +72,8 @@ class MatrixColumns(ColumnStore):
     matrix_free: ClassVar[bool] = False
 
     @property
-    def gram_suffices(self) -> bool:
-        """Return whether the loss is squared error, reduced to a Gram matrix."""
+    def uses_gram(self) -> bool:
+        """Return whether the loss is squared error, evaluated from its Gram matrix."""
         return self.expansion is not None
 
     def smooth_part(self) -> SmoothPart:
@@ -86,18 +86,18 @@ class MatrixColumns(ColumnStore):
         return QuadraticSmoothPart(self.buffer.gram, linear, self.expansion.value)
 
     def solve(
-        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+        self, lam_index: Int[np.ndarray, " B"], start: WarmStart, inner_tol: float
     ) -> tuple[BlockResult, ColumnStore]:
         """Solve a block by pivots on the inverse where there is one, else by Newton's method."""
         block, store = self.block_problem(), self
         if self.buffer.inverse is not None:
-            last, tol = self.narrow(trail[1]), np.asarray(inner_tol, self.buffer.XT.dtype)
+            last, tol = self.narrow(start.last), np.asarray(inner_tol, self.buffer.XT.dtype)
             result, inverse = pivot_block(block, lam_index, last, self.buffer.inverse, tol)
             result, store = self.widen(result), replace(self, buffer=self.buffer._replace(inverse=inverse))
             if result.solved[0]:
                 return result, store
-        # Pivots may fail, for dependent columns or from afar; Newton's method is damped.
-        return self.solve_by_newton(block, lam_index, trail, inner_tol), store
+        # Pivots may fail, for dependent columns or far from the solution; Newton's method is damped.
+        return self.solve_by_newton(block, lam_index, start, inner_tol), store
 
     def adapt(
         self, coef: Float[np.ndarray, "p *K"], n_accepted: int, check: BlockCheck
@@ -105,7 +105,7 @@ class MatrixColumns(ColumnStore):
         """Return a buffer that is large enough, or a matrix-free store above `sizes.max_columns`."""
         if self.holds_all:
             return self
-        missing = check.missing[n_accepted : n_accepted + _LOOKAHEAD]
+        missing = check.missing[n_accepted : n_accepted + _JOINED_LAMBDAS]
         # Until a λ is accepted, columns only join, and only missing ones.
         stay = support(coef) if n_accepted else ~self.outside
         wanted = check.wanted[n_accepted - 1] if n_accepted else np.zeros_like(check.wanted[0])
@@ -119,18 +119,18 @@ class MatrixColumns(ColumnStore):
         return self._with(demand.columns[:n_columns], capacity)
 
     def _with(self, columns: Int[np.ndarray, " k"], capacity: int) -> "MatrixColumns":
-        """Return a store with some columns; others stay as long as a chunk of room is left."""
-        store, fresh = self, np.setdiff1d(columns, self.index, assume_unique=True)
-        if self.index.size + fresh.size > self.capacity - CHUNK or capacity > self.capacity:
-            places = np.flatnonzero(np.isin(self.index, columns, assume_unique=True))
+        """Return a store with these columns; others stay as long as a chunk of room is left."""
+        store, new = self, np.setdiff1d(columns, self.index, assume_unique=True)
+        if self.index.size + new.size > self.capacity - CHUNK or capacity > self.capacity:
+            stay = np.flatnonzero(np.isin(self.index, columns, assume_unique=True))
             order = np.full(capacity, self.capacity)
-            order[: places.size] = places
+            order[: stay.size] = stay
             buffer = _reorder(self.buffer, order)
-            store = replace(self, capacity=capacity, buffer=buffer, index=self.index[places])
-        return store.join(fresh)
+            store = replace(self, capacity=capacity, buffer=buffer, index=self.index[stay])
+        return store.join(new)
 
     def join(self, columns: Int[np.ndarray, " k"]) -> "MatrixColumns":
-        """Return a store with more columns, for which there is room. The buffer of this store is given up."""
+        """Return a store with more columns, for which there is room; the buffer of this store is donated."""
         index, buffer = self.index, self.buffer
         for k in range(0, columns.size, CHUNK):
             chunk = columns[k : k + CHUNK]
@@ -152,20 +152,21 @@ def init_columns(path: PathProblem) -> MatrixColumns:
     problem, penalty, n_features = path.problem, path.grid.at(0), path.problem.shape[1]
     reduced, use_all = _reduces_to_gram(problem, path.solver), uses_all_columns(problem)
     # An inverse that is updated again and again needs the digits of double precision.
-    suits = problem.dtype == jnp.float64 and not problem.outputs and penalty.separable
-    slopes_are_0_or_1 = suits and _has_slopes_0_or_1(path, penalty)
-    sizes = MatrixSizes.of(problem, with_inverse=slopes_are_0_or_1)
+    allows_inverse = problem.dtype == jnp.float64 and not problem.outputs and penalty.separable
+    if allows_inverse and not penalty.elementary:
+        allows_inverse = bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, n_features))
+    sizes = MatrixSizes.of(problem, with_inverse=allows_inverse)
     capacity = round_up(n_features) if use_all else sizes.first
     # Squared error on all columns needs nothing but their Gram matrix, which is given.
     n_rows = 0 if path.gram is not None else problem.shape[0]
     gram = on_device(np.zeros((capacity, capacity), problem.dtype)) if reduced else None
     if path.gram is not None:
         gram = on_device(np.pad(np.asarray(path.gram), (0, capacity - n_features)))
-    inverse = ActiveInverse.empty(gram) if reduced and slopes_are_0_or_1 else None
+    inverse = ActiveInverse.empty(gram) if reduced and allows_inverse else None
     store = MatrixColumns(
         path,
         _penalty_blocks(problem, penalty),
-        slopes_are_0_or_1,
+        allows_inverse,
         capacity,
         np.arange(0 if path.gram is None else n_features),
         sizes,
@@ -175,19 +176,12 @@ def init_columns(path: PathProblem) -> MatrixColumns:
     return store.join(np.arange(n_features)) if use_all and not store.holds_all else store
 
 
-def _has_slopes_0_or_1(path: PathProblem, penalty: Penalty) -> bool:
-    """Return whether the prox has slopes 0 or 1; that of an elementary penalty is known to have them."""
-    if penalty.elementary:
-        return True
-    return bool(_prox_slopes_are_0_or_1(path.grid, path.null_fit.max_grad, path.problem.shape[1]))
-
-
 def _reduces_to_gram(problem: Problem, solver: Newton) -> bool:
     return gram_suffices(problem) and solver.gram is not False
 
 
 def _penalty_blocks(problem: Problem, penalty: Penalty) -> Int[np.ndarray, " p"]:
-    """Return the number of the penalty's block that each column is in."""
+    """Return for each column the label, from 0 on, of the penalty's block that the column is in."""
     coef = problem.zeros()[0]
     blocks = None if penalty.separable else penalty.blocks(coef)
     labels = np.arange(coef.size) if blocks is None else np.asarray(blocks.labels)

@@ -1,4 +1,4 @@
-"""Working set whose Newton systems are matrix-free: products with the columns stand for their matrices."""
+"""Working set whose Newton systems are solved matrix-free, by products with its columns."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from jaxreg.linear.design import Design
 from jaxreg.linear.path.buffer_sizes import grow_matrix_free, max_matrix_free_columns, round_up
 from jaxreg.linear.path.checks import BlockCheck
-from jaxreg.linear.path.columns import ColumnStore, Demand, Trail, support
-from jaxreg.linear.path.kernels import BlockResult
+from jaxreg.linear.path.columns import ColumnStore, Demand, support
+from jaxreg.linear.path.kernels import BlockResult, WarmStart
 from jaxreg.linear.solvers._smooth_part import DataSmoothPart, SmoothPart
 
 __all__ = ["MatrixFreeColumns", "matrix_free_columns"]
@@ -33,22 +33,22 @@ class MatrixFreeColumns(ColumnStore):
     n_failures: int
 
     matrix_free: ClassVar[bool] = True
-    gram_suffices: ClassVar[bool] = False
+    uses_gram: ClassVar[bool] = False
 
     def smooth_part(self) -> SmoothPart:
         """Return the loss, whose Hessians are products with the columns."""
         return DataSmoothPart(eqx.tree_at(lambda p: p.design, self.path.problem, self.design), matrices=False)
 
     def solve(
-        self, lam_index: Int[np.ndarray, " B"], trail: Trail, inner_tol: float
+        self, lam_index: Int[np.ndarray, " B"], start: WarmStart, inner_tol: float
     ) -> tuple[BlockResult, ColumnStore]:
         """Solve a block by Newton's method and conjugate gradients."""
-        return self.solve_by_newton(self.block_problem(), lam_index, trail, inner_tol), self
+        return self.solve_by_newton(self.block_problem(), lam_index, start, inner_tol), self
 
     def adapt(
         self, coef: Float[np.ndarray, "p *K"], n_accepted: int, check: BlockCheck
     ) -> ColumnStore | None:
-        """Return a store of at least this capacity; optional columns fill it."""
+        """Return a store of at least the capacity of this one, filled up with optional columns."""
         if self.holds_all:
             return self
         n_failures = 0 if n_accepted else self.n_failures + 1
@@ -77,9 +77,9 @@ def matrix_free_columns(
         return None
     room = grow_matrix_free(capacity, demand.n_required, p)
     n_columns = min(room, max_columns)
-    # With room for all columns, all of them are in.
+    # If there is room for all columns, take all of them.
     columns = np.arange(p) if n_columns >= p else demand.columns
     index, capacity = np.sort(columns[:n_columns]), min(room, round_up(p))
     design = problem.design.narrowed(index, capacity)
-    common = store.path, store.blocks, store.prox_slopes_are_0_or_1
+    common = store.path, store.blocks, store.allows_inverse
     return MatrixFreeColumns(*common, capacity, index, design, n_failures)

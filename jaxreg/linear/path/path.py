@@ -30,9 +30,9 @@ from jaxreg.linear.solvers.newton import accepts
 from jaxreg.linear.unpenalised import Capacity, count_unpenalised
 from jaxreg.penalties import Family, PenaltyGrid
 
-__all__ = ["GridOptions", "Known", "path", "resolve_mode", "solve_grid"]
+__all__ = ["GridOptions", "Precomputed", "path", "resolve_mode", "solve_grid"]
 
-#: Function that solves for the first values of λ of a path, as many as its second argument says.
+#: Host loop that solves a path for the first values of λ; their number is the second argument.
 HostMethod = Callable[[PathProblem, int], PathRecord]
 
 _MODES = ("auto", "warm", "batched")
@@ -97,6 +97,7 @@ def path(  # noqa: PLR0913, public options by keyword
     require_problem(problem, "jaxreg.path(jaxreg.Problem(loss, X, y), jaxreg.L1)")
     mode = resolve_mode(mode, mesh)
     ratio = _default_ratio(problem) if ratio is None else ratio
+    # Problems and grids of a size class share compiled programs.
     problem = in_size_class(problem)
     tol = tolerance(problem, tol)
     null_fit = None
@@ -104,9 +105,9 @@ def path(  # noqa: PLR0913, public options by keyword
         null_fit = fit_at_lambda_one(problem, family)
         lambdas = lambda_grid(lambda_max_from(problem, family, null_fit), num, ratio)
     lambdas = check_lambdas(lambdas).astype(problem.dtype)
-    limit = on_device(MAX_STEPS if max_steps is None else max_steps)
-    options = GridOptions(mode, solver, tol, limit, mesh)
-    return solve_grid(problem, family, lambdas, options, Known(null_fit))
+    step_limit = on_device(MAX_STEPS if max_steps is None else max_steps)
+    options = GridOptions(mode, solver, tol, step_limit, mesh)
+    return solve_grid(problem, family, lambdas, options, Precomputed(null_fit))
 
 
 class GridOptions(NamedTuple):
@@ -119,14 +120,14 @@ class GridOptions(NamedTuple):
     mesh: jax.sharding.Mesh | None = None
 
 
-class Known(NamedTuple):
-    """Parts of a path that need not be computed.
+class Precomputed(NamedTuple):
+    """Parts of a path that the caller has computed already; None for those that it has not.
 
     Attributes:
         null_fit: null fit of the problem.
         gram: XᵀWX (p, p); ignored where the path does not use it.
         grid: working penalties.
-        capacity: number of unpenalised directions of these.
+        capacity: upper limit of the number of unpenalised directions of these penalties.
     """
 
     null_fit: NullFit | None = None
@@ -136,34 +137,40 @@ class Known(NamedTuple):
 
 
 def solve_grid(
-    problem: Problem, family: Family, lambdas: Float[Array, " L"], options: GridOptions, known: Known
+    problem: Problem,
+    family: Family,
+    lambdas: Float[Array, " L"],
+    options: GridOptions,
+    precomputed: Precomputed,
 ) -> Path:
     """Return the path on a grid that was checked; see `path`."""
-    mode, solver, tol, limit, mesh = options
-    grid = problem.working_grid(family, lambdas) if known.grid is None else known.grid
+    grid = precomputed.grid
+    grid = problem.working_grid(family, lambdas) if grid is None else grid
     # Solvers are not differentiated: the derivatives come from the solutions. Under `jax.grad` alone, without
-    # jit, the constants are concrete.
-    constants = solver_inputs(problem, grid)
-    capacity = count_unpenalised(*constants) if known.capacity is None else known.capacity
-    method = _choose_method(*constants, capacity, mode, solver)
+    # jit, the inputs of the solvers are concrete.
+    inputs, penalties = solver_inputs(problem, grid)
+    capacity = precomputed.capacity
+    capacity = count_unpenalised(inputs, penalties) if capacity is None else capacity
+    method = _choose_method(inputs, penalties, capacity, options)
     gram = None
-    if method.uses_gram and gram_applies(constants[0], method.solver):
-        gram = whole_gram(constants[0]) if known.gram is None else known.gram
-    null_fit = _shared_null_fit(*constants, known._replace(gram=gram, capacity=capacity))
-    fixed = PathProblem(
-        *constants, constant(lambdas), null_fit, method.solver, tol=tol, max_steps=limit, gram=gram
+    if method.uses_gram and gram_applies(inputs, method.solver):
+        gram = whole_gram(inputs) if precomputed.gram is None else precomputed.gram
+    null_fit = _null_fit_of_grid(inputs, penalties, precomputed.null_fit, capacity, gram)
+    path_problem = PathProblem(
+        inputs, penalties, constant(lambdas), null_fit, method.solver, options.tol, options.max_steps, gram
     )
     reason = method.reason
-    if method.record is not None:
-        solutions, notes = _solve_and_describe(fixed, method.record)
+    if method.solve_on_host is not None:
+        solutions, notes = _solve_on_host(path_problem, method.solve_on_host)
         rounds, reason = solutions.steps, reason + notes
-    elif mode == "warm":
-        _, solutions = solve_in_turn(fixed, fixed.grid.carried, (null_fit.coef, null_fit.intercept))
+    elif options.mode == "warm":
+        start = null_fit.coef, null_fit.intercept
+        _, solutions = solve_in_turn(path_problem, penalties.carried, start)
         rounds = solutions.steps
     else:
-        solutions, rounds = solve_batch(fixed, mesh)
+        solutions, rounds = solve_batch(path_problem, options.mesh)
     solutions = with_derivatives_on_grid(solutions, problem, grid, null_fit.max_eigenvalue)
-    return Path.of(problem, lambdas, solutions, rounds, mode, reason)
+    return Path.of(problem, lambdas, solutions, rounds, options.mode, reason)
 
 
 def resolve_mode(mode: str, mesh: jax.sharding.Mesh | None) -> str:
@@ -182,15 +189,20 @@ def _default_ratio(problem: Problem) -> float:
     return _TALL_RATIO if n > p else _WIDE_RATIO
 
 
-def _shared_null_fit(problem: Problem, grid: PenaltyGrid, known: Known) -> NullFit:
+def _null_fit_of_grid(
+    problem: Problem,
+    grid: PenaltyGrid,
+    of_lambda_max: NullFit | None,
+    capacity: Capacity,
+    gram: Float[Array, "p p"] | None,
+) -> NullFit:
     """Return the null fit of λ_max where the grid has no unpenalised directions, else fit another one.
 
     Unpenalised directions may depend on λ, and only through them does the null fit depend on λ.
     """
-    null_fit, capacity = known.null_fit, known.capacity
-    if null_fit is not None and null_fit.capacity == capacity and not any(capacity):
-        return null_fit
-    return fit_null_model(problem, grid.at(0), known.gram, capacity)
+    if of_lambda_max is not None and of_lambda_max.capacity == capacity and not any(capacity):
+        return of_lambda_max
+    return fit_null_model(problem, grid.at(0), gram, capacity)
 
 
 class _Method(NamedTuple):
@@ -199,20 +211,19 @@ class _Method(NamedTuple):
     Attributes:
         solver: solver of each λ.
         reason: the method and the reason for its choice, in words.
-        record: function that solves the path on the host; None for a solver on all columns.
-        uses_gram: whether `record` works on the Gram matrix of all columns where that applies.
+        solve_on_host: function that solves the path in a host loop; None for `solver` on all columns.
+        uses_gram: whether `solve_on_host` takes the Gram matrix of all columns where `gram_applies`.
     """
 
     solver: Solver
     reason: str
-    record: HostMethod | None = None
+    solve_on_host: HostMethod | None = None
     uses_gram: bool = False
 
 
-def _choose_method(
-    problem: Problem, grid: PenaltyGrid, capacity: Capacity, mode: str, solver: Solver | None
-) -> _Method:
-    """Choose one factorisation or Newton on working sets where all arguments allow it, else all columns."""
+def _choose_method(problem: Problem, grid: PenaltyGrid, capacity: Capacity, options: GridOptions) -> _Method:
+    """Choose one eigendecomposition or Newton on working sets where they apply, else all columns."""
+    mode, solver = options.mode, options.solver
     if solver is not None and not isinstance(solver, Newton):
         return _Method(solver, f"{type(solver).__name__} on all columns: this solver was asked for")
     on_host = mode != "batched" and not is_traced(problem, grid)
@@ -246,8 +257,8 @@ def _obstacle(problem: Problem, grid: PenaltyGrid, mode: str, solver: Solver | N
     return None
 
 
-def _solve_and_describe(path: PathProblem, solve: HostMethod) -> tuple[Solution, str]:
-    """Solve a path on the host; return its solutions, and notes on how some λ were solved."""
+def _solve_on_host(path: PathProblem, solve: HostMethod) -> tuple[Solution, str]:
+    """Solve a path in a host loop; return its solutions, and notes on λ that another method solved."""
     n_lambdas, path = path.lambdas.size, path.in_size_class()
     record = solve(path, n_lambdas)
     total, n_left, notes = record.converged.size, int(np.sum(~record.converged)), ""

@@ -13,7 +13,7 @@ from jaxreg.linear.problem import Problem
 
 __all__ = ["MAX_BLOCK", "PathRecord", "record_checked"]
 
-#: Values of λ in a block where columns are selected or there are several outputs.
+#: Number of λ in a block: of a working set without all columns, and of `record_checked`.
 MAX_BLOCK = 10
 
 
@@ -22,6 +22,13 @@ class PathRecord:
     """Results at the first `n_done` of L values of λ, in working units; zeros at the others.
 
     Attributes:
+        coef: working coefficients.
+        intercept: working intercepts, the best ones for the coefficients.
+        objective: objectives.
+        gap: relative duality gaps.
+        kkt: relative KKT residuals.
+        steps: solver steps.
+        converged: mask of the λ whose certificate meets the tolerance.
         n_matrix_free: number of values of λ solved in matrix-free mode.
         n_done: number of values of λ recorded so far, which is the index of the next one.
     """
@@ -62,12 +69,12 @@ def record_checked(
     Args:
         path: the path.
         n_lambdas: number of values of λ to record.
-        solve: function from places (B,) on the grid to solutions.
+        solve: function from indices (B,) on the grid to solutions.
     """
     size, outside = MAX_BLOCK, np.zeros(path.problem.shape[1], bool)
     record = PathRecord.empty(path.problem, n_lambdas)
     for start in range(0, n_lambdas, size):
-        # The last place is repeated up to the compiled size.
+        # The last index is repeated up to the compiled size.
         lam_index = np.minimum(np.arange(start, start + size), n_lambdas - 1)
         result = solve(lam_index)
         check = check_block(path, lam_index, result, outside)

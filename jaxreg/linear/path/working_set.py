@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxreg.linear.path.buffer_sizes import uses_all_columns
 from jaxreg.linear.path.checks import BlockCheck, check_block
-from jaxreg.linear.path.columns import ColumnStore, Trail
-from jaxreg.linear.path.kernels import BlockResult, PathPoint
+from jaxreg.linear.path.columns import ColumnStore
+from jaxreg.linear.path.kernels import BlockResult, PathPoint, WarmStart
 from jaxreg.linear.path.matrix_columns import init_columns
 from jaxreg.linear.path.path_problem import PathProblem
 from jaxreg.linear.path.record import MAX_BLOCK, PathRecord
@@ -46,13 +46,13 @@ class PathState(NamedTuple):
 
     Attributes:
         columns: working set; None if no store has room for the required columns.
-        trail: iterates at the last two accepted values of λ.
+        start: iterates at the last two accepted values of λ.
         block_size: number of values of λ in the next block.
         inner_tol: residual to which the next block is solved, in units of the largest null gradient.
     """
 
     columns: ColumnStore | None
-    trail: Trail
+    start: WarmStart
     block_size: int
     inner_tol: float
 
@@ -88,7 +88,7 @@ def solve_on_working_sets(path: PathProblem, n_lambdas: int) -> PathRecord:
         n_tried = min(state.block_size, n_lambdas - record.n_done)
         lam_index = record.n_done + np.minimum(np.arange(_max_block_size(path)), n_tried - 1)
         # Solve the block on the working set.
-        result, columns = state.columns.solve(lam_index, state.trail, state.inner_tol)
+        result, columns = state.columns.solve(lam_index, state.start, state.inner_tol)
         state = state._replace(columns=columns)
         # Check the result on all columns.
         check = check_block(path, lam_index, result, columns.outside)
@@ -103,9 +103,11 @@ def solve_on_working_sets(path: PathProblem, n_lambdas: int) -> PathRecord:
 def _not_done(state: PathState, record: PathRecord) -> bool:
     """Return whether another block follows.
 
-    A rule for early stopping belongs here. The record has objectives, not losses: `check_block` knows these.
-    A block may hold the whole grid: `_max_block_size` bounds it. `all_columns.complete` solves for all values
-    of λ that are not recorded: it must tell a stop from a record that ended for lack of room.
+    A rule for early stopping belongs here. Its pieces: the record has objectives, not losses, which
+    `check_block` computes. A block may hold the whole grid (`_max_block_size`), so that a stop inside of a
+    block must shorten the record. `all_columns.complete` solves for all values of λ of the record that are
+    not done, and `solve_grid` takes the record to be as long as the grid. Ridge paths and paths by outputs
+    fill their record in `record_checked`, without this loop.
     """
     return record.n_done < record.gap.size and state.columns is not None
 
@@ -120,7 +122,7 @@ def _init_state(path: PathProblem) -> PathState:
         copies = BlockResult(coef, intercept, np.zeros(size, int), np.ones(size, bool))
         check = check_block(path, np.zeros(size, int), copies, columns.outside)
         columns = columns.adapt(null.coef, 1, check)
-    return PathState(columns, (null, null), size, _first_inner_tol(path, columns))
+    return PathState(columns, WarmStart(null, null), size, _first_inner_tol(path, columns))
 
 
 def _verdict(
@@ -143,13 +145,13 @@ def _next_state(
     path: PathProblem, state: PathState, lam_index: np.ndarray, result: BlockResult, check: BlockCheck,
     verdict: Verdict,
 ) -> PathState:  # fmt: skip
-    """Return the state for the next block: columns, trail, block size and inner_tol."""
-    n, trail = verdict.n_accepted, state.trail
+    """Return the state for the next block: columns, warm start, block size and inner_tol."""
+    n, start = verdict.n_accepted, state.start
     for i in range(max(n - 2, 0), n):
-        trail = trail[1], _point(path, lam_index[i], result.coef[i], check.intercept[i])
-    columns = state.columns.adapt(trail[1].coef, n, check)
+        start = WarmStart(start.last, _point(path, lam_index[i], result.coef[i], check.intercept[i]))
+    columns = state.columns.adapt(start.last.coef, n, check)
     inner_tol = _next_inner_tol(path, state, verdict, columns)
-    return PathState(columns, trail, _next_block_size(path, state, verdict), inner_tol)
+    return PathState(columns, start, _next_block_size(path, state, verdict), inner_tol)
 
 
 def _point(path: PathProblem, index: int, coef: np.ndarray, intercept: np.ndarray) -> PathPoint:
@@ -185,7 +187,7 @@ def _next_inner_tol(
     Start again from the first inner_tol after a λ that was given up, and when the working set starts or stops
     using a Gram matrix.
     """
-    gram_changes = columns is not None and columns.gram_suffices != state.columns.gram_suffices
+    gram_changes = columns is not None and columns.uses_gram != state.columns.uses_gram
     if verdict.status == "given_up" or gram_changes:
         return _first_inner_tol(path, columns)
     if verdict.status == "imprecise":
@@ -196,7 +198,7 @@ def _next_inner_tol(
 
 def _first_inner_tol(path: PathProblem, columns: ColumnStore | None) -> float:
     """Return 1e-9 on a Gram matrix, otherwise 2e-4·√tol, but at least 1024 times the machine epsilon."""
-    if columns is not None and columns.gram_suffices:
+    if columns is not None and columns.uses_gram:
         return _GRAM_INNER_TOL
     return max(_INNER_TOL * np.sqrt(float(path.tol)), _FIRST_OVER_MIN * _min_inner_tol(path))
 

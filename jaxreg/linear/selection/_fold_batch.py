@@ -12,7 +12,7 @@ from jaxreg._compilation import jit_at_level
 from jaxreg._typing import AnyArray, Scalar, TreeStructure
 from jaxreg.linear._shapes import Count
 from jaxreg.linear.null_fit import NullFit, fit_null_model
-from jaxreg.linear.path.path import GridOptions, Known
+from jaxreg.linear.path.path import GridOptions, Precomputed
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.solve import Solution, solve_working
@@ -57,7 +57,8 @@ class _Batch(eqx.Module):
 
     problems: _Stack
     grids: _Stack
-    options: tuple[Scalar, Count]
+    tol: Scalar
+    max_steps: Count
     solver: Solver
     capacity: Capacity = eqx.field(static=True)
 
@@ -75,7 +76,11 @@ class _Lanes(NamedTuple):
 
 
 def batched_paths(
-    problems: list[Problem], family: Family, lambdas: Float[Array, " L"], options: GridOptions, known: Known
+    problems: list[Problem],
+    family: Family,
+    lambdas: Float[Array, " L"],
+    options: GridOptions,
+    precomputed: Precomputed,
 ) -> list[Path]:
     """Return the path of each fold, all of them solved in one batch from their null fits.
 
@@ -84,40 +89,41 @@ def batched_paths(
         family: function of λ that returns a penalty.
         lambdas: the grid (L,).
         options: options of the paths.
-        known: the penalties, where all folds share them.
+        precomputed: the penalties, where all folds share them.
     """
-    grids = [known.grid or problem.working_grid(family, lambdas) for problem in problems]
-    capacity = count_unpenalised(problems[0], grids[0]) if known.capacity is None else known.capacity
-    solver, limits = options.solver or ProximalGradient(), (options.tol, options.max_steps)
-    batch = _Batch(_Stack.of(problems), _Stack.of(grids), limits, solver, capacity)
+    grids = [precomputed.grid or problem.working_grid(family, lambdas) for problem in problems]
+    capacity = precomputed.capacity
+    capacity = count_unpenalised(problems[0], grids[0]) if capacity is None else capacity
+    solver = options.solver or ProximalGradient()
+    batch = _Batch(_Stack.of(problems), _Stack.of(grids), options.tol, options.max_steps, solver, capacity)
     fold, lam = np.divmod(np.arange(len(problems) * lambdas.size), lambdas.size)
     solutions, rounds = _solve(batch, _Lanes(fold, lam), len(problems), options.mesh)
     reason = f"{type(solver).__name__} on all columns: all folds and λ are solved in one batch"
     paths = []
     for k, problem in enumerate(problems):
-        own = slice(k * lambdas.size, (k + 1) * lambdas.size)
-        part = jax.tree.map(lambda x: x[own], solutions)  # noqa: B023
-        paths.append(Path.of(problem, lambdas, part, rounds[own], "batched", reason))
+        fold_lanes = slice(k * lambdas.size, (k + 1) * lambdas.size)
+        fold_solutions = jax.tree.map(lambda x: x[fold_lanes], solutions)  # noqa: B023
+        paths.append(Path.of(problem, lambdas, fold_solutions, rounds[fold_lanes], "batched", reason))
     return paths
 
 
 @jit_at_level(2)
 def _solve(
-    batch: _Batch, each: _Lanes, n_folds: int, mesh: jax.sharding.Mesh | None
+    batch: _Batch, fold_and_lam: _Lanes, n_folds: int, mesh: jax.sharding.Mesh | None
 ) -> tuple[Solution, Int[Array, " lanes"]]:
-    def null_fit(fold: Count) -> NullFit:
+    def fit_null(fold: Count) -> NullFit:
         problem = batch.problems.at(fold)
         return fit_null_model(problem, batch.penalty(fold, 0), None, batch.capacity)
 
-    null_fits = jax.vmap(null_fit)(np.arange(n_folds))
+    null_fits = jax.vmap(fit_null)(np.arange(n_folds))
     arrays, static = eqx.partition((batch, null_fits), eqx.is_array)
 
     def solve_one(arrays: PyTree[Array], lane: _Lanes) -> tuple[Solution, Count]:
         batch, null_fits = eqx.combine(arrays, static)
-        own = jax.tree.map(lambda x: x[lane.fold], null_fits)
+        null_fit = jax.tree.map(lambda x: x[lane.fold], null_fits)
         problem, penalty = batch.problems.at(lane.fold), batch.penalty(lane.fold, lane.lam)
-        task = SolverTask(batch.solver, problem, penalty, own, *batch.options)
-        done = solve_working(task, (own.coef, own.intercept))
-        return done.solution, done.rounds
+        task = SolverTask(batch.solver, problem, penalty, null_fit, batch.tol, batch.max_steps)
+        result = solve_working(task, (null_fit.coef, null_fit.intercept))
+        return result.solution, result.rounds
 
-    return lanes(solve_one, arrays, each, mesh)
+    return lanes(solve_one, arrays, fold_and_lam, mesh)

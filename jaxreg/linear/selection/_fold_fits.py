@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreg._compilation import on_device
 from jaxreg._threads import map_in_threads
 from jaxreg.linear.path.matrix_columns import gram_applies
-from jaxreg.linear.path.path import GridOptions, Known, solve_grid
+from jaxreg.linear.path.path import GridOptions, Precomputed, solve_grid
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_batch import batched_paths
@@ -33,10 +33,18 @@ Result = CrossValidation | TargetCrossValidation
 
 
 class Task(NamedTuple):
-    """The problem of all rows, the folds, the metric, the options of the fits, and what is kept of them.
+    """A cross-validation: its problem, folds and options.
 
-    `features` makes the features of each fit, None for those of the problem. Rows from `n_rows` on have
-    weight 0 and are not data. With `per_target` each target has a score of its own.
+    Attributes:
+        problem: problem of all rows.
+        n_rows: number of rows of data; rows beyond have weight 0 and fill up the size class.
+        folds: the folds.
+        metric: score of predictions.
+        options: options of the paths.
+        features: makes the features of each fit; None for those of the problem.
+        keep_predictions: whether predictions are kept.
+        train_scores: whether each fit is scored on its own rows too.
+        per_target: whether each target has a score of its own.
     """
 
     problem: Problem
@@ -51,14 +59,14 @@ class Task(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows to score each fit on, filled up with n; its own rows are None where they are not scored."""
+    """Indices of the rows on which each fit is scored, filled up with n; `train` is None if not asked for."""
 
     test: Int[np.ndarray, "S r"]
     train: Int[np.ndarray, "S t"] | None
 
 
 class _Fit(NamedTuple):
-    """Scores and certificates of the path of one fold."""
+    """Scores, predictions and certificates of the path of one fold."""
 
     scores: Float[np.ndarray, "L *K"]
     train_scores: Float[np.ndarray, " L"] | None
@@ -81,62 +89,71 @@ def fit_folds(task: Task, families: tuple[Family, ...], paths: list[Path]) -> li
     with_gram = isinstance(solver, Newton) and gram_applies(task.problem, solver) and not batched
     problems = FoldProblems.of(task.problem, task.folds, task.features, with_gram=with_gram)
     rows = _Rows(padded_rows(task.folds.test), padded_rows(task.folds.train) if task.train_scores else None)
-    known = [
-        _shared_penalties(task.problem, f, path.lambdas) for f, path in zip(families, paths, strict=True)
+    grids = [path.lambdas for path in paths]
+    precomputed = [
+        _shared_penalties(task.problem, family, grid) for family, grid in zip(families, grids, strict=True)
     ]
-    each = list(zip(families, (path.lambdas for path in paths), known, strict=True))
+    per_family = list(zip(families, grids, precomputed, strict=True))
 
     # A thread does not inherit the precision, which programs are compiled for.
     @jax.default_matmul_precision("highest")
     def fit(k: int) -> list[_Fit]:
         fold = problems.fold(k)
-        solved = (
+        fold_paths = (
             solve_grid(fold.problem, family, lambdas, task.options, shared._replace(gram=fold.gram))
-            for family, lambdas, shared in each
+            for family, lambdas, shared in per_family
         )
-        return [_fit(task, fold.whole, path, rows, k) for path in solved]
+        return [_fit(task, fold.whole, path, rows, k) for path in fold_paths]
 
     if batched:
         folds = [problems.fold(k) for k in range(len(rows.test))]
-        own = [fold.problem for fold in folds]
-        solved = [batched_paths(own, f, lambdas, task.options, shared) for f, lambdas, shared in each]
-        fits = [
-            [_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(paths_of_family)]
-            for paths_of_family in solved
-        ]
+        fold_problems = [fold.problem for fold in folds]
+        fits = []
+        for family, lambdas, shared in per_family:
+            fold_paths = batched_paths(fold_problems, family, lambdas, task.options, shared)
+            fits.append([_fit(task, folds[k].whole, path, rows, k) for k, path in enumerate(fold_paths)])
     else:
-        # The prox of a penalty on blocks has a Jacobian of blocks, which are inverted.
-        blocks = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
-        fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=blocks), strict=True))
-    return [_result(task, whole, list(own), rows.test) for whole, own in zip(paths, fits, strict=True)]
+        # A prox that couples blocks has a Jacobian of blocks, which Newton's method inverts.
+        factorises = not all(family(on_device(1.0, task.problem.dtype)).separable for family in families)
+        fits = list(zip(*map_in_threads(fit, len(rows.test), factorises=factorises), strict=True))
+    return [
+        _result(task, path, list(fold_fits), rows.test) for path, fold_fits in zip(paths, fits, strict=True)
+    ]
 
 
-def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Known:
+def _shared_penalties(problem: Problem, family: Family, lambdas: Float[Array, " L"]) -> Precomputed:
     """Return the working penalties of all folds, where they do not depend on the scales of the features."""
-    double = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
-    grid, other = (x.working_grid(family, lambdas) for x in (problem, double))
-    leaves, others = jax.tree.leaves(grid), jax.tree.leaves(other)
-    if not all(np.array_equal(a, b) for a, b in zip(leaves, others, strict=True)):
-        return Known()
-    return Known(grid=grid, capacity=count_unpenalised(problem, grid))
+    # Compare the penalties with those of a problem of other scales.
+    rescaled = eqx.tree_at(lambda p: p.standardization.scale, problem, replace_fn=lambda scale: 2 * scale)
+    grid, rescaled_grid = (x.working_grid(family, lambdas) for x in (problem, rescaled))
+    pairs = zip(jax.tree.leaves(grid), jax.tree.leaves(rescaled_grid), strict=True)
+    if not all(np.array_equal(a, b) for a, b in pairs):
+        return Precomputed()
+    return Precomputed(grid=grid, capacity=count_unpenalised(problem, grid))
 
 
 def _fit(task: Task, whole: Problem, path: Path, rows: _Rows, k: int) -> _Fit:
-    """Score the path of a fold by its features of all rows; ValueError where the metric returns NaN."""
+    """Score the path of fold k on the rows of the fold; ValueError where the metric returns NaN."""
     options = {"per_target": task.per_target, "with_mean": task.keep_predictions}
     scores, means = score_rows(whole, path, rows.test[k], task.metric, **options)
-    weighs = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
-    if weighs and np.isnan(scores).any():
+    has_weight = np.asarray(task.problem.weight)[task.folds.test[k]].sum() > 0
+    if has_weight and np.isnan(scores).any():
         raise ValueError(
             f"{task.metric.name} of fold {k} is NaN at {int(np.isnan(scores).sum())} of {scores.size} λ: the"
             " fold may lack a class (take fewer folds, or stratify=)"
         )
-    on_train = None
+    train_scores = None
     if rows.train is not None:
-        on_train = score_rows(whole, path, rows.train[k], task.metric).score
-    kept = means if task.keep_predictions else None
-    certificates = (np.asarray(x) for x in (path.gap, path.kkt, path.converged))
-    return _Fit(scores, on_train, kept, *certificates, count_nonzeros(path))
+        train_scores = score_rows(whole, path, rows.train[k], task.metric).score
+    return _Fit(
+        scores=scores,
+        train_scores=train_scores,
+        means=means if task.keep_predictions else None,
+        gap=np.asarray(path.gap),
+        kkt=np.asarray(path.kkt),
+        converged=np.asarray(path.converged),
+        nonzeros=count_nonzeros(path),
+    )
 
 
 def _result(task: Task, path: Path, fits: list[_Fit], test: Int[np.ndarray, "S r"]) -> Result:

@@ -17,17 +17,17 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxreg._compilation import jit_at_level
 from jaxreg._typing import Scalar
 from jaxreg.linear._targets import working_targets
-from jaxreg.linear.design import DenseDesign, Design, Moments, Standardized
+from jaxreg.linear.design import Design, Standardized
 from jaxreg.linear.path.matrix_columns import whole_gram
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection._fold_features import FoldFeatures
 from jaxreg.linear.selection.folds import Folds
-from jaxreg.linear.standardization import Standardization
+from jaxreg.linear.standardization import ColumnScaling, Standardization, column_scaling
 
 __all__ = ["FoldProblem", "FoldProblems", "in_form_of_folds", "padded_rows"]
 
-#: Least share of a column's sum of squares that must remain without a fold for differences to be used: two
-#: digits are lost at most.
+#: Smallest share of a column's sum of squares that must remain without a fold for differences to be used:
+#: they lose two digits at most.
 _MIN_REMAINING = 0.01
 #: Largest share of the rows that a fold may leave out for its Gram matrix to be a difference: beyond it the
 #: Gram matrix of the remaining rows takes no longer.
@@ -49,11 +49,12 @@ class FoldProblem(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Mean, divisor and constant columns of the remaining rows, in working coordinates of all rows."""
+    """Centring and scaling by the remaining rows, in working coordinates of all rows.
 
-    mean: Float[np.ndarray, " p"]
-    scale: Float[np.ndarray, " p"]
-    constant: Bool[np.ndarray, " p"]
+    `by_difference` says whether they were computed from sums over all rows less those over the rows left out.
+    """
+
+    scaling: ColumnScaling
     by_difference: bool
 
 
@@ -119,7 +120,7 @@ class FoldProblems(NamedTuple):
             columns = _exact_columns(whole, weight)
         weight = (weight / remaining).astype(self.arrays.weight.dtype)
         # Arrays of NumPy would be copied to the device by every program.
-        fold = jax.device_put(_with_weight(whole, weight, columns, self.arrays))
+        fold = jax.device_put(_with_weight(whole, weight, columns.scaling, self.arrays))
         if self.gram is None or not columns.by_difference:
             return FoldProblem(fold, whole, None)
         gram = _gram_by_difference(whole, self.gram, self.left_out[k], remaining, fold.design)
@@ -127,12 +128,12 @@ class FoldProblems(NamedTuple):
 
 
 def in_form_of_folds(problem: Problem) -> Problem:
-    """Return an equal problem whose arrays have the structure of those of the folds."""
+    """Return an equal problem whose pytree has the structure of the folds' problems, to share programs."""
     if isinstance(problem.design, Standardized) or not _restandardizes(problem):
         return problem
     p, dtype = problem.shape[1], problem.dtype
-    columns = _Columns(np.zeros(p, dtype), np.ones(p, dtype), np.asarray(problem.constant), True)
-    return jax.device_put(eqx.tree_at(lambda x: x.design, problem, _design(problem, columns)))
+    identity = ColumnScaling(np.zeros(p, dtype), np.ones(p, dtype), np.asarray(problem.constant))
+    return jax.device_put(eqx.tree_at(lambda x: x.design, problem, _design(problem, identity)))
 
 
 def padded_rows(masks: Bool[np.ndarray, "S n"]) -> Int[np.ndarray, "S m"]:
@@ -172,7 +173,7 @@ def _fold_columns(problem: Problem, left_out: Float[np.ndarray, "S n"]) -> Itera
     one, zero = np.ones_like(whole.mean), np.zeros_like(whole.mean)
     for k, weight in enumerate(left_out):
         remaining = 1 - weight.sum()
-        # A row of weight 0 may be so far off that its square is infinite: then nothing is a difference.
+        # The square of a row of weight 0 may be infinite: the differences are then not finite, and not used.
         with np.errstate(invalid="ignore", over="ignore"):
             mean, square = ((a - b[k]) / max(remaining, tiny) for a, b in zip(whole, left, strict=True))
             variance = square - mean**2
@@ -182,7 +183,8 @@ def _fold_columns(problem: Problem, left_out: Float[np.ndarray, "S n"]) -> Itera
             continue
         scale = np.sqrt(np.where(known, one, variance)) if bool(problem.standardizes) else one
         mean = mean if problem.intercept else zero
-        yield _Columns(mean.astype(problem.dtype), scale.astype(problem.dtype), known, True)
+        scaling = ColumnScaling(mean.astype(problem.dtype), scale.astype(problem.dtype), known)
+        yield _Columns(scaling, by_difference=True)
 
 
 class _Sums(NamedTuple):
@@ -203,26 +205,23 @@ def _sums(design: Design, weight: Float[Array, " n"], left_out: Float[Array, "S 
 def _exact_columns(problem: Problem, weight: Float[np.ndarray, " n"]) -> _Columns:
     """Return mean, scale and constant columns from the remaining rows themselves."""
     weight = np.maximum(weight / weight.sum(), 0)
-    moments = jax.tree.map(np.asarray, _moments(problem.design, weight))
-    same = moments.half_range <= np.finfo(problem.dtype).eps * moments.max_abs
-    mean, constant, one = moments.mean, same, np.ones_like(moments.mean)
-    scale_of_same = one
-    if not problem.intercept:
-        mean, constant = np.zeros_like(moments.mean), moments.max_abs == 0
-        scale_of_same = np.where(constant, 1.0, moments.max_abs)
-    scale = np.where(same, scale_of_same, moments.deviation) if bool(problem.standardizes) else one
-    return _Columns(mean, scale.astype(problem.dtype), constant | np.asarray(problem.constant), False)
+    scaling = _column_scaling(problem.design, weight, problem.intercept, problem.standardizes)
+    mean, scale, constant = map(np.asarray, scaling)
+    scaling = ColumnScaling(mean, scale, constant | np.asarray(problem.constant))
+    return _Columns(scaling, by_difference=False)
 
 
 @jit_at_level(0)
 @jax.default_matmul_precision("highest")
-def _moments(design: Design, weight: Float[Array, " n"]) -> Moments:
-    return design.moments(weight)
+def _column_scaling(
+    design: Design, weight: Float[Array, " n"], intercept: bool, standardize: Bool[Array, ""]
+) -> ColumnScaling:
+    return column_scaling(design, weight, intercept=intercept, standardize=standardize)
 
 
-def _design(problem: Problem, columns: _Columns) -> Design:
+def _design(problem: Problem, scaling: ColumnScaling) -> Design:
     """Return the centred and scaled columns, as one affine map of the stored ones."""
-    old, mean, scale, constant = problem.design, columns.mean, columns.scale, columns.constant
+    old, (mean, scale, constant) = problem.design, scaling
     if not _restandardizes(problem):
         return old
     if not isinstance(old, Standardized):
@@ -232,7 +231,7 @@ def _design(problem: Problem, columns: _Columns) -> Design:
     return Standardized(old.inner, mean, scale, constant | np.asarray(old.constant))
 
 
-def _with_weight(problem: Problem, weight: np.ndarray, columns: _Columns, arrays: _Arrays) -> Problem:
+def _with_weight(problem: Problem, weight: np.ndarray, scaling: ColumnScaling, arrays: _Arrays) -> Problem:
     """Return the problem under other weights, which are 0 on the rows left out."""
     old, y, offset = arrays.standardization, arrays.y, arrays.offset
     centred = working_targets(
@@ -240,17 +239,11 @@ def _with_weight(problem: Problem, weight: np.ndarray, columns: _Columns, arrays
     )
     offset, mean, unit = (np.asarray(x, problem.dtype) for x in centred[1:])
     y = np.asarray(centred.y, y.dtype)
-    standardization = Standardization(
-        mean=old.mean + old.scale * old.target_scale * columns.mean,
-        scale=old.scale * columns.scale / unit,
-        constant=old.constant | columns.constant,
-        target_mean=np.asarray(old.target_mean + old.target_scale * mean, problem.dtype),
-        target_scale=np.asarray(old.target_scale * unit, problem.dtype),
-    )
+    standardization = old.followed_by(scaling, mean, unit)
     loss = problem.loss
     if problem.scales_target:
         loss = jax.tree.map(lambda x: np.asarray(x, problem.dtype), loss.in_units(unit))
-    new = (loss, _design(problem, columns), y, weight, offset, standardization)
+    new = (loss, _design(problem, scaling), y, weight, offset, standardization)
     where = lambda p: (p.loss, p.design, p.y, p.weight, p.offset, p.standardization)  # noqa: E731
     return eqx.tree_at(where, problem, new)
 
@@ -274,15 +267,10 @@ def _gram_by_difference(
 def _gram_of(problem: Problem, rows: Int[Array, " m"]) -> Float[Array, "p p"]:
     """Return the part of the Gram matrix that is due to some rows; an index of n stands for none."""
     design, weight = problem.design, problem.weight
-    inner = design.inner if isinstance(design, Standardized) else design
-    if not isinstance(inner, DenseDesign):
+    part = design.rows(rows)
+    if part is None:
         return design.weighted_gram(jnp.zeros_like(weight).at[rows].set(weight[rows], mode="drop"))
-    X = inner.X.at[rows].get(mode="fill", fill_value=0)
-    weight = weight.at[rows].get(mode="fill", fill_value=0)
-    part = DenseDesign(X)
-    if isinstance(design, Standardized):
-        part = Standardized(part, design.mean, design.scale, design.constant)
-    return part.weighted_gram(weight)
+    return part.weighted_gram(weight.at[rows].get(mode="fill", fill_value=0))
 
 
 def _between(old: Design, new: Design) -> tuple[Float[Array, " p"], Float[Array, " p"], Bool[Array, " p"]]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxreg._compilation import jit_at_level
-from jaxreg.linear.design import DenseDesign, Design, Standardized
+from jaxreg.linear.design import Design
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.problem import Problem
 from jaxreg.linear.selection.scores import Metric
@@ -109,13 +109,8 @@ def _predict(
 
 
 def _products(design: Design, coef: Float[Array, "L p *K"], rows: Int[Array, " r"]) -> Float[Array, "L r *K"]:
-    """Return the products (L, r) or (L, r, K) of some rows; only those of a dense design are singled out."""
-    outer = design if isinstance(design, Standardized) else None
-    inner = design.inner if outer is not None else design
-    if not isinstance(inner, DenseDesign):
-        z = jax.vmap(design.matmul)(coef)
-        return z.at[:, rows].get(mode="fill", fill_value=0)
-    part: Design = DenseDesign(inner.X.at[rows].get(mode="fill", fill_value=0))
-    if outer is not None:
-        part = Standardized(part, outer.mean, outer.scale, outer.constant)
-    return jax.vmap(part.matmul)(coef)
+    """Return the products (L, r) or (L, r, K) of some rows with the coefficients of each λ."""
+    part = design.rows(rows)
+    if part is not None:
+        return jax.vmap(part.matmul)(coef)
+    return jax.vmap(design.matmul)(coef).at[:, rows].get(mode="fill", fill_value=0)

@@ -17,7 +17,7 @@ from jaxreg._module import Module
 from jaxreg._typing import Scalar
 from jaxreg._validation import prng_key, require
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._reweighted import reweighted
+from jaxreg.linear.selection._restandardize import reweighted
 from jaxreg.linear.solve import solve, tolerance
 from jaxreg.linear.solvers import Solver
 from jaxreg.losses import Logistic, Loss
@@ -25,11 +25,11 @@ from jaxreg.penalties import Penalty
 
 __all__ = ["Optimism", "optimism"]
 
-#: A metric of predictors: a function (loss, z, y, weight) -> number, of traced arrays.
-Metric = Callable[[Loss, Array, Array, Array], Scalar]
+#: A metric of linear predictors: a function (loss, z, y, weight) -> number, of traced arrays.
+PredictorMetric = Callable[[Loss, Array, Array, Array], Scalar]
 
-#: Share of the bootstrap replicates that must have been fitted.
-_LEAST_FITTED = 0.5
+#: Smallest share of the bootstrap fits that must meet the tolerance.
+_MIN_FITTED = 0.5
 
 
 class Optimism(Module):
@@ -89,7 +89,7 @@ class Optimism(Module):
 def optimism(  # noqa: PLR0913, public options by keyword
     problem: Problem,
     penalty: Penalty | Callable[[Problem], Penalty],
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Mapping[str, PredictorMetric] | None = None,
     *,
     replicates: int = 200,
     key: Array | int | None = None,
@@ -154,7 +154,7 @@ def optimism(  # noqa: PLR0913, public options by keyword
     require(fits.converged[0], "the fit on all samples did not meet the tolerance: raise tol")
     fitted = int(np.sum(fits.converged[1:]))
     require(
-        fitted >= _LEAST_FITTED * replicates,
+        fitted >= _MIN_FITTED * replicates,
         f"only {fitted} of {replicates} bootstrap fits met the tolerance: penalise more, or raise tol",
     )
     values = np.asarray(_evaluate(functions, problem, fits, rows))
@@ -247,7 +247,7 @@ def _multiplicities(
 @jit_at_level(2)
 @jax.default_matmul_precision("highest")
 def _evaluate(
-    functions: tuple[Metric, ...] | None, problem: Problem, fits: _Fits, rows: Float[Array, "B n"]
+    functions: tuple[PredictorMetric, ...] | None, problem: Problem, fits: _Fits, rows: Float[Array, "B n"]
 ) -> Float[Array, "B 2 M"]:
     """Return the metrics of each fit on its own resample and on the sample."""
     loss, unit = problem.original_loss, problem.target_scale

@@ -4,12 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxreg._compilation import jit_at_level
 from jaxreg.linear._targets import working_targets
 from jaxreg.linear.design import Standardized
 from jaxreg.linear.problem import Problem
-from jaxreg.linear.standardization import Standardization
+from jaxreg.linear.standardization import column_scaling
 
-__all__ = ["restandardized"]
+__all__ = ["restandardized", "reweighted"]
 
 
 def restandardized(problem: Problem, weight: Float[Array, " n"], y: Shaped[Array, "n *L"]) -> Problem:
@@ -25,32 +26,23 @@ def restandardized(problem: Problem, weight: Float[Array, " n"], y: Shaped[Array
     targets = working_targets(
         problem.loss, y, problem.offset, weight, centre=problem.intercept, scale=problem.scales_target
     )
-    columns = _standardized_columns(problem, weight)
-    old = problem.standardization
-    divisor = old.scale * old.target_scale
-    new = Standardization(
-        mean=old.mean + divisor * columns.mean,
-        scale=old.scale * columns.scale / targets.scale,
-        constant=old.constant | columns.constant,
-        target_mean=old.target_mean + old.target_scale * targets.mean,
-        target_scale=old.target_scale * targets.scale,
+    columns = column_scaling(
+        problem.design, weight, intercept=problem.intercept, standardize=problem.standardizes
     )
+    standardization = problem.standardization.followed_by(columns, targets.mean, targets.scale)
     loss = problem.loss.in_units(targets.scale) if problem.scales_target else problem.loss
     return eqx.tree_at(
         lambda p: (p.loss, p.design, p.y, p.weight, p.offset, p.standardization),
         problem,
-        (loss, columns, targets.y, weight, targets.offset, new),
+        (loss, Standardized(problem.design, *columns), targets.y, weight, targets.offset, standardization),
     )
 
 
-def _standardized_columns(problem: Problem, weight: Float[Array, " n"]) -> Standardized:
-    """Return the working design, centred and scaled by the rules of `Problem` under other weights."""
-    moments = problem.design.moments(weight)
-    same = moments.half_range <= jnp.finfo(problem.dtype).eps * moments.max_abs
-    if problem.intercept:
-        mean, constant, scale_of_same = moments.mean, same, jnp.ones_like(moments.mean)
-    else:
-        mean, constant = jnp.zeros_like(moments.mean), moments.max_abs == 0
-        scale_of_same = jnp.where(constant, 1.0, moments.max_abs)
-    scale = jnp.where(problem.standardizes, jnp.where(same, scale_of_same, moments.deviation), 1.0)
-    return Standardized(problem.design, mean, scale, constant)
+@jit_at_level(0)
+def reweighted(problem: Problem, multiplicity: Float[Array, " n"]) -> Problem:
+    """Return the problem in which each sample counts `multiplicity` times, standardised under these weights.
+
+    The features are not copied, and all resamples of a problem have one shape: they share compiled programs.
+    """
+    weight = problem.weight * multiplicity
+    return restandardized(problem, weight / jnp.sum(weight), problem.y)

@@ -135,25 +135,26 @@ def cross_validate(  # noqa: PLR0913, public options by keyword
         _require_separate_targets(problem, axis, train_scores=train_scores)
     if (num if lambdas is None else np.size(lambdas)) < 2:
         raise ValueError("cross-validation chooses among at least 2 λ: the grid has one")
-    made_anew = FoldFeatures.of(fold_features, problem)
-    scored = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
+    features = FoldFeatures.of(fold_features, problem)
+    score = metric_of(metric, problem.loss, higher_is_better=higher_is_better)
     targets = np.asarray(problem.y)
     if stratify is True and problem.loss.has_unit:
         raise ValueError(
             "stratify=True takes the targets as classes, which these are not: give one class per row"
         )
     stratify = targets if stratify is True else None if stratify is False else stratify
-    options = {"y": targets, "repeats": repeats, "key": key, "groups": groups, "stratify": stratify}
-    made = make_folds(problem.shape[0], folds, **options)
-    _warn_of_empty_folds(problem, made)
+    fold_options = {"y": targets, "repeats": repeats, "key": key, "groups": groups, "stratify": stratify}
+    masks = make_folds(problem.shape[0], folds, **fold_options)
+    _warn_of_empty_folds(problem, masks)
+    # The path on all rows and those of the folds share their compiled programs.
     whole = in_size_class(in_form_of_folds(problem))
-    made = made.with_rows_of_no_weight(whole.shape[0])
+    masks = masks.with_rows_of_no_weight(whole.shape[0])
     options = {"mode": mode, "solver": solver, "tol": tol, "max_steps": max_steps, "mesh": mesh}
-    paths = [path(whole, f, lambdas, num=num, ratio=ratio, **options) for f in axis.families]
-    limit = on_device(MAX_STEPS if max_steps is None else max_steps)
-    fits = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), limit, mesh)
-    kept = {"keep_predictions": keep_predictions, "train_scores": train_scores, "per_target": per_target}
-    task = Task(whole, problem.shape[0], made, scored, fits, made_anew, **kept)
+    paths = [path(whole, family, lambdas, num=num, ratio=ratio, **options) for family in axis.families]
+    step_limit = on_device(MAX_STEPS if max_steps is None else max_steps)
+    grid_options = GridOptions(resolve_mode(mode, mesh), solver, tolerance(whole, tol), step_limit, mesh)
+    outputs = {"keep_predictions": keep_predictions, "train_scores": train_scores, "per_target": per_target}
+    task = Task(whole, problem.shape[0], masks, score, grid_options, features, **outputs)
     results = fit_folds(task, axis.families, paths)
     return results[0] if axis.name is None else CrossValidations(axis.name, axis.values, tuple(results))
 

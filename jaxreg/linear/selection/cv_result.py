@@ -258,7 +258,7 @@ class CrossValidations(Module):
 def index_of_choice(
     loss: Float[np.ndarray, "L *K"], se: Float[np.ndarray, "L *K"], choose: str
 ) -> Int[np.ndarray, "*K"]:
-    """Return the place of the chosen λ along the first axis of mean scores.
+    """Return the index of the chosen λ along the first axis of mean scores.
 
     Args:
         loss: mean scores, for which lower is better.

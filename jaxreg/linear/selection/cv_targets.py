@@ -106,7 +106,7 @@ class TargetCrossValidation(Module):
         return self.solution("1se")
 
     def index(self, choose: str = "min") -> Int[np.ndarray, " K"]:
-        """Return the place on the grid of the chosen λ of each target.
+        """Return the index on the grid of the chosen λ of each target.
 
         Args:
             choose: "min" or "1se".
@@ -160,8 +160,8 @@ class TargetCrossValidation(Module):
         rows = [("λ of the targets", *_QUANTILES)]
         for choose in ("min", "1se"):
             lambdas = np.sort(np.asarray(self.lambdas)[self.index(choose)])
-            places = (round(q * (n_targets - 1)) for q in _QUANTILES.values())
-            rows.append((choose, *(f"{lambdas[place]:.4g}" for place in places)))
+            order = (round(q * (n_targets - 1)) for q in _QUANTILES.values())
+            rows.append((choose, *(f"{lambdas[k]:.4g}" for k in order)))
         lines += table(rows)
         n_missed, at_end = int(np.sum(~self.converged)), int(np.sum(self.index() == n_lambdas - 1))
         if n_missed:

@@ -1,4 +1,4 @@
-"""Folds of cross-validation: who is left out of each fit, and who is predicted by it.
+"""Folds of cross-validation: the rows that each fit leaves out, and those that it predicts.
 
 `make_folds` turns a number of folds, an array of labels, pairs of row indices or a splitter of scikit-learn
 into masks. All work is done on the host by NumPy.
@@ -37,7 +37,7 @@ FoldsLike: TypeAlias = ArrayLike | Iterable[tuple[ArrayLike, ArrayLike]] | Split
 
 
 class Folds(NamedTuple):
-    """S fits, each with the rows that it is made of and those that it predicts.
+    """Masks of the rows that each of S fits is trained on, and of those that it predicts.
 
     Attributes:
         train: rows of each fit.

@@ -135,8 +135,8 @@ def information(
     require(sigma is None or (np.isfinite(sigma) and sigma > 0), f"sigma must be > 0, got {sigma}")
     require(0 <= ebic_gamma <= 1, f"ebic_gamma must be in [0, 1], got {ebic_gamma}")
     shape = problem.zeros()[0].shape
-    found = path.coef.shape[1:]
-    require(found == shape, f"the path has coefficients of shape {found}, the problem {shape}")
+    path_shape = path.coef.shape[1:]
+    require(path_shape == shape, f"the path has coefficients of shape {path_shape}, the problem {shape}")
     grid = problem.working_grid(family, path.lambdas)
     df = np.asarray(divergence(problem, grid, path.coef, path.intercept), float)
     n = float(np.sum(np.asarray(problem.weight) > 0))

@@ -19,24 +19,21 @@ from jaxreg._meshes import on_auto_axes, replicated
 from jaxreg._typing import ArrayLike
 from jaxreg._validation import require
 from jaxreg.linear._shapes import Coef, Flag, Intercept
-from jaxreg.linear.null_fit import initial_intercept
+from jaxreg.linear.null_fit import fit_unpenalised, initial_intercept, is_unique_and_finite
 from jaxreg.linear.path.result import Path
 from jaxreg.linear.prediction import LinearPredictor
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.unpenalised import Capacity, orthonormal_basis, refit
+from jaxreg.linear.solve import MAX_UNPENALISED_STEPS
+from jaxreg.linear.unpenalised import Capacity
 from jaxreg.losses import Loss
 from jaxreg.penalties import L1
 
 __all__ = ["RelaxedPath", "relax"]
 
-#: Smallest size class of supports.
-_LEAST_ROOM = 16
+#: Number of columns in the smallest size class of supports.
+_MIN_ROOM = 16
 #: Ratio of two size classes: each compiles a program, and a fit costs as much as the largest of its class.
 _ROOM_RATIO = 4
-#: Newton steps of a fit at most; a fit of separated classes takes all of them.
-_STEPS = 60
-#: Change of the predictor by a further Newton step, in units of the targets, above which there is no minimum.
-_NO_MINIMUM = 1e-3
 
 
 class RelaxedPath(LinearPredictor):
@@ -173,17 +170,17 @@ def _refit_supports(
     """Return the unpenalised fits and where they exist; elsewhere the fits of the path."""
     coef, intercept = np.array(path.coef), np.array(path.intercept)
     relaxed = np.zeros(len(support), bool)
-    different, inverse = np.unique(support.reshape(len(support), -1), axis=0, return_inverse=True)
-    different = different.reshape(-1, *support.shape[1:])
-    features = different.reshape(*different.shape[:2], -1)
+    supports, inverse = np.unique(support.reshape(len(support), -1), axis=0, return_inverse=True)
+    supports = supports.reshape(-1, *support.shape[1:])
+    features = supports.reshape(*supports.shape[:2], -1)
     columns, largest = features.any(axis=2).sum(axis=1), features.sum(axis=1).max(axis=1)
     n = int(np.sum(np.asarray(problem.weight) > 0))
     fitted = np.flatnonzero(largest + int(problem.intercept) < n)
     rooms = _size_classes(columns[fitted], problem.shape[1])
     for room in np.unique(rooms):
         chosen = fitted[rooms == room]
-        found = [np.asarray(x) for x in _unpenalised_fits(problem, int(room), jnp.asarray(different[chosen]))]
-        for k, one_coef, one_intercept, exists in zip(chosen, *found, strict=True):
+        fits = [np.asarray(x) for x in _unpenalised_fits(problem, int(room), jnp.asarray(supports[chosen]))]
+        for k, one_coef, one_intercept, exists in zip(chosen, *fits, strict=True):
             lams = inverse.ravel() == k
             if exists:
                 coef[lams], intercept[lams], relaxed[lams] = one_coef, one_intercept, True
@@ -192,7 +189,7 @@ def _refit_supports(
 
 def _size_classes(columns: np.ndarray, p: int) -> np.ndarray:
     """Return 16, 64, 256, …, p at most: the number of columns that a fit has room for."""
-    rooms = np.full(columns.shape, min(_LEAST_ROOM, p))
+    rooms = np.full(columns.shape, min(_MIN_ROOM, p))
     while np.any(rooms < columns):
         rooms = np.where(rooms < columns, np.minimum(rooms * _ROOM_RATIO, p), rooms)
     return rooms
@@ -203,17 +200,14 @@ def _unpenalised_fits(
     problem: Problem, room: int, supports: Bool[Array, "S p *K"]
 ) -> tuple[Float[Array, "S p *K"], Float[Array, "S *K"], Bool[Array, " S"]]:
     """Fit on each support; the last result is whether the fit is unique and finite."""
-    coef, intercept = problem.zeros()[0], initial_intercept(problem)
-    tol = _NO_MINIMUM * problem.loss.target_scale(problem.y, problem.weight)
+    start = problem.zeros()[0], initial_intercept(problem)
 
-    def fit(support: Bool[Array, "p *K"]) -> tuple[Coef, Intercept, Flag]:
+    def fit_one(support: Bool[Array, "p *K"]) -> tuple[Coef, Intercept, Flag]:
         penalty = problem.working_penalty(L1(1.0, weights=jnp.where(support, 0.0, jnp.inf)))
-        basis = orthonormal_basis(problem, penalty, Capacity(room, 0), coef)
-        fitted = refit(problem, basis, problem.predictor(coef, intercept), steps=_STEPS)
-        change, shift = basis.change(fitted.u, problem)
+        fit = fit_unpenalised(problem, penalty, Capacity(room, 0), start, steps=MAX_UNPENALISED_STEPS)
         constant = problem.constant if support.ndim == 1 else problem.constant[:, None]
-        wanted = jnp.sum(support & ~constant) + int(problem.intercept) * max(intercept.size, 1)
-        exists = (jnp.sum(basis.error > 0) == wanted) & (fitted.step <= tol)
-        return *problem.to_original(jnp.where(support, change, 0.0), intercept + shift), exists
+        n_directions = jnp.sum(support & ~constant) + int(problem.intercept) * start[1].size
+        exists = is_unique_and_finite(problem, fit, n_directions)
+        return *problem.to_original(jnp.where(support, fit.coef, 0.0), fit.intercept), exists
 
-    return jax.lax.map(fit, supports)
+    return jax.lax.map(fit_one, supports)

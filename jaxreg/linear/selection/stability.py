@@ -25,7 +25,7 @@ from jaxreg._validation import prng_key, require
 from jaxreg.linear.path.grid import lambda_grid, lambda_max
 from jaxreg.linear.path.path import path
 from jaxreg.linear.problem import Problem, require_problem
-from jaxreg.linear.selection._reweighted import reweighted
+from jaxreg.linear.selection._restandardize import reweighted
 from jaxreg.penalties import Family
 
 __all__ = ["Stability", "stability_selection"]

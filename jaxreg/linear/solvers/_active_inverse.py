@@ -9,9 +9,9 @@ with A the active coordinates, J the slope of the prox, t its step size and c th
 From one λ to the next a few coordinates enter A and leave it, and pivots exchange them in the inverse
 (`_packed_inverse`).
 
-A change of λ changes c on all of A. The old inverse then preconditions conjugate gradients, for which a
-factor in c is an easy case. Where all that fails, for dependent columns or from afar, the caller goes on with
-damped Newton steps.
+A change of λ changes c on all of A. The old inverse then preconditions conjugate gradients, which converge in
+few iterations if c has changed by a common factor. If the method fails, for dependent columns or far from the
+solution, the caller goes on with damped Newton steps.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,11 @@ __all__ = [
     "solve_active_set",
 ]
 
-# Rounds for one λ: from a warm start a few are enough, and a cycle never ends.
-_ROUNDS = 10
-# Factor by which the residual may grow over the first one before the iteration counts as lost.
+# Limit of the rounds for one λ: a few suffice after a warm start, and a cycle never ends.
+_MAX_ROUNDS = 10
+# Growth of the residual over that of the first iterate at which the iteration counts as diverged.
 _MAX_GROWTH = 300.0
-# Shortest stride of the continuation, as a share of the way from one λ to the next.
+# Shortest stride of the continuation, as a fraction of the interval from one λ to the next.
 _MIN_STRIDE = 0.05
 # Relative residual to which conjugate gradients solve a system.
 _CG_REDUCTION = 1e-5
@@ -51,7 +51,7 @@ _CG_TARGET = 0.1
 _CG_MAX_STEPS = 30
 # Ratio of the curvature c in the inverse to the present one, above which the inverse is discarded.
 _MAX_CURVATURE_RATIO = 20.0
-# Curvature of a coordinate relative to the largest, below which it is raised for its step size.
+# Lower bound of the curvature of a coordinate for its step size, relative to the largest curvature.
 _MIN_CURVATURE = 1e-6
 
 
@@ -110,7 +110,7 @@ def solve_active_set(
     Args:
         form: the quadratic.
         prox: prox of the penalty, which `prox_slopes_are_0_or_1`.
-        start: first point; returned as it is when good enough.
+        start: first iterate; returned unchanged if its residual is at most `inner_tol`.
         inverse: inverse of the active block of an earlier solution.
         inner_tol: residual ‖(u − prox(u − t∇, t))/t‖∞ to reach.
     """
@@ -123,12 +123,14 @@ def solve_active_set(
         moved, slope = jax.jvp(lambda v: prox(v, t), (v,), (jnp.ones_like(v),))
         return _Iterate(u, moved, slope, jnp.max(jnp.abs(u - moved) / t))
 
+    first_active = inverse.active
+
     def newton_round(carry: tuple[_Iterate, ActiveInverse, Count]) -> tuple[_Iterate, ActiveInverse, Count]:
         at, inverse, k = carry
         wanted = at.slope > 0
         curvature = jnp.where(wanted, at.prox_curvature(t), inverse.prox_curvature)
-        # The first round leaves the active set as it is: at the start all that is near its bound seems to
-        # cross it, while the gradients after the round tell far better what enters and what leaves.
+        # Keep the active set in the first round: after a change of λ many coordinates seem to enter or leave
+        # that do not, while the gradients after one round predict the new active set far better.
         target_set = jnp.where((k > 0) | ~jnp.any(first_active), wanted, first_active)
         inverse = inverse.exchanged(gram, target_set, curvature)
         active = inverse.active
@@ -136,7 +138,7 @@ def solve_active_set(
         waiting = wanted & ~active
         r = jnp.where(waiting, 0.0, at.u - at.prox)
         r_inactive = jnp.where(active, 0.0, r)
-        # Most rounds move no inactive coordinate: they need no product with the matrix here.
+        # Most rounds move no inactive coordinate: skip the product with the matrix.
         moves = jnp.any(r_inactive != 0)
         from_inactive = jax.lax.cond(moves, lambda: gram @ r_inactive, lambda: jnp.zeros_like(r))
         right = jnp.where(active, from_inactive - (1 / t + curvature) * r, 0.0)
@@ -145,11 +147,10 @@ def solve_active_set(
         return evaluate(u), inverse, k + 1
 
     first = evaluate(start)
-    first_active = inverse.active
 
     def not_done(carry: tuple[_Iterate, ActiveInverse, Count]) -> Flag:
         at, _, k = carry
-        return (at.residual > inner_tol) & (k < _ROUNDS) & (at.residual <= _MAX_GROWTH * first.residual)
+        return (at.residual > inner_tol) & (k < _MAX_ROUNDS) & (at.residual <= _MAX_GROWTH * first.residual)
 
     inverse = _discard_if_stale(inverse, first.slope > 0, first.prox_curvature(t))
     at, inverse, k = jax.lax.while_loop(not_done, newton_round, (first, inverse, jnp.array(0)))
@@ -157,7 +158,7 @@ def solve_active_set(
 
 
 def _discard_if_stale(inverse: ActiveInverse, active: Mask, curvature: Flat) -> ActiveInverse:
-    """Return the inverse, or that of an empty block if the penalty's curvature has fallen too far since."""
+    """Return the inverse, or that of an empty block if a curvature of the penalty has fallen by 20 times."""
     both = inverse.active & active
     return inverse.emptied(jnp.any(both & (inverse.prox_curvature > _MAX_CURVATURE_RATIO * curvature)))
 
@@ -165,8 +166,8 @@ def _discard_if_stale(inverse: ActiveInverse, active: Mask, curvature: Flat) -> 
 def _solve(gram: Square, curvature: Flat, inverse: ActiveInverse, right: Flat, inner_tol: Scalar) -> Flat:
     """Solve (gram + diag(curvature)) x = right on the active block.
 
-    The solution is a product with the inverse where that is of the same curvature; its rounding error is left
-    to the next round. Otherwise the inverse preconditions conjugate gradients.
+    An inverse of the same curvature is multiplied with the right side; the next round corrects the rounding
+    error. Any other inverse preconditions conjugate gradients.
     """
     same = ~jnp.any(inverse.active & (curvature != inverse.prox_curvature))
     target = jnp.maximum(_CG_REDUCTION * jnp.max(jnp.abs(right)), _CG_TARGET * inner_tol)
@@ -184,7 +185,15 @@ def _solve(gram: Square, curvature: Flat, inverse: ActiveInverse, right: Flat, i
 
 
 class _Continuation(NamedTuple):
-    """Last point that was solved, the share of the way `done` and the next `stride`."""
+    """State of a continuation.
+
+    Attributes:
+        done: fraction of the interval between the penalties that is solved.
+        stride: next fraction.
+        coef: last solution.
+        inverse: inverse of its active block.
+        rounds: rounds so far.
+    """
 
     done: Scalar
     stride: Scalar
@@ -201,12 +210,12 @@ def continuation(
     inverse: ActiveInverse,
     inner_tol: Scalar,
 ) -> ActiveSetResult:
-    """Go from the solution under one penalty to that under another, in shorter strides where one is lost.
+    """Follow the solution from one penalty to another by continuation, in shorter strides after a failure.
 
     Args:
         form: the quadratic.
-        prox_of: prox of the penalty with the given numbers.
-        ends: numbers of the first and the last penalty; those between are interpolated.
+        prox_of: function from the leaves of the penalty that depend on λ to its prox.
+        ends: these leaves of the first and the last penalty; those between are interpolated.
         start: solution under the first penalty.
         inverse: inverse of its active block.
         inner_tol: residual to reach for each penalty.
@@ -225,7 +234,7 @@ def continuation(
         coef, inverse, rounds, solved = solve_active_set(
             form, prox_of(interpolate(done)), now.coef, now.inverse, inner_tol
         )
-        # An inverse that rounding may have spoilt does not survive a failure.
+        # Discard the inverse after a failure: rounding errors may have accumulated in it.
         return _Continuation(
             done=jnp.where(solved, done, now.done),
             stride=jnp.where(solved, 2.0, 0.25) * now.stride,

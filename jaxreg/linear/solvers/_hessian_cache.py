@@ -58,7 +58,7 @@ class HessianSource(eqx.Module):
     """Base of the sources of Hessians.
 
     Attributes:
-        max_damping: damping from which an iteration is given up; by default steps are then below rounding.
+        max_damping: damping at which an iteration is given up; by default, steps are then below rounding.
     """
 
     max_damping: ClassVar[float] = 1e12
@@ -109,13 +109,13 @@ class FreshHessian(HessianSource):
 
 
 class _Cache(HessianSource):
-    """Base of the sources that keep a Hessian in the first `count` coordinates, all that are not 0.
+    """Base of the sources that keep a Hessian in the first `count` coordinates, beyond which all are 0.
 
     Attributes:
         hessian: the Hessian.
         diag: its diagonal.
         count: coordinates in use.
-        stale: the iterate has moved since the Hessian was computed.
+        stale: whether the iterate has moved since the Hessian was computed.
         contraction: factor by which a step must reduce the residual for a stale Hessian to be kept.
     """
 
@@ -157,9 +157,9 @@ class _Cache(HessianSource):
 
 
 class CachedHessian(_Cache):
-    """Hessian that serves while steps with it reduce the residual to a fifth.
+    """Hessian that is kept as long as steps with it reduce the residual to a fifth.
 
-    A refresh costs passes over the data, and every step a factorisation.
+    A refresh takes passes over the data, and every step takes a factorisation.
     """
 
     hessian: ReducedHessian
@@ -177,12 +177,12 @@ class CachedHessian(_Cache):
 
 
 class CachedInverse(_Cache):
-    """Hessian with the inverse of its active block, which serve while steps halve the residual.
+    """Hessian with the inverse of its active block, which are kept as long as steps halve the residual.
 
-    Steps are cheaper than those of `CachedHessian`, since they take no factorisation, so that more of them
-    may stand for a refresh. They are never damped: where a step with a fresh Hessian fails, the iteration is
-    given up, and `CachedHessian` goes on in a program of its own. Its code would make up half of this one's,
-    for steps that well-posed problems never take.
+    Steps take no factorisation, so that a slower contraction pays than for `CachedHessian`. They are never
+    damped: if a step with a fresh Hessian fails, the iteration is given up, and the caller goes on with
+    `CachedHessian` in a program of its own. Damped steps would be half of the code of this program, and
+    well-posed problems never take them.
     """
 
     hessian: ReducedHessian
@@ -206,7 +206,7 @@ class CachedInverse(_Cache):
         form = QuadraticForm(hessian.matrix, linear)
         inner_tol = _ACTIVE_SET_REDUCTION * sub.objective.grad_scale * sub.residual
         result = solve_active_set(form, sub.objective.penalty.prox, coef, self.active_inverse, inner_tol)
-        # An inverse that rounding may have spoilt does not survive a failure.
+        # Discard the inverse after a failure: rounding errors may have accumulated in it.
         inverse = result.inverse.emptied(~result.solved)
         shift = shift + hessian.solve_intercept(result.coef - coef)
         intercept = sub.intercept - shift.reshape(sub.intercept.shape)

@@ -45,7 +45,7 @@ class Iterate(eqx.Module):
 
 
 class PlainIterate(Iterate):
-    """Iterate in double precision."""
+    """Iterate without compensated coefficients, for double precision."""
 
     coef: Coef
     intercept: Intercept
@@ -63,12 +63,12 @@ class PlainIterate(Iterate):
 
 
 class CompensatedIterate(Iterate):
-    """Iterate in single precision whose coefficients are the sum of two numbers, coef + low.
+    """Iterate in single precision with compensated coefficients coef + low (Dekker's double-float format).
 
-    Where the largest curvature makes steps short, each step would be lost to the rounding of `coef`; `low`
-    holds what it leaves over of the sum of all steps. Only elementary penalties (sums of L1, squared L2 and
-    boxes, with factors) have a prox in two parts; with others `low` is 0, they stop earlier, and their status
-    says so.
+    Where the largest curvature makes steps short, a step can be smaller than the rounding error of `coef`;
+    `low` accumulates these errors. Only the prox of elementary penalties (sums of L1, squared L2 and boxes,
+    with factors) is evaluated in two parts. For other penalties `low` is 0, so that solvers stall at a larger
+    gap, which their status reports.
     """
 
     coef: Coef

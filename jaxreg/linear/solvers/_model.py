@@ -5,16 +5,16 @@ The minimiser of q(u) = ⟨s, u − x⟩ + ½⟨u − x, H(u − x)⟩ + g(u) is
     r(u) = u − prox(v, t),    v = u − t∇,    ∇ = s + H(u − x),
 
 for any step size t > 0. With J the derivative of the prox at v (see `_prox_jacobian`), A the active
-coordinates and I the others, a semismooth Newton step sets δ_I = −r_I, what the prox says, and solves for the
-rest
+coordinates and I the others, a semismooth Newton step sets δ_I = −r_I, the change by the prox, and solves
 
     (H_AA + (J_AA⁻¹ − I)/t) δ_A = −J_AA⁻¹ r_A/t − H_AI δ_I,
 
 a symmetric system: by one Cholesky factorisation, or matrix-free by conjugate gradients. For L1 this is the
 primal-dual active set method (Hintermüller, Ito and Kunisch 2003).
 
-The iteration converges in a few rounds from near by and may cycle from afar: `damping` μ adds μ·diag(H)
-around x, with which it converges for every μ large enough. The caller raises and lowers μ.
+The iteration converges in a few rounds if it starts near the minimiser, and may cycle otherwise. `damping` μ
+adds ½μ·⟨u − x, diag(H)(u − x)⟩ to the model, for which the iteration converges if μ is large enough. The
+caller raises and lowers μ.
 """
 
 from typing import NamedTuple
@@ -34,15 +34,15 @@ from jaxreg.penalties.base import Blocks
 
 __all__ = ["Model", "blocks_of", "minimise", "prox_ravelled", "step_sizes"]
 
-# Rounds after which a model counts as not solved: from near by a few are enough, and a cycle never ends.
+# Rounds after which a model counts as not solved: a few suffice near the minimiser, and a cycle never ends.
 _MAX_ROUNDS = 10
 # Factor by which the residual must fall: the model is only an approximation, which the next step replaces.
 _REDUCTION = 1e-4
-# The same where the model is the smooth part itself, so that one step solves the problem.
+# The same factor where the model is the smooth part itself, so that one step solves the problem.
 _REDUCTION_EXACT = 1e-7
 # Residual, in units of eps·‖s‖∞, below which rounding takes over.
 _ROUNDING = 1e3
-# Share of the caller's tolerance that is aimed at, so that the residual evaluated afterwards is below it.
+# Target in units of the caller's tolerance, so that the residual evaluated afterwards is below the tolerance.
 _SAFETY = 0.5
 # Factor by which a round must reduce the residual for its factorisation to serve the next round too.
 _REUSE_BELOW = 1e-2
@@ -52,8 +52,7 @@ _CG_REDUCTION = 1e-2
 _CG_TARGET = 0.1
 # Iterations of conjugate gradients per system.
 _CG_MAX_STEPS = 300
-# Curvature of a coordinate relative to the largest, below which it is raised: flat directions get finite
-# steps.
+# Lower bound of the curvature of a coordinate for its step size, relative to the largest curvature.
 _MIN_CURVATURE = 1e-6
 
 
@@ -67,7 +66,7 @@ class Model(NamedTuple):
         prox: prox of the penalty on the m coordinates.
         count: coordinates in use; m is a `padded` size.
         layout: structure of the derivative of the prox.
-        exact: the model is the smooth part itself, and worth solving to more digits.
+        exact: whether the model is the smooth part itself, and worth solving to more digits.
     """
 
     hessian: ReducedHessian | MatrixFreeHessian
@@ -105,7 +104,7 @@ def blocks_of(penalty: Penalty, coef: Coef, index: Index) -> Blocks:
 
 
 class _Iterate(NamedTuple):
-    """Point u of the semismooth iteration: v = u − t∇, prox(v, t) and the residual ‖(u − prox(v, t))/t‖∞."""
+    """Iterate u with v = u − t∇, prox(v, t) and the residual ‖(u − prox(v, t))/t‖∞."""
 
     u: Flat
     v: Flat
@@ -114,7 +113,15 @@ class _Iterate(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """State of the iteration: point, factorisation, active set and residual it was made at, rounds."""
+    """State of the iteration.
+
+    Attributes:
+        at: iterate.
+        factorisation: last factorisation, None for conjugate gradients.
+        active: active set of the last step.
+        residual: residual at the start of the last step.
+        count: rounds so far.
+    """
 
     at: _Iterate
     factorisation: Factor | None
@@ -124,7 +131,7 @@ class _Round(NamedTuple):
 
 
 class _DampedModel(NamedTuple):
-    """Model with step sizes t, the `extra` diagonal μ·diag(H) of its Hessian, and the coordinates in use."""
+    """Model with step sizes t, damping μ·diag(H) as `extra` diagonal, and the mask of coordinates in use."""
 
     model: Model
     t: Flat
@@ -169,7 +176,7 @@ def minimise(model: Model, damping: Scalar, inner_tol: Scalar | float) -> tuple[
         and whether its residual fell to the target.
     """
     diag = model.hessian.diag
-    # A flat direction is lent a little curvature; the next model starts from the new point.
+    # Damp directions without curvature too. The damping is centred at the start: it vanishes at a solution.
     extra = damping * jnp.maximum(diag, _MIN_CURVATURE * jnp.max(diag))
     separable = isinstance(model.layout, SeparableLayout)
     in_use = jnp.arange(model.start.size) < model.count

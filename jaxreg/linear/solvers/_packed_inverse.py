@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreg._compilation import on_device
 from jaxreg._numerics import diagonal, first_true, put_inside, take_filled
+from jaxreg._pytree import apply_if
 from jaxreg.linear._shapes import Count, Flag, Flat, Index, Mask, Square
 from jaxreg.linear.solvers._factor import inverse_factor
 
@@ -75,15 +76,15 @@ class ActiveInverse(eqx.Module):
     def emptied(self, condition: Flag) -> "ActiveInverse":
         """Return the inverse, or that of an empty block where a condition holds.
 
-        By a loop of at most one round: a select would copy the matrix where the condition does not hold.
+        Not by `jnp.where`, which would copy the matrix where the condition does not hold.
         """
 
-        def empty(carry: tuple["ActiveInverse", Flag]) -> tuple["ActiveInverse", Flag]:
-            free = jnp.full_like(self.place, self.place.size)
-            zeros = jnp.zeros_like(self.inverse), jnp.zeros_like(self.prox_curvature)
-            return ActiveInverse(zeros[0], free, free, zeros[1]), jnp.zeros_like(condition)
+        def empty(inverse: "ActiveInverse") -> "ActiveInverse":
+            free = jnp.full_like(inverse.place, inverse.place.size)
+            zeros = jnp.zeros_like(inverse.inverse), jnp.zeros_like(inverse.prox_curvature)
+            return ActiveInverse(zeros[0], free, free, zeros[1])
 
-        return jax.lax.while_loop(lambda carry: carry[1], empty, (self, condition))[0]
+        return apply_if(condition, empty, self)
 
     def times(self, x: Flat) -> Flat:
         """Return the product of the inverse with a vector, 0 at coordinates that are not active."""

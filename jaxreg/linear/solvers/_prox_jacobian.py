@@ -99,8 +99,8 @@ class BlockLayout(NamedTuple):
             return jax.jvp(lambda v: prox(v, t), (v,), (seed,))[1]
 
         columns = jax.vmap(probe)(jnp.arange(size))
-        own = jnp.minimum(self.position, size - 1), jnp.arange(m)
-        active = (columns[own] > 0) & self.inside
+        diagonal = columns[jnp.minimum(self.position, size - 1), jnp.arange(m)]
+        active = (diagonal > 0) & self.inside
         used = take_filled(active, self.members)
         entries = take_filled(columns.T, self.members)
         inverse = jnp.linalg.inv(jnp.where(used[:, :, None] & used[:, None], entries, self.eye))

@@ -163,8 +163,8 @@ class DataSmoothPart(SmoothPart):
         squares = self.problem.design.squares
         if at.sample_curvature.ndim == 1:
             return squares(at.sample_curvature)
-        own = jnp.diagonal(at.sample_curvature, axis1=1, axis2=2)
-        return jax.vmap(squares, 1, 1)(own).ravel()
+        per_output = jnp.diagonal(at.sample_curvature, axis1=1, axis2=2)
+        return jax.vmap(squares, 1, 1)(per_output).ravel()
 
     def hessian(
         self, at: SmoothEvaluation, index: Index | None, count: Count

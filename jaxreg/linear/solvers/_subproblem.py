@@ -1,9 +1,9 @@
 """Subproblem of a proximal Newton step: a damped quadratic model on the coordinates that may move now.
 
-The model is minimised on the coordinates that a prox step moves, or would move if it were up to 10 % longer.
-The others are left where they are and join at the next step if they must. The nearest coordinates come first
-in what the model sees, so that its work follows their number while its compiled shape stays. Without matrices
-all coordinates take part.
+The model is minimised over the coordinates that a prox step moves, or would move if it were up to 10 %
+longer; the others stay fixed and may join at the next step. The coordinates are sorted by the length of the
+step that moves them, and the model works on the leading ones, so that its cost follows their number while the
+compiled shapes stay the same. A matrix-free model takes all coordinates.
 """
 
 from collections.abc import Callable
@@ -25,11 +25,10 @@ from jaxreg.penalties import Penalty
 
 __all__ = ["HessianOf", "Objective", "Proposal", "Subproblem", "min_damping", "minimise_damped"]
 
-# Lengths of prox steps, in units of the step size, that decide which coordinates may move. Those moved by the
-# plain step come first, those moved by a step 2 % and 10 % longer follow.
+# Lengths of prox steps, in units of the step size, that decide which coordinates may move: those that the
+# plain step moves come first, then those that a step 2 % or 10 % longer moves.
 _STEP_FACTORS = (1.0, 1.02, 1.1)
-# Damping that is always there, so that dependent columns have a solution: above rounding, in units of
-# diag(H).
+# Smallest damping, in units of diag(H): above rounding error, so that dependent columns have a solution.
 _MIN_DAMPING_FLOAT64 = 1e-11
 _MIN_DAMPING_FLOAT32 = 1e-5
 
@@ -59,7 +58,7 @@ class Objective(NamedTuple):
 
 
 class Subproblem(NamedTuple):
-    """Iterate of a step and what its model is made of.
+    """Iterate of a Newton step, with everything that its model depends on.
 
     Attributes:
         objective: smooth part and penalty.
@@ -69,7 +68,7 @@ class Subproblem(NamedTuple):
         hessian_diag: diagonal of the Hessian, for step sizes.
         damping: μ.
         residual: residual of the iterate, in units of `objective.grad_scale`.
-        inner_tol: residual that is small enough, in the same unit.
+        inner_tol: residual to reach, in the same unit.
     """
 
     objective: Objective
@@ -97,12 +96,12 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
     index, count = _near_coordinates(sub) if smooth.matrices else (jnp.arange(w.size), w.size)
     hessian = hessian_of(index, count).damped(sub.damping)
     x, grad = take_filled(w, index), take_filled(sub.at.grad.ravel(), index)
-    # The intercepts at their best for the present coefficients; the gradient there.
+    # Move the intercepts to their minimiser at the present coefficients, and update the gradient.
     shift = hessian.hess_intercept_inverse @ jnp.ravel(sub.at.intercept_grad)
     grad = grad - hessian.times_intercept(shift)
 
     def prox(v: Flat, t: Flat) -> Flat:
-        """Return the prox of all coordinates at `index`; those not in `index` are as they are."""
+        """Return the coordinates `index` of the prox of all coordinates, the others of which stay fixed."""
         full = put_inside(w, index, v)
         steps = put_inside(jnp.full_like(w, t[0]), index, t)
         return take_filled(prox_ravelled(penalty, shape, full, steps), index)
@@ -118,7 +117,7 @@ def minimise_damped(sub: Subproblem, hessian_of: HessianOf) -> Proposal:
 
 
 def _near_coordinates(sub: Subproblem) -> tuple[Int[Array, " m"], Count]:
-    """Return the coordinates that may move, nearest first, padded out of range; and their number."""
+    """Return the coordinates that may move, by ascending distance and padded out of range; their number."""
     m = sub.coef.size
     distance = _distance_to_moving(sub)
     count = jnp.sum(distance < len(_STEP_FACTORS))
@@ -128,10 +127,10 @@ def _near_coordinates(sub: Subproblem) -> tuple[Int[Array, " m"], Count]:
 
 
 def _distance_to_moving(sub: Subproblem) -> Int[Array, " m"]:
-    """Return for each coordinate the number of `_STEP_FACTORS` at which a prox step leaves it where it is.
+    """Return for each coordinate the number of `_STEP_FACTORS` whose prox step does not move it.
 
-    A step leaves a coordinate where it is if it returns the same number with a derivative of 0. A block is as
-    near as its nearest coordinate.
+    A prox step does not move a coordinate if it returns the same number with a derivative of 0. All
+    coordinates of a block have the smallest distance in the block.
     """
     penalty, shape = sub.objective.penalty, sub.coef.shape
     t, w = step_sizes(penalty, sub.hessian_diag), sub.coef.ravel()

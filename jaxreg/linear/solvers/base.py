@@ -26,6 +26,7 @@ from jaxtyping import Array, PyTree
 
 from jaxreg._compacting_loop import compacting_loop
 from jaxreg._module import Module
+from jaxreg._pytree import apply_if, tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Count, Flag, Intercept
 from jaxreg.linear.certificate import Certificate, certificate_at, evaluate
@@ -36,19 +37,20 @@ from jaxreg.penalties import Penalty
 
 __all__ = ["Outcome", "Solver", "SolverTask", "State", "iterate"]
 
-# Steps between two checks, at most: a solver whose residual does not fall is still certified now and then.
+# Limit of the steps between two checks: a solver whose residual does not fall is certified too.
 _STEPS_PER_CHECK = 500
 # Checks without progress after which the loop gives up.
 _PATIENCE = 4
 # Factor by which the certificate must fall for a check to count as progress.
 _PROGRESS = 0.9
-# The same for steps in low precision, which end at the first check that does not reach it.
+# The same factor for steps in low precision, which end at the first check without progress.
 _LOW_PRECISION_PROGRESS = 0.5
-# Residual first asked for, in units of √tol: the gap is about the square of the residual.
+# First target of the residual, in units of √tol: the gap is about the square of the residual.
 _FIRST_TARGET = 0.1
-# Factors of the target from one check to the next: half the present residual, but between these two.
-_SLOWEST_TARGET = 0.2
-_FASTEST_TARGET = 0.02
+# A check lowers the target to half the present residual, but at most to this multiple of the old target …
+_MAX_TARGET_FACTOR = 0.2
+# … and at least to this one.
+_MIN_TARGET_FACTOR = 0.02
 # Target, in units of eps, below which the residual cannot fall: a check there is final.
 _TARGET_FLOOR = 4
 
@@ -80,7 +82,7 @@ class Solver(Module):
 
     @property
     def starts_in_low_precision(self) -> bool:
-        """Take float32 steps in low-precision products first, as long as they halve the certificate."""
+        """True if float32 steps start with low-precision products, as long as they halve the certificate."""
         return False
 
     @abstractmethod
@@ -98,9 +100,13 @@ class Outcome(eqx.Module):
     """Last iterate of the loop, with its certificate.
 
     Attributes:
-        steps: steps taken.
-        rounds: steps run in its place of a batch, those in which it only waited included; alone, its `steps`.
-        status: why the loop ended.
+        coef: working coefficients.
+        intercept: working intercept.
+        certificate: certificate of the iterate.
+        steps: number of steps taken.
+        rounds: number of steps that its lane of a batch ran, including those in which the lane waited for
+            others; outside of a batch equal to `steps`.
+        status: reason for which the loop ended.
     """
 
     coef: Coef
@@ -116,7 +122,7 @@ class _Progress(NamedTuple):
 
     Attributes:
         state: state of the solver.
-        certificate: the last one.
+        certificate: certificate of the last check.
         best: smallest gap (KKT residual where the penalty has no conjugate) so far.
         best_objective: lowest objective so far.
         target: residual at which the next check comes.
@@ -136,12 +142,12 @@ class _Progress(NamedTuple):
 
     @classmethod
     def start(cls, state: State) -> "_Progress":
-        """Return the state before the first check, which takes no step: a start that is good enough stays."""
+        """Return the state before the first check, which precedes all steps: a start may meet `tol`."""
         never, zero = jnp.array(jnp.inf, state.coef.dtype), jnp.array(0)
         return cls(state, Certificate(never, never), never, state.objective, never, zero, zero, zero)
 
     def restarted(self, state: State) -> "_Progress":
-        """Return the progress made so far with a new state of the solver."""
+        """Return the progress so far, for a loop that continues from another state of the solver."""
         fresh = self.start(state)
         return fresh._replace(certificate=self.certificate, best=self.best, steps=self.steps)
 
@@ -154,8 +160,8 @@ class SolverTask(NamedTuple):
         problem: the problem.
         penalty: its working penalty.
         null_fit: its null fit, with the units of gap and residual.
-        tol: largest certificate of a solution.
-        max_steps: steps at most.
+        tol: tolerance of the certificate.
+        max_steps: limit of the steps.
     """
 
     solver: Solver
@@ -171,7 +177,7 @@ def iterate(task: SolverTask, start: tuple[Coef, Intercept] | None) -> Outcome:
     """Run a solver from `start`, or the null fit, until the certificate is ≤ `tol` or progress ends. Pure.
 
     The certificate is the gap, or the KKT residual where the penalty has no conjugate. A small KKT residual
-    does not excuse an infinite gap: weights that run off to infinity have one too.
+    does not replace a gap: weights that diverge have one too.
     """
     loop = _Loop(*task)
     solver, problem, penalty, null_fit, tol, _ = task
@@ -184,9 +190,9 @@ def iterate(task: SolverTask, start: tuple[Coef, Intercept] | None) -> Outcome:
     if solver.starts_in_low_precision and problem.dtype == jnp.float32:
         coarse, rounds = loop.run(progress, low_precision=True)
         state = solver.init(problem, penalty, null_fit, (coarse.state.coef, coarse.state.intercept))
-        # Where the steps in low precision ran off, the exact ones begin where these did.
+        # If the low-precision steps diverged, the exact ones begin at the original start.
         finite = jnp.isfinite(state.objective)
-        progress = jax.tree.map(lambda x, y: jnp.where(finite, x, y), coarse.restarted(state), progress)
+        progress = tree_where(finite, coarse.restarted(state), progress)
     progress, more = loop.run(progress, low_precision=False)
     state = progress.state
     return Outcome(
@@ -220,7 +226,7 @@ class _Loop(SolverTask):
 
     def not_done(self, now: _Progress) -> Flag:
         """Return whether the loop goes on after a check."""
-        # The objective of the start may be infinite; an infinite one later says that the solver ran off.
+        # The objective of the start may be infinite; an infinite objective later means divergence.
         finite = jnp.isfinite(now.state.objective) | (now.steps == 0)
         unfinished = (now.best > self.tol) & (now.steps < self.max_steps) & (now.idle_checks < _PATIENCE)
         return unfinished & finite
@@ -243,7 +249,7 @@ class _Loop(SolverTask):
         eps = jnp.finfo(self.problem.dtype).eps
         slack = 2 * eps * jnp.abs(now.best_objective)
         progress = (gap_or_kkt < _PROGRESS * now.best) | (now.state.objective < now.best_objective - slack)
-        # A check that came early, at a residual that can still fall, does not tell what can be reached.
+        # An early check without progress does not count as idle: the residual can still fall.
         final = (now.steps_since_check >= _STEPS_PER_CHECK) | (now.target <= _TARGET_FLOOR * eps)
         return self._checked(now, certificate, gap_or_kkt, jnp.where(progress, 0, now.idle_checks + final))
 
@@ -264,7 +270,9 @@ class _Loop(SolverTask):
     ) -> _Progress:
         target, residual = now.target, now.state.residual
         first = _FIRST_TARGET * jnp.sqrt(self.tol).astype(self.problem.dtype)
-        lowered = jnp.minimum(_SLOWEST_TARGET * target, jnp.maximum(0.5 * residual, _FASTEST_TARGET * target))
+        lowered = jnp.minimum(
+            _MAX_TARGET_FACTOR * target, jnp.maximum(0.5 * residual, _MIN_TARGET_FACTOR * target)
+        )
         return _Progress(
             state=now.state,
             certificate=certificate,
@@ -280,10 +288,10 @@ class _Loop(SolverTask):
 def _prepare_start(
     problem: Problem, penalty: Penalty, null_fit: NullFit, start: tuple[Coef, Intercept]
 ) -> tuple[Coef, Intercept]:
-    """Return the start of a solver: constant columns at 0, unpenalised directions at their best.
+    """Set the coefficients of constant columns to 0, and fit the unpenalised directions of a start.
 
-    A constant column has no gradient: it stays unless the penalty wants it elsewhere. Unpenalised directions
-    may be nearly dependent, where first-order steps take forever.
+    A constant column has no gradient: no step would move its coefficient, except by the prox. Unpenalised
+    directions may be nearly dependent, where first-order methods converge slowly.
     """
     coef, intercept = start
     constant = problem.constant if coef.ndim == 1 else problem.constant[:, None]
@@ -291,10 +299,9 @@ def _prepare_start(
     if not any(null_fit.capacity):
         return coef, intercept
 
-    def fit(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        best = fit_unpenalised(problem, penalty, null_fit.capacity, carry[:2], steps=10)
-        return *best[:2], jnp.array(False)
+    def fit(start: tuple[Coef, Intercept]) -> tuple[Coef, Intercept]:
+        best = fit_unpenalised(problem, penalty, null_fit.capacity, start, steps=10)
+        return best.coef, best.intercept
 
-    # A loop and not a branch: under vmap it is skipped where no lane needs it.
     needed = jnp.any(penalty.project_on_unpenalised(jnp.ones_like(coef), coef) != 0)
-    return jax.lax.while_loop(lambda carry: carry[2], fit, (coef, intercept, needed))[:2]
+    return apply_if(needed, fit, (coef, intercept))

@@ -1,11 +1,11 @@
 """Proximal Newton by semismooth Newton: a few steps to high accuracy, with exact zeros.
 
 A step minimises the quadratic model of the smooth part at the present iterate plus the penalty
-(`_subproblem`, `_model`). It is globalised by damping, the regularised proximal Newton method of Kanzow and
-Lechner (2021): a step that does not lower the objective, or whose model could not be solved, is rejected and
-the damping raised, with which the step becomes a short proximal gradient step in the metric diag(H), and must
-descend; an accepted step lowers the damping. Every iterate came out of a prox, so that it is feasible and its
-zeros are exact. For a penalty that is not convex the limit is a stationary point.
+(`_subproblem`, `_model`). The method is globalised by damping, as in the regularised proximal Newton method
+of Kanzow and Lechner (2021). A step that does not lower the objective, or whose model was not solved, raises
+the damping; the next step is then close to a short proximal gradient step in the metric diag(H), which
+descends. A step that succeeds lowers the damping. Every iterate is the result of a prox, so that it is
+feasible and its zeros are exact. For a penalty that is not convex the limit is a stationary point.
 
 A Hessian may be computed in every step or serve several (`_hessian_cache`).
 """
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
@@ -39,9 +40,9 @@ _FIRST_DAMPING = 1e-2
 _RAISE = 10.0
 # Factor by which a success lowers the damping.
 _LOWER = 4.0
-# Damping below which there is none but the smallest: it would only slow the last steps.
+# Below this value the damping drops to `min_damping`: more would only slow the last steps.
 _NEGLIGIBLE_DAMPING = 1e-6
-# Rise of the objective, in units of eps times the size of its terms, that may be rounding.
+# Rounding error of the objective, in units of eps times the size of its terms.
 _ROUNDING = 8
 
 
@@ -88,7 +89,7 @@ class Newton(Solver):
         return init_state(objective, coef, intercept, FreshHessian(), quadratic)
 
     def step(self, problem: Problem, penalty: Penalty, null_fit: NullFit, state: State) -> State:
-        """Take one damped step; where the objective would rise, return the old iterate with more damping."""
+        """Take one damped step; if the objective would rise, keep the iterate and raise the damping."""
         smooth = smooth_part(problem, state.inner.quadratic)
         return newton_step(Objective(smooth, penalty, null_fit.max_grad), state)
 
@@ -160,7 +161,7 @@ def newton_step(objective: Objective, state: State, inner_tol: Scalar | float = 
 
 
 def _descends(candidate: State, state: State) -> Flag:
-    """Return whether the objective falls; where rounding hides its fall, whether the residual does."""
+    """Return whether the objective falls or, if its change is within rounding, whether the residual falls."""
     eps = jnp.finfo(state.coef.dtype).eps
     slack = _ROUNDING * eps * (jnp.abs(state.objective) + state.inner.at.magnitude)
     level = (candidate.objective <= state.objective + slack) & (candidate.residual < state.residual)
@@ -182,7 +183,7 @@ def lower_state(
     ahead: tuple[Coef, Intercept, SmoothEvaluation],
     source: HessianSource,
 ) -> State:
-    """Return the state of lower objective at one of two evaluated iterates, without damping.
+    """Return the state at whichever of two evaluated iterates has the lower objective, with minimal damping.
 
     A cached Hessian belongs to `last`: it is stale at the other iterate.
     """
@@ -192,7 +193,7 @@ def lower_state(
         inner = NewtonInner(at, source.diag_at(objective.smooth, at), damping, None, None)
         return _state_at(objective, coef, intercept, inner)
 
-    # Both at once, which compiles to half the instructions.
+    # One vmapped call compiles to half the instructions of two calls.
     both = jax.vmap(state_at)(*jax.tree.map(lambda *x: jnp.stack(x), last, ahead))
     is_ahead = both.objective[1] < both.objective[0]
     state = jax.tree.map(lambda x: jnp.where(is_ahead, x[1], x[0]), both)
@@ -202,8 +203,7 @@ def lower_state(
 def _where_state(condition: Flag, one: State, other: State) -> State:
     """Return one state or the other, with the source of Hessians of `one` in either case."""
     without_source = (_with_inner(state, source=None) for state in (one, other))
-    chosen = jax.tree.map(lambda a, b: jnp.where(condition, a, b), *without_source)
-    return _with_inner(chosen, source=one.inner.source)
+    return _with_inner(tree_where(condition, *without_source), source=one.inner.source)
 
 
 def _with_inner(state: State, **fields: Array | HessianSource | None) -> State:

@@ -1,23 +1,24 @@
 """Accelerated proximal gradient.
 
 FISTA (Beck and Teboulle 2009) with an objective guard (Li and Lin 2015) and adaptive restart (O'Donoghue and
-Candès 2015): a step that would raise the objective is refused and the next one starts without momentum, so
-that the method is monotone and serves non-convex penalties too. The step size starts at 1/curvature. Where
-the curvature varies (any loss but squared error) it grows by 5 % a step and is halved wherever the gradient
-turns too fast, the momentum kept: four to eight times fewer steps than a fixed one on logistic and
-multinomial data.
+Candès 2015): a step that would raise the objective is rejected and the next one starts without momentum, so
+that the method is monotone and applies to non-convex penalties too. The step size starts at 1/curvature. For
+losses of varying curvature (all but squared error) it grows by 5 % per step and is halved, with the momentum
+kept, after a step whose secant curvature is larger than its inverse. This takes four to eight times fewer
+steps than a fixed step size on logistic and multinomial data.
 
-In float32 three measures against rounding, without which gaps end at 1e-4 to 1e-3 on correlated columns: a
-rise within rounding refuses no step, a curvature within rounding halves none, and steps that are too short
-for a coefficient's last bit add up in a second number (`CompensatedIterate`).
+In float32, three measures limit the effect of rounding; without them gaps stop at 1e-4 to 1e-3 on correlated
+columns. A rise of the objective within rounding error does not reject a step, an excess of the curvature
+within rounding error does not halve the step size, and coefficients are accumulated by compensated summation
+(`CompensatedIterate`).
 """
 
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
+from jaxreg._pytree import tree_where
 from jaxreg._typing import Scalar
 from jaxreg.linear._shapes import Coef, Flag, Intercept
 from jaxreg.linear.null_fit import NullFit
@@ -34,8 +35,7 @@ __all__ = ["ProximalGradient"]
 _GROW = 1.05
 # Factor by which the step size shrinks after a step whose curvature is not.
 _SHRINK = 0.5
-# Excess of a curvature over its bound that is let through, relative: the test of a step must not fail by
-# rounding.
+# Ratio of a curvature to its bound up to which a step passes the test: it must not fail by rounding.
 _CURVATURE_SLACK = 1.001
 # Rounding errors of the objective and of the secant curvature, in units of eps times their size.
 _ROUNDING = 4
@@ -60,9 +60,9 @@ class ProximalGradient(Solver):
     Args:
         gram: work on XᵀWX instead of X, which squared error allows. None does so in float64 for a dense
             design with p ≤ n; in float32 the Gram matrix keeps half of the few digits of the data.
-        coarse: let float32 steps multiply as the device does it fastest (TF32 on some GPUs, bfloat16 in three
-            parts on TPUs) as long as that halves the gap from check to check. The steps after it and all
-            certificates are exact.
+        coarse: whether float32 steps start with the fastest products of the device (TF32 on some GPUs,
+            bfloat16 in three parts on TPUs), as long as they halve the gap from check to check. All later
+            steps and all certificates have full precision.
 
     References:
         A. Beck, M. Teboulle: A fast iterative shrinkage-thresholding algorithm for linear inverse problems.
@@ -80,7 +80,7 @@ class ProximalGradient(Solver):
 
     @property
     def starts_in_low_precision(self) -> bool:
-        """Return `coarse`."""
+        """The option `coarse`."""
         return self.coarse
 
     def init(
@@ -107,8 +107,9 @@ class ProximalGradient(Solver):
         smooth, t = smooth_part(problem, inner.quadratic), inner.step_size
         momentum = 0.5 * (1 + jnp.sqrt(1 + 4 * inner.momentum**2))
 
-        # Extrapolate and take a prox step. Centred features make intercept and coefficients blocks of one
-        # bound, with the curvatures 1 and `max_eigenvalue`.
+        # Extrapolate and take a prox step. With centred features the bound on the Hessian is block diagonal
+        # in intercept and coefficients, with curvatures in the ratio 1 to `max_eigenvalue`: each of them has
+        # a step size of its own.
         ahead = inner.current.extrapolated(inner.previous, (inner.momentum - 1) / momentum)
         grad, intercept_grad = smooth.gradient_at(ahead.image)
         intercept = ahead.intercept - t * null_fit.max_eigenvalue * intercept_grad
@@ -124,7 +125,7 @@ class ProximalGradient(Solver):
         accepted = bounded & ((objective <= state.objective + slack) | restarted)
         turned = jnp.sum(change.coef * new.minus(inner.current)) < 0
 
-        current = _where(accepted, new, inner.current)
+        current = tree_where(accepted, new, inner.current)
         residual = change.residual(t) / null_fit.max_grad
         return State(
             coef=current.coef,
@@ -132,7 +133,7 @@ class ProximalGradient(Solver):
             objective=jnp.where(accepted, jnp.minimum(objective, state.objective), state.objective),
             residual=jnp.where(accepted | (restarted & bounded), residual, jnp.inf),
             inner=_Inner(
-                previous=_where(bounded, inner.current, inner.previous),
+                previous=tree_where(bounded, inner.current, inner.previous),
                 current=current,
                 momentum=jnp.where(bounded, jnp.where(accepted & ~turned, momentum, 1.0), inner.momentum),
                 step_size=_next_step_size(problem, null_fit, t, bounded),
@@ -153,7 +154,7 @@ class _Change(NamedTuple):
         return jnp.sum(self.coef**2) + jnp.sum(self.intercept**2) / self.max_eigenvalue
 
     def residual(self, t: Scalar) -> Scalar:
-        """Return the largest entry over its step size."""
+        """Return the largest entry of the change, each divided by its step size."""
         coef, intercept = (jnp.max(jnp.abs(x)) for x in (self.coef, self.intercept))
         return jnp.maximum(coef / t, intercept / (t * self.max_eigenvalue))
 
@@ -163,8 +164,8 @@ def _curvature_is_bounded(
 ) -> Flag:
     """Return whether the secant curvature of a step is at most 1/t, up to rounding.
 
-    Without the allowance for the rounding of coefficients and image, a step that is all rounding would be
-    halved again and again.
+    Without the allowance for the rounding of coefficients and image, a step as small as the rounding error
+    would halve the step size again and again.
     """
     size = smooth.rounding_size(new, change.max_eigenvalue)
     rounding = _ROUNDING * jnp.finfo(new.coef.dtype).eps * jnp.sqrt(size / t)
@@ -176,11 +177,6 @@ def _next_step_size(problem: Problem, null_fit: NullFit, t: Scalar, bounded: Fla
     """Return the next step size, for squared error at most 1/curvature."""
     grown = _GROW * t
     if isinstance(problem.loss, SquaredError):
-        # After halvings, for which rounding or an eigenvalue estimated too small is the reason, it comes
-        # back.
+        # Recover from halvings that were due to rounding or to an underestimated eigenvalue.
         grown = jnp.minimum(grown, 1 / null_fit.max_eigenvalue)
     return jnp.where(bounded, grown, _SHRINK * t)
-
-
-def _where(condition: Flag, one: Iterate, other: Iterate) -> Iterate:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)

@@ -85,7 +85,9 @@ def test_as_without_working_sets():
 def test_where_pivots_fail_newton_goes_on(monkeypatch):
     """With no round to take, pivots solve no λ; the path is the same."""
     fresh = wide("SquaredError", standardize=True, p=599)
-    monkeypatch.setattr(_active_inverse, "_ROUNDS", 0)  # read while tracing: a shape that no other test has
+    monkeypatch.setattr(
+        _active_inverse, "_MAX_ROUNDS", 0
+    )  # read while tracing: a shape that no other test has
     lams = jr.lambda_grid(jr.lambda_max(fresh, jr.L1), NUM, 0.1)
     found = warm(fresh, jr.L1, lams, tol=1e-9)
     assert bool(found.converged.all()) and found.reason.startswith("Newton on working sets")
