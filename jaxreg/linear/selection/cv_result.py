@@ -300,7 +300,9 @@ def summarise(
     for r in np.unique(repeat[counted]):
         part = counted & (repeat == r)
         centre = np.average(scores[part], axis=0, weights=weights[part])
-        variance = np.average((scores[part] - centre) ** 2, axis=0, weights=weights[part])
+        # An infinite score, as of predictions that overflow, has no standard error.
+        with np.errstate(invalid="ignore"):
+            variance = np.average((scores[part] - centre) ** 2, axis=0, weights=weights[part])
         squares.append(variance / max(part.sum() - 1, 1))
     return mean, np.sqrt(np.mean(squares, axis=0))
 

@@ -150,6 +150,7 @@ def test_single_precision():
     np.testing.assert_allclose(cv.fold_scores, exact.fold_scores, rtol=5e-3)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_poisson_scores_survive_rows_that_overflow():
     data, y = X.copy(), TARGETS["poisson"][1]
     data[7] *= 1e4
