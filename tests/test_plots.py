@@ -256,6 +256,28 @@ def test_strange_names_do_not_break_a_picture(tmp_path):
     assert words[0] == " _hidden" and words[2] == "two lines" and all(len(word) <= 30 for word in words)
 
 
+def many(count):
+    """A sweep over many penalties."""
+    part = made_sweep().isel(penalty=[k % 2 for k in range(count)])
+    return part.assign_coords(penalty=[f"penalty {k}" for k in range(count)])
+
+
+@pytest.mark.parametrize("draw", [paths, error])
+@pytest.mark.parametrize("count", [1, 4, 5, 12])
+def test_panels_of_many_penalties_stand_in_rows(draw, count):
+    axes = draw(many(count))
+    assert axes.shape == (count,)
+    width, height = axes[0].figure.get_size_inches()
+    assert width <= 20 and height == pytest.approx(-(-count // 4) * draw(many(1))[0].figure.get_figheight())
+    assert [bool(ax.get_ylabel()) for ax in axes] == [k % 4 == 0 for k in range(count)]
+    assert len(axes[0].figure.axes) == count
+
+
+def test_a_map_of_many_penalties_tells_them_apart():
+    lines = [line for line in map(many(12)).get_lines() if line.get_label().startswith("Penalty")]
+    assert len({(line.get_marker(), line.get_linestyle(), str(line._dash_pattern)) for line in lines}) == 12
+
+
 def test_given_axes_are_used():
     from matplotlib.figure import Figure
 

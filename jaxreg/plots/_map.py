@@ -35,8 +35,8 @@ _TICK_ROOM = 0.02
 #: Characters of two entries of the legend up to which they stand side by side.
 _LEGEND_LENGTH = 66
 #: Height of the map without its legend, and of a row of the legend, in inches.
-_HEIGHT = 4.65
-_ROW_HEIGHT = 0.25
+_HEIGHT = 4.8
+_ROW_HEIGHT = 0.2
 #: Powers of ten of λ that are marked along a curve at most.
 _LAMBDAS_MARKED = 4
 #: Least distances between two marks of λ, across and up, in percent of the axes' ranges.
@@ -92,7 +92,7 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
     ax = new_axes(1, (7.5, _HEIGHT + _ROW_HEIGHT * rows.count))[0] if ax is None else ax
     errors = [np.inf if b is None else float(p["error"][b]) for b, p in zip(best, parts, strict=True)]
     for k, part in enumerate(parts):
-        points = _curve(ax, part, frame, STYLES[k % len(STYLES)], best[k])
+        points = _curve(ax, part, frame, _style(k), best[k])
     if rules:
         k = int(np.argmin(errors))
         x, y = _position(parts[k], frame)
@@ -108,7 +108,7 @@ def map(dataset: Dataset, ax: Axes | None = None) -> Axes:
     _label_axes(ax, dataset, frame)
     # The legend stands above the axes, where no curve can run through it.
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=rows.columns, fontsize=9)
-    ax.set_title(f"Sparsity versus shrinkage: {shown_name(dataset.attrs['data'])}", pad=14 + 18 * rows.count)
+    ax.set_title(f"Sparsity versus shrinkage: {shown_name(dataset.attrs['data'])}", pad=20 + 14 * rows.count)
     ax.grid(alpha=0.25)
     return ax
 
@@ -155,6 +155,12 @@ def _curve(ax: Axes, part: Dataset, frame: _Frame, style: Style, best: int | Non
     return points
 
 
+def _style(k: int) -> Style:
+    """Return a marker and a line for the penalty at a position, a pair that no other of the first 25 has."""
+    count = len(STYLES)
+    return Style(STYLES[k % count].marker, STYLES[(k + k // count) % count].line)
+
+
 def _label(part: Dataset, best: int | None) -> str:
     """Return the name of a penalty with its best λ."""
     name = shown_name(part["penalty"].item(), True)
@@ -180,7 +186,7 @@ def _mark_lambdas(ax: Axes, parts: list[Dataset], best: list[int | None], frame:
             if not np.isfinite(here).all() or any(both.all() for both in near):
                 continue
             taken.append(here)
-            ax.scatter(x[step], y[step], marker=STYLES[k % len(STYLES)].marker, **_MARK)
+            ax.scatter(x[step], y[step], marker=_style(k).marker, **_MARK)
             # Curves rise to the right, so that there is room to the left above them.
             left = x[step] > _MARK_DISTANCE[0] and up[step] > _BOTTOM
             ax.annotate(
