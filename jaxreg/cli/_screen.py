@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from jaxreg.cli import coefficients, report
-from jaxreg.cli._messages import printable
+from jaxreg.cli._messages import counted, printable
 from jaxreg.cli.load import Table
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def opening(table: Table, notes: list[str]) -> None:
     """Print what was read, and the notes on what was done to the data."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
-    read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
+    size = f"{counted(n, 'row')}, {counted(p, 'feature')}"
+    read = f"{table.name}: {size}, target {table.target}, loss {table.loss}"
     console.print(printable(read), style="bold")
     for note in (*table.notes, *notes):
         console.print(printable(f"note: {note}"))
