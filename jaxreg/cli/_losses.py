@@ -73,21 +73,22 @@ def loss_of(table: Table) -> losses.Loss:
 
 
 def check_spread(table: Table, train: np.ndarray, dtype: str) -> None:
-    """Raise `ValueError` for a target whose squared errors leave the range of a precision.
+    """Raise `ValueError` for a number to predict whose squares leave the range of a precision.
 
     Args:
         table: The data.
         train: Indices of the training rows.
         dtype: float64 or float32.
     """
-    if table.classes or table.loss == "poisson":
+    if table.classes:
         return
     y = table.y[train]
     spread, info = float(np.max(np.abs(y - y[0]))), np.finfo(dtype)
     low, high = math.sqrt(info.tiny) * _SPREAD_ROOM, math.sqrt(info.max) / _SPREAD_ROOM
     if spread == 0 or low <= spread <= high:
         return
-    got = f"target {table.target!r} varies by {spread:.3g}, and {dtype} does not hold such squared errors"
+    squares = f"{dtype} does not hold the squares of such numbers"
+    got = f"target {table.target!r} varies by {spread:.3g}, and {squares}"
     todo = "give the target in another unit"
     if dtype == "float32":
         todo += ", or take --dtype float64"

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     from jaxreg.cli.choose import Chosen
 
-__all__ = ["headline", "legend", "remarks", "sentence", "table"]
+__all__ = ["LEGEND_INDENT", "headline", "legend", "remarks", "sentence", "table"]
 
 _STATUS = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
 #: Spaces between two columns of a table.
 _BETWEEN = 2
+#: Characters of the longest name in the legend, and the column at which meanings start.
+_LEGEND_NAME = 9
+LEGEND_INDENT = 2 + _LEGEND_NAME + 2
 #: Degrees of freedom from which on a table shows no decimals.
 _MANY_DOF = 1000
 
@@ -225,7 +228,7 @@ def legend(dataset: Dataset) -> list[str]:
     if attrs["rows_held_out"]:
         rule = "one-standard-error choice" if attrs.get("choose") == "1se" else "smallest error"
         lines.append(("★", f"{rule} on the {attrs['error_rows']}"))
-    return [f"  {name:<9}  {meaning}" for name, meaning in lines]
+    return [f"  {name:<{_LEGEND_NAME}}  {meaning}" for name, meaning in lines]
 
 
 def _scaled_target(dataset: Dataset) -> str:

@@ -67,7 +67,7 @@ def test_the_unit_of_the_target_scales_the_predictions_of_the_command(tmp_path):
     assert float(models[1].loss.delta) == pytest.approx(1e3 * float(models[0].loss.delta))
 
 
-@pytest.mark.parametrize("loss", ["squared", "huber"])
+@pytest.mark.parametrize("loss", ["squared", "huber", "poisson"])
 @pytest.mark.parametrize(
     ("unit", "dtype", "fits"),
     [

@@ -177,6 +177,20 @@ def test_numbers_that_may_be_classes_are_noted(write, rows):
     assert "ask for logistic" in load(write(rows(a=[1, 2, 5], y=[1, 2, 1])), target="y").notes[0]
     assert "ask for multinomial" in load(write(rows(a=[1, 2, 5], y=[1, 2, 3])), target="y").notes[0]
     assert "ask for" not in load(write(rows(a=[1, 2, 5], y=[1, 2, 3.5])), target="y").notes[0]
+    said = "if they are classes, ask for multinomial, if counts, ask for poisson."
+    assert load(write(rows(a=[1, 2, 5], y=[0, 2, 3])), target="y").notes[0].endswith(said)
+    assert "poisson" not in load(write(rows(a=[1, 2, 5], y=[-1, 2, 3])), target="y").notes[0]
+    many = load(write(rows(a=[i * i for i in range(30)], y=range(30))), target="y").notes[0]
+    assert many.endswith("; if they are counts, ask for poisson.")
+
+
+@pytest.mark.parametrize("dates", [["2020-01-31", "2020-02-01"] * 3, ["10:30", "11:00", "12:30"] * 2])
+def test_a_date_is_no_target_unless_it_is_asked_for_as_a_class(write, rows, assert_refused, dates):
+    file = write(rows(a=range(6), y=dates))
+    for loss in (None, "squared", "poisson"):
+        with assert_refused(f"target 'y' is a date or a time, such as '{dates[0]}'", "number", "multinomial"):
+            load(file, target="y", loss=loss)
+    assert load(file, target="y", loss="multinomial").classes == tuple(sorted(set(dates)))
 
 
 def test_categorical_target(parquet):

@@ -199,7 +199,9 @@ def test_strange_values_in_parquet(parquet, assert_refused):
 
 def test_a_file_that_leaves_no_feature(write, assert_refused, rows):
     names = [f"name{i}" for i in range(60)]
-    with assert_refused("no feature is left: 'a' identifiers, with as many different values as rows", "add"):
+    with assert_refused(
+        "no feature is left: 'a' (identifiers, with as many different values as rows)", "add"
+    ):
         load(write(rows(a=names, y=range(60))), target="y")
 
 
