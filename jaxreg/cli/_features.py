@@ -68,6 +68,7 @@ def choose_columns(frame: pd.DataFrame, kinds: dict[str, str], reading: Reading)
     gone = [name for names in left_out.values() for name in names]
     if len(gone) == frame.shape[1]:
         why = "; ".join(f"{quoted(names)} ({reason})" for reason, names in left_out.items())
+        why = why or "--drop names all of them"
         raise refusal(f"no feature is left: {why}", "at least one column of numbers or text", "add columns")
     notes = [f"Left out, {why}: {quoted(names)}." for why, names in left_out.items()]
     return Choice(frame.drop(columns=gone), notes)

@@ -203,6 +203,8 @@ def test_a_file_that_leaves_no_feature(write, assert_refused, rows):
         "no feature is left: 'a' (identifiers, with as many different values as rows)", "add"
     ):
         load(write(rows(a=names, y=range(60))), target="y")
+    with assert_refused("no feature is left: --drop names all of them: wanted at least one column"):
+        load(write(ROWS), target="y", reading=Reading(drop=("a", "b")))
 
 
 def test_numbers_with_a_few_bad_cells(write, assert_refused, rows):
