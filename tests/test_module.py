@@ -1,6 +1,7 @@
 """Methods of penalties, losses and solutions under `jax.jit`."""
 
 import copy
+import inspect
 import pickle
 import pydoc
 from typing import NamedTuple
@@ -137,6 +138,25 @@ def test_named_tuple_with_public_names():
     assert pickle.loads(pickle.dumps(pair)) == pair and type(copy.deepcopy(pair)) is Pair
     doubled = jax.jit(lambda pair: jax.tree.map(lambda x: 2 * x, pair))(pair)
     assert type(doubled) is Pair and doubled.second == 4.0
+
+
+FUNCTIONS = [name for name in jr.__all__ if inspect.isfunction(getattr(jr, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_say_what_they_return(name):
+    function = getattr(jr, name)
+    doc = inspect.getdoc(function)
+    returns = inspect.signature(function).return_annotation not in (None, "None")
+    assert not returns or "Returns:" in doc or doc.startswith("Return"), name
+
+
+@pytest.mark.parametrize("name", ["solve", "path"])
+def test_results_are_listed_where_they_are_made(name):
+    """Without `help` of the class: the arrays for a fit, the certificate, and the method for new rows."""
+    doc = inspect.getdoc(getattr(jr, name)).partition("Returns:")[2]
+    for word in ("coef", "intercept", "objective", "gap", "kkt", "status", "converged", "predict(X)"):
+        assert f"`{word}`" in doc, word
 
 
 PUBLIC = [getattr(jr.penalties, name) for name in jr.penalties.__all__] + [

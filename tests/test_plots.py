@@ -35,6 +35,7 @@ def test_map():
     assert ax.get_title() == "Sparsity versus shrinkage: made.csv"
     assert ax.get_xlabel() == "Shrinkage: norm of the weights below that of the unpenalised fit [%]"
     assert "exactly 0 [%]" in ax.get_ylabel()
+    assert len([points for points in ax.collections if points.get_sizes().max() > 100]) == 4
     bar = ax.figure.axes[1]
     assert bar.get_ylabel() == "Mean squared error, held-out rows [(price)²]"
 
@@ -42,7 +43,7 @@ def test_map():
 def test_map_without_held_out_rows_marks_nothing():
     ax = map(made_sweep(held=0))
     assert texts(ax) == ["L1", "L2"]
-    assert len(ax.collections) == 2
+    assert not [points for points in ax.collections if points.get_sizes().max() > 100], "no best is marked"
     assert "training rows" in ax.figure.axes[1].get_ylabel()
 
 
@@ -55,6 +56,32 @@ def test_map_keeps_its_markers_apart():
     points = map(made_sweep(steps=2000)).collections[0].get_offsets()
     gaps = np.hypot(*np.diff(np.asarray(points), axis=0).T)
     assert 10 < len(points) < 200 and np.sum(gaps < 1.5) <= 3, "but for the best and the last"
+
+
+def test_map_marks_powers_of_ten_of_lambda_apart_from_each_other_and_from_the_best():
+    dataset = made_sweep()
+    ax = map(dataset)
+    assert ax.texts, "some are marked"
+    here = [text.xy for text in ax.texts]
+    best = [20, 20]
+    for k, step in enumerate(best):
+        part = dataset.isel(penalty=k)
+        here.append((100 * float(part["shrinkage"][step]), 100 * float(part["zero_fraction"][step])))
+    for text in ax.texts:
+        lam = float(text.get_text().removeprefix("λ="))
+        assert np.log10(lam) == round(np.log10(lam))
+        gaps = [np.abs(np.subtract(text.xy, other)) for other in here]
+        assert sum(bool((gap < (11, 6)).all()) for gap in gaps) == 1, "itself alone"
+
+
+@pytest.mark.parametrize("name", ["L1", "elastic net 0.5 (whole factors)"])
+@pytest.mark.parametrize("choose", ["min", "1se"])
+def test_the_legend_of_the_map_is_in_the_picture(name, choose):
+    dataset = made_sweep().assign_coords(penalty=[name, "L2"]).assign_attrs(choose=choose)
+    ax = map(dataset)
+    ax.figure.draw_without_rendering()
+    box, whole = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert box.x0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
 
 
 def test_map_of_many_features_counts_the_weights_that_are_not_0():
@@ -227,6 +254,28 @@ def test_strange_names_do_not_break_a_picture(tmp_path):
     save(made_sweep(features=names), tmp_path)
     words = texts(paths(made_sweep(features=names))[-1])[1:]
     assert words[0] == " _hidden" and words[2] == "two lines" and all(len(word) <= 30 for word in words)
+
+
+def many(count):
+    """A sweep over many penalties."""
+    part = made_sweep().isel(penalty=[k % 2 for k in range(count)])
+    return part.assign_coords(penalty=[f"penalty {k}" for k in range(count)])
+
+
+@pytest.mark.parametrize("draw", [paths, error])
+@pytest.mark.parametrize("count", [1, 4, 5, 12])
+def test_panels_of_many_penalties_stand_in_rows(draw, count):
+    axes = draw(many(count))
+    assert axes.shape == (count,)
+    width, height = axes[0].figure.get_size_inches()
+    assert width <= 20 and height == pytest.approx(-(-count // 4) * draw(many(1))[0].figure.get_figheight())
+    assert [bool(ax.get_ylabel()) for ax in axes] == [k % 4 == 0 for k in range(count)]
+    assert len(axes[0].figure.axes) == count
+
+
+def test_a_map_of_many_penalties_tells_them_apart():
+    lines = [line for line in map(many(12)).get_lines() if line.get_label().startswith("Penalty")]
+    assert len({(line.get_marker(), line.get_linestyle(), str(line._dash_pattern)) for line in lines}) == 12
 
 
 def test_given_axes_are_used():

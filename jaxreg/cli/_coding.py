@@ -49,12 +49,16 @@ def code_target(column: pd.Series, kind: str, loss: str | None) -> CodedTarget:
 
     Args:
         column: The target, without gaps.
-        kind: number, truth or text.
+        kind: number, truth, text, date or time.
         loss: One of `LOSSES`, or None.
 
     Raises:
         ValueError: The values do not suit the loss.
     """
+    if kind in ("date", "time") and loss not in CLASS_LOSSES:
+        got = f"target {column.name!r} is a date or a time, such as {quoted(column[:1])}"
+        todo = "turn it into a number, or take --loss multinomial where dates are classes"
+        raise refusal(got, "a number or classes", todo)
     codes, levels = _levels(column)
     if len(levels) < 2:
         got = f"target {column.name!r} is {quoted(levels)} in every row"
@@ -87,9 +91,10 @@ def _default_loss(name: Hashable, kind: str, levels: Sequence[Hashable], whole: 
     reason = f"target {name!r} has {len(levels)} different values"
     if kind != "number" or set(levels) == {0, 1}:
         return class_loss, f"The loss is {class_loss}, as {reason}."
-    hint = f"; if they are classes, ask for {class_loss}" if whole and len(levels) <= _MAYBE_CLASSES else ""
-    if whole and min(levels) >= 0 and _MAYBE_CLASSES < len(levels) <= _MAYBE_COUNTS:
-        hint = "; if they are counts, ask for poisson"
+    may_be = [f"classes, ask for {class_loss}"] if whole and len(levels) <= _MAYBE_CLASSES else []
+    if whole and min(levels) >= 0 and 2 < len(levels) <= _MAYBE_COUNTS:
+        may_be.append("counts, ask for poisson")
+    hint = f"; if they are {', if '.join(may_be)}" if may_be else ""
     return "squared", f"The loss is squared, as {reason}, all numbers{hint}."
 
 

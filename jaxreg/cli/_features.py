@@ -27,6 +27,8 @@ __all__ = ["Choice", "CodedFeatures", "choose_columns", "code_features", "fill_g
 _LEVELS_AT_MOST = 50
 #: Rows from which a column with as many different values as rows may be an identifier.
 _ID_ROWS = 20
+#: Fraction of different values among the cells of a text column from which they are no categories.
+_ID_FRACTION = 0.9
 #: Names of columns that identify the rows.
 _ID_NAME = re.compile(r"(.*[_\W])?(id|ids|uuid|guid|index|idx|key|nr|no|number|row|rownum|rownames)", re.I)
 _CAMEL_ID = re.compile(r".*[a-z](Id|ID|Nr|Key)")
@@ -65,7 +67,8 @@ def choose_columns(frame: pd.DataFrame, kinds: dict[str, str], reading: Reading)
             left_out.setdefault(why, []).append(name)
     gone = [name for names in left_out.values() for name in names]
     if len(gone) == frame.shape[1]:
-        why = "; ".join(f"{quoted(names)} {reason}" for reason, names in left_out.items())
+        why = "; ".join(f"{quoted(names)} ({reason})" for reason, names in left_out.items())
+        why = why or "--drop names all of them"
         raise refusal(f"no feature is left: {why}", "at least one column of numbers or text", "add columns")
     notes = [f"Left out, {why}: {quoted(names)}." for why, names in left_out.items()]
     return Choice(frame.drop(columns=gone), notes)
@@ -98,6 +101,9 @@ def code_features(frame: pd.DataFrame, kinds: dict[str, str], reading: Reading) 
         whole = reading.categorical == "group" and any(len(column.features) > 1 for column in factors)
         notes.append(note + ("; those of a factor enter together (--categorical)." if whole else "."))
     constant = [name for name, same in zip(coded.names, (X[0] == X).all(axis=0), strict=True) if same]
+    if len(constant) == X.shape[1]:
+        got = f"every feature has the same value in all rows: {quoted(constant)}"
+        raise refusal(got, "at least one column that varies", "add columns")
     if constant:
         notes.append(f"The same value in every row, of no use to a fit: {quoted(constant)}.")
     return coded
@@ -131,6 +137,8 @@ def _no_use(column: pd.Series, kind: str, reading: Reading) -> str:
         _refuse_bad_numbers(column)
     if _is_identifier(column, kind):
         return "identifiers, with as many different values as rows"
+    if _nearly_all_differ(column, kind):
+        return f"text that differs in more than {100 * _ID_FRACTION:.0f} % of the rows"
     return "text (--categorical drop)" if kind in ("text", "truth") and reading.categorical == "drop" else ""
 
 
@@ -149,6 +157,12 @@ def _is_identifier(column: pd.Series, kind: str) -> bool:
     counts = consecutive and (values.min() in (0, 1) or bool((values[1:] < values[:-1]).any()))
     named = _ID_NAME.fullmatch(str(column.name)) or _CAMEL_ID.fullmatch(str(column.name))
     return counts or named is not None
+
+
+def _nearly_all_differ(column: pd.Series, kind: str) -> bool:
+    """Return whether a text column has nearly as many different values as cells, as names of persons."""
+    cells = int(column.notna().sum())
+    return kind == "text" and cells >= _ID_ROWS and column.nunique() > _ID_FRACTION * cells
 
 
 def _refuse_bad_numbers(column: pd.Series) -> None:

@@ -15,10 +15,12 @@ from jaxreg.cli._messages import refusal, wanted_one_of
 if TYPE_CHECKING:
     from jaxreg.cli.load import Table
 
-__all__ = ["huber_delta", "loss_of", "parse_loss", "with_delta"]
+__all__ = ["check_spread", "huber_delta", "loss_of", "parse_loss", "with_delta"]
 
 #: Delta in standard deviations: 95 % of the efficiency of least squares where errors are normal.
 _DELTA = 1.345
+#: Factor between the spread of a target and numbers whose squares leave the range of their precision.
+_SPREAD_ROOM = 1e4
 #: Median of |x| for a standard normal x.
 _NORMAL_MAD = 0.6745
 
@@ -68,6 +70,29 @@ def loss_of(table: Table) -> losses.Loss:
         case "poisson":
             return losses.Poisson()
     return losses.SquaredError()
+
+
+def check_spread(table: Table, train: np.ndarray, dtype: str) -> None:
+    """Raise `ValueError` for a number to predict whose squares leave the range of a precision.
+
+    Args:
+        table: The data.
+        train: Indices of the training rows.
+        dtype: float64 or float32.
+    """
+    if table.classes:
+        return
+    y = table.y[train]
+    spread, info = float(np.max(np.abs(y - y[0]))), np.finfo(dtype)
+    low, high = math.sqrt(info.tiny) * _SPREAD_ROOM, math.sqrt(info.max) / _SPREAD_ROOM
+    if spread == 0 or low <= spread <= high:
+        return
+    squares = f"{dtype} does not hold the squares of such numbers"
+    got = f"target {table.target!r} varies by {spread:.3g}, and {squares}"
+    todo = "give the target in another unit"
+    if dtype == "float32":
+        todo += ", or take --dtype float64"
+    raise refusal(got, f"a target that varies by {low:.0e} to {high:.0e}", todo)
 
 
 def with_delta(table: Table, train: np.ndarray) -> Table:

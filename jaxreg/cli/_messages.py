@@ -6,7 +6,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "one_line", "printable", "quoted", "refusal", "wanted_one_of"]
+__all__ = ["counted", "did_you_mean", "one_line", "printable", "quoted", "refusal", "wanted_one_of"]
 
 #: Similarity, from 0 to 1, above which a known word is suggested for an unknown one.
 _SIMILAR = 0.5
@@ -18,6 +18,15 @@ _NAMES_SHOWN = 8
 _QUOTE_LENGTH = 160
 #: Unicode categories on which a terminal acts: controls, changes of direction, line and paragraph ends.
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "row"), counted(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def refusal(got: str, wanted: str, todo: str) -> ValueError:

@@ -15,9 +15,9 @@ __all__ = ["decoration", "plain", "refuse_decorated"]
 
 _CURRENCY = r"(?:[$€£¥₹]|USD|EUR|GBP|CHF|JPY|INR)"
 _DECORATED = re.compile(
-    rf"\(?[-+−]?\s*{_CURRENCY}?\s*[-+−]?(?:\d[\d,.'’ \u00a0\u202f]*|\.\d+)\s*(?:%|{_CURRENCY})?\)?"
+    rf"\(?[-+−]?\s*{_CURRENCY}?\s*[-+−]?(?:\d[\d,._'’ \u00a0\u202f]*|\.\d+)\s*(?:%|{_CURRENCY})?\)?"
 )
-_NOT_DIGITS = re.compile(rf"{_CURRENCY}|[%\s'’\u00a0\u202f()]")
+_NOT_DIGITS = re.compile(rf"{_CURRENCY}|[%_\s'’\u00a0\u202f()]")
 _CURRENCY_MARK = re.compile(_CURRENCY)
 
 
@@ -34,7 +34,7 @@ def decoration(column: pd.Series) -> str:
     kinds = {
         "percent": any("%" in text for text in texts),
         "currency": any(_CURRENCY_MARK.search(text) for text in texts),
-        "thousands": any(re.search(r"\d[,.'’ \u00a0\u202f]\d{3}(?!\d)", text) for text in texts),
+        "thousands": any(re.search(r"\d[,._'’ \u00a0\u202f]\d{3}(?!\d)", text) for text in texts),
     }
     named = [kind for kind, there in kinds.items() if there]
     return f"{' and '.join(named)} marks" if named else ""
@@ -75,6 +75,6 @@ def refuse_decorated(columns: dict[str, str], frame: pd.DataFrame, target: str |
     also = f" (so do {quoted(others)})" if others else ""
     got = f"{what} {name!r} is text: numbers with {marks}, such as {quoted(frame[name].dropna()[:1])}{also}"
     todo = "add --numbers to read them as numbers, or drop the column"
-    if marks == "thousands marks":
+    if marks == "thousands marks" and frame[name].dropna().astype(str).str.contains(",").any():
         todo += ", or give --decimal , where the comma is the decimal mark"
     raise refusal(got, "plain numbers", todo)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -18,13 +20,17 @@ from rich.progress import (
 )
 
 from jaxreg.cli import coefficients, report
-from jaxreg.cli._messages import printable
+from jaxreg.cli._messages import counted, printable
 from jaxreg.cli.load import Table
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
     from jaxreg.cli.choose import Chosen
+
+
+#: Characters of "note: ".
+_NOTE_INDENT = 6
 
 
 class Steps:
@@ -67,11 +73,21 @@ class Steps:
         self._bar.start()
 
 
+def _wrapped(text: str, width: int, indent: int = 0) -> str:
+    """Break a text at spaces, not between a number and its sign or unit; indent all lines but the first."""
+    bound = re.sub(r" (?=[%=±])|(?<=[=±²]) ", "\0", printable(text))
+    found = textwrap.wrap(bound, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return "\n".join(found).replace("\0", " ")
+
+
 def lines(texts: list[str], error: bool = False) -> None:
     """Print lines of text, on stderr where `error`."""
     console = Console(highlight=False, markup=False, stderr=error)
     for text in texts:
-        console.print(printable(text), soft_wrap=text.startswith("Written: "))
+        if text.startswith("Written: "):
+            console.print(printable(text), soft_wrap=True)
+        else:
+            console.print(_wrapped(text, console.width))
 
 
 def pairs(rows: list[tuple[str, str]]) -> None:
@@ -90,10 +106,11 @@ def opening(table: Table, notes: list[str]) -> None:
     """Print what was read, and the notes on what was done to the data."""
     console = Console(highlight=False, markup=False)
     n, p = table.X.shape
-    read = f"{table.name}: {n} rows, {p} features, target {table.target}, loss {table.loss}"
-    console.print(printable(read), style="bold")
+    size = f"{counted(n, 'row')}, {counted(p, 'feature')}"
+    read = f"{table.name}: {size}, target {table.target}, loss {table.loss}"
+    console.print(_wrapped(read, console.width), style="bold")
     for note in (*table.notes, *notes):
-        console.print(printable(f"note: {note}"))
+        console.print(_wrapped(f"note: {note}", console.width, _NOTE_INDENT))
 
 
 class Results(NamedTuple):
@@ -114,13 +131,16 @@ def closing(results: Results) -> None:
         console.print()
         console.print(report.table(part, width=console.width))
     console.print()
-    for line in (*report.legend(dataset), "", *map(report.sentence, parts), *report.remarks(dataset)):
-        console.print(printable(line))
+    for line in report.legend(dataset):
+        console.print(_wrapped(line, console.width, report.LEGEND_INDENT))
+    console.print()
+    for line in (*map(report.sentence, parts), *report.remarks(dataset)):
+        console.print(_wrapped(line, console.width))
     if chosen is not None:
         console.print()
-        console.print(printable(report.headline(chosen, dataset)), style="bold")
+        console.print(_wrapped(report.headline(chosen, dataset), console.width), style="bold")
         console.print(coefficients.table(chosen, bool(dataset.attrs["standardize"])))
         console.print()
     for line in lines:
-        console.print(printable(line))
+        console.print(_wrapped(line, console.width))
     console.print(printable(f"Written: {', '.join(map(str, written))}"), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import dataclasses
 import gzip
 import itertools
 import re
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from jaxreg._extras import import_extra
-from jaxreg.cli._messages import one_line, quoted, refusal
+from jaxreg.cli._messages import counted, one_line, quoted, refusal
 from jaxreg.cli._settings import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ReadFile", "check_names", "empty", "looks_like_data", "read_text", "save_again"]
+__all__ = ["ReadFile", "check_names", "empty", "looks_like_data", "on_one_line", "read_text", "save_again"]
 
 save_again = "save it again or correct its ending"
 #: Separators that are recognised.
@@ -30,6 +31,10 @@ _SEPARATOR_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SNIFFED = 65_536
 #: Lines among these characters that are looked at.
 _SNIFFED_LINES = 200
+#: Names of columns that a message about rows that do not fit shows.
+_NAMES_SHOWN = 3
+#: First line by which Excel recognises the separator.
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.I)
 #: Cells that count as missing, besides those of pandas (empty, NA, N/A, NaN, null, None).
 _MISSING = ("?", "-", "--", ".", "na")
 #: Byte order marks of UTF-16.
@@ -110,13 +115,17 @@ def _read_rows(file: TextIO, source: str, separator: str, reading: Reading) -> R
     if "\0" in sample:
         # Not a UnicodeDecodeError: no other encoding is tried.
         raise UnicodeError("a zero byte")
-    form = _recognise(sample, separator, reading)
-    file.seek(0)
+    named = _SEPARATOR_LINE.match(sample)
+    if named and reading.sep is None:
+        reading = dataclasses.replace(reading, sep=named[1])
+    form = _recognise(sample[named.end() if named else 0 :], separator, reading)
+    start = 1 if named else 0
+    _to_line(file, start)
     names, header_end = _read_header(file, source, form.separator)
     notes = _notes(form, separator, reading)
     if not reading.header:
         names, header_end = [f"column_{at}" for at in range(1, len(names) + 1)], 0
-        file.seek(0)
+        _to_line(file, start)
     else:
         check_names(names, repr(source))
     shape: dict[str, object] = {"header": None, "names": names, "index_col": False}
@@ -130,22 +139,26 @@ def _read_rows(file: TextIO, source: str, separator: str, reading: Reading) -> R
     except pd.errors.EmptyDataError as error:
         raise empty(source) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise _misfit(source, len(names), header_end, error) from error
+        raise _misfit(source, names, start + header_end, error) from error
 
 
-def _misfit(source: str, columns: int, header_end: int, error: Exception) -> ValueError:
+def _to_line(file: TextIO, lines: int) -> None:
+    """Go to the start of a file and over some lines."""
+    file.seek(0)
+    for _ in range(lines):
+        file.readline()
+
+
+def _misfit(source: str, names: list[str], header_end: int, error: Exception) -> ValueError:
     """Return the error for rows with more values than there are columns, or an open quote."""
     # pandas counts lines from below the header.
     if at := re.search(r"in line (\d+), saw (\d+)", str(error)):
         where = f"line {int(at[1]) + header_end} has {at[2]} values"
     else:
         where = "too many values, or an open quote"
-    shown = (
-        "1 column and rows that do not fit it"
-        if columns == 1
-        else f"{columns} columns and rows that do not fit them"
-    )
-    got = f"{source!r} has {shown} ({where})"
+    them = "it" if len(names) == 1 else "them"
+    columns = f"{counted(len(names), 'column')}, {quoted(names[:_NAMES_SHOWN])}"
+    got = f"{source!r} has {columns}, and rows that do not fit {them} ({where})"
     return refusal(got, "a value for each column", "correct its separators and quotes, or give --sep")
 
 
@@ -157,7 +170,7 @@ def _read_header(file: TextIO, source: str, separator: str) -> tuple[list[str], 
         raise empty(source)
     if separator == " ":
         cells = [cell for cell in cells if cell]
-    return [cell.strip() or f"column_{at}" for at, cell in enumerate(cells, 1)], lines.line_num
+    return [on_one_line(cell) or f"column_{at}" for at, cell in enumerate(cells, 1)], lines.line_num
 
 
 def _recognise(sample: str, separator: str, reading: Reading) -> _Form:
@@ -207,6 +220,11 @@ def _notes(form: _Form, separator: str, reading: Reading) -> list[str]:
         thousands = " and thousands by points" if form.thousands else ""
         notes.append(f"Decimals are marked by commas{thousands} (--decimal . reads them otherwise).")
     return notes
+
+
+def on_one_line(name: str) -> str:
+    """Return a name without line breaks, which nobody can type."""
+    return re.sub(r"\s*[\r\n]\s*", " ", name.strip())
 
 
 def looks_like_data(names: list[str]) -> bool:

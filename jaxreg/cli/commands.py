@@ -135,7 +135,7 @@ def _sweep(request: _Request, settings: Settings, reading: Reading) -> None:
         import_extra(module)
     from jaxreg import plots
     from jaxreg.cli import _screen, choose, families, run, write
-    from jaxreg.cli._losses import with_delta
+    from jaxreg.cli._losses import check_spread, with_delta
     from jaxreg.cli.load import fill_missing, load
     from jaxreg.cli.split import split
 
@@ -152,6 +152,7 @@ def _sweep(request: _Request, settings: Settings, reading: Reading) -> None:
         folder = request.out or pathlib.Path(f"jaxreg-{without_ending(table.name)}")
         write.check(folder, request.overwrite)
         rows = split(table, settings.holdout, settings.seed)
+        check_spread(table, rows.train, settings.dtype)
         table = with_delta(fill_missing(table, rows.train, settings.cv), rows.train)
         tick.aside(lambda: _screen.opening(table, [member.note for member in members if member.note]))
         dataset = run.run(table, request.penalties, settings, tick)

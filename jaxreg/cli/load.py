@@ -20,7 +20,7 @@ from jaxreg.cli._losses import parse_loss
 from jaxreg.cli._messages import did_you_mean, one_line, quoted, refusal, wanted_one_of
 from jaxreg.cli._numbers import decoration, plain, refuse_decorated
 from jaxreg.cli._settings import Reading
-from jaxreg.cli._text import ReadFile, looks_like_data
+from jaxreg.cli._text import ReadFile, looks_like_data, on_one_line
 from jaxreg.models.columns import Column
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def _check_target(target: str | None, frame: pd.DataFrame, name: str) -> str:
     if target is None:
         wanted = f"one of its columns {quoted(frame.columns)}"
         raise refusal(f"no target was named for {name!r}", wanted, "give --target NAME")
+    if target not in frame.columns and on_one_line(target) in frame.columns:
+        return on_one_line(target)
     if target not in frame.columns:
         if looks_like_data([str(column) for column in frame.columns]):
             numbers = f"its first line is all numbers ({quoted(frame.columns)})"
@@ -235,16 +237,20 @@ def _without_gaps(
     shown = [f"{quoted([column])} ({count})" for column, count in counts.head(_COLUMNS_SHOWN).items()]
     where = ", ".join(shown) + (f" … and {len(counts) - len(shown)} more" if len(counts) > len(shown) else "")
     if reading.missing == "error":
-        got = f"{rows.sum()} of {n} rows of {name!r} miss values in columns {where}"
+        miss = "misses" if int(rows.sum()) == 1 else "miss"
+        got = f"{rows.sum()} of {n} rows of {name!r} {miss} values in columns {where}"
         todo = "add --missing drop (these rows) or --missing mean (and an indicator), or fill them"
         raise refusal(got, "a value in every cell", todo)
     lost = rows if reading.missing == "drop" else missing[target]
+    if reading.missing == "mean":
+        where = f"the target {target!r}"
     frame, notes = frame[~lost], []
     if len(frame) < 2:
         got = f"{lost.sum()} of {n} rows of {name!r} miss values in columns {where}"
         raise refusal(got, "at least two whole rows", "try --missing mean, or drop the columns")
     if bool(lost.any()):
-        notes.append(f"{lost.sum()} of {n} rows were left out for missing values in {where}.")
+        were = "was" if int(lost.sum()) == 1 else "were"
+        notes.append(f"{lost.sum()} of {n} rows {were} left out for missing values in {where}.")
     filled = [column for column in frame if column not in empty and bool(frame[column].isna().any())]
     if filled:
         notes.append(

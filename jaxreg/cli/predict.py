@@ -70,6 +70,7 @@ def predict(model_file: str, source: str, reading: Reading) -> Prediction:
     if aside:
         notes.append(f"Columns that the model does not use were left aside: {quoted(aside)}.")
     encoded = model.encode(with_plain_numbers(frame[wanted], reading, decimal))
+    _check_finite(model, encoded.X, source)
     X, whole, more = _without_gaps(model, encoded.X, frame[wanted], source, reading)
     columns = _columns(model, X, whole)
     notes += [*encoded.notes, *more]
@@ -84,6 +85,17 @@ def as_csv(columns: dict[str, list[int | float | str]]) -> str:
     for row in zip(*columns.values(), strict=True):
         writer.writerow([guarded(cell) if isinstance(cell, str) else repr(cell) for cell in row])
     return text.getvalue()
+
+
+def _check_finite(model: FittedModel, X: np.ndarray, source: str) -> None:
+    """Raise `ValueError` for infinite numbers."""
+    import numpy as np
+
+    infinite = np.isinf(X)
+    if infinite.any():
+        where = [name for name, some in zip(model.features, infinite.any(axis=0), strict=True) if some]
+        got = f"{infinite.any(axis=1).sum()} of {len(X)} rows of {source!r} are infinite in {quoted(where)}"
+        raise refusal(got, "finite numbers", "correct or drop these rows")
 
 
 def _without_gaps(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxreg.cli._messages import counted
 from jaxreg.plots import best_step
 
 if TYPE_CHECKING:
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from jaxreg.cli.choose import Chosen
 
-__all__ = ["headline", "legend", "remarks", "sentence", "table"]
+__all__ = ["LEGEND_INDENT", "headline", "legend", "remarks", "sentence", "table"]
 
 _STATUS = {"converged": "ok", "max_steps": "max steps", "nonfinite": "non-finite"}
 #: Spaces between two columns of a table.
 _BETWEEN = 2
+#: Characters of the longest name in the legend, and the column at which meanings start.
+_LEGEND_NAME = 9
+LEGEND_INDENT = 2 + _LEGEND_NAME + 2
 #: Degrees of freedom from which on a table shows no decimals.
 _MANY_DOF = 1000
 
@@ -53,7 +57,9 @@ def headline(chosen: Chosen, dataset: Dataset) -> str:
     for name, value in chosen.scores.items():
         parts.append(f"{name} {_percent(value)}" if name == "misclassified" else f"{name} {value:.4g}")
     used = int(np.count_nonzero(model.coef.reshape(len(model.coef), -1).any(axis=1)))
-    which = f"{model.penalty} at λ = {model.lam:.3g}, which uses {used} of {len(model.coef)} features"
+    which = (
+        f"{model.penalty} at λ = {model.lam:.3g}, which uses {used} of {counted(len(model.coef), 'feature')}"
+    )
     rows = dataset.attrs["rows_held_out"]
     return f"Chosen model: {which}; on the {rows} {dataset.attrs['error_rows']} {', '.join(parts)}."
 
@@ -75,6 +81,8 @@ def _at_best(part: Dataset, best: int, nonzero: int, total: int) -> str:
     """Say how many weights are not 0 at the best λ, and how far the largest and the norm of all shrank."""
     name, lam = _capitalised(part["penalty"].item()), part["lam"].values
     where = f"at λ = {lam[best]:.3g}, where the error on the {part.attrs['error_rows']} is {_rule(part)}"
+    if best == 0 and nonzero:
+        where += " (the start of the grid)"
     if best == len(lam) - 1:
         where += f" (the end of the grid{_beyond_the_grid(part, best)})"
     if not nonzero:
@@ -203,7 +211,7 @@ def legend(dataset: Dataset) -> list[str]:
     unit = dataset["error"].attrs.get("units", "1")
     error_rows = f"{attrs['rows_held_out'] or attrs['rows_train']} {attrs['error_rows']}"
     lines = [
-        ("λ", "strength of the penalty"),
+        ("λ", f"strength of the penalty{_scaled_target(dataset)}"),
         ("zeros", "weights that are exactly 0"),
         ("shrinkage", f"norm of the weights below that of {attrs['reference']}"),
         ("df", "effective degrees of freedom, as a number of unpenalised weights"),
@@ -220,7 +228,12 @@ def legend(dataset: Dataset) -> list[str]:
     if attrs["rows_held_out"]:
         rule = "one-standard-error choice" if attrs.get("choose") == "1se" else "smallest error"
         lines.append(("★", f"{rule} on the {attrs['error_rows']}"))
-    return [f"  {name:<9}  {meaning}" for name, meaning in lines]
+    return [f"  {name:<{_LEGEND_NAME}}  {meaning}" for name, meaning in lines]
+
+
+def _scaled_target(dataset: Dataset) -> str:
+    """Say that λ is for a target in units of its standard deviation, where it is."""
+    return "" if dataset["lam"].attrs.get("units", "1") == "1" else " (target scaled to standard deviation 1)"
 
 
 def remarks(dataset: Dataset) -> list[str]:

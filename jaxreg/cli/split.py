@@ -43,18 +43,19 @@ def split(table: Table, holdout: float, seed: int) -> Split:
     import numpy as np
 
     if not 0 <= holdout < 1:
-        raise refusal(f"holdout is {holdout}", "a fraction from 0 to below 1", "try 0.2")
+        raise refusal(f"--holdout is {holdout}", "a fraction from 0 to below 1", "try 0.2")
     if seed < 0:
-        raise refusal(f"seed is {seed}", "a whole number from 0 up", "try 0")
+        raise refusal(f"--seed is {seed}", "a whole number from 0 up", "try 0")
     n = len(table.y)
     count = max(1, round(holdout * n)) if holdout > 0 else 0
     if n - count < 2:
-        raise refusal(f"holdout {holdout} leaves {n - count} of {n} rows", "at least 2", "hold out fewer")
+        got = f"--holdout {holdout} leaves {n - count} of {n} rows to train on"
+        raise refusal(got, "at least 2", "give a smaller --holdout, 0 for none, or add rows")
     groups, sizes = np.zeros(n, int), np.array([n])
     if table.loss in CLASS_LOSSES:
         _, groups, sizes = np.unique(table.y, return_inverse=True, return_counts=True)
     if count and sizes.max() == 1:
-        raise refusal(f"each of the {n} classes has one row", "more to hold one out", "set holdout 0")
+        raise refusal(f"each of the {n} classes has one row", "more to hold one out", "add --holdout 0")
     rng = np.random.default_rng(seed)
     held = np.zeros(n, bool)
     for group, take in enumerate(_shares(sizes, count)):

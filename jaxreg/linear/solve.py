@@ -159,6 +159,11 @@ def solve(  # noqa: PLR0913, public options by keyword
         max_steps: the limit of solver steps; None is 50,000.
         throw: whether to raise where the certificate does not meet `tol`; with False read `status`.
 
+    Returns:
+        A `Solution`: `coef` (p,) or (p, K) and `intercept` on the scale of the data, `objective`, the
+        certificate `gap` and `kkt`, `steps`, `status` and `converged`. Its method `predict(X)` returns the
+        expected targets of new rows, `linear(X)` the linear predictor.
+
     Raises:
         TypeError: if `problem` is not a problem or `penalty` not a penalty.
         ValueError: for a `tol` that is not positive, and an `init` of other shapes.

@@ -130,6 +130,9 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     Args:
         path: The file.
 
+    Returns:
+        A `FittedModel`, whose method `predict` takes an array or the columns of a table by name.
+
     Raises:
         ValueError: The file is no model file, is damaged, or comes from a newer version of jaxreg.
         OSError: The file cannot be read.

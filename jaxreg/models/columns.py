@@ -164,20 +164,21 @@ class LevelColumn(Column):
         unknown = [k for k in np.flatnonzero((code < 0) & ~missing) if labels[k] != self.baseline]
         if self.pooled:
             out[unknown, -1] = 1.0
-            return Encoded(out, missing)
         return Encoded(out, missing, self._note([labels[k] for k in unknown]))
 
     def _note(self, unknown: Sequence[str | None]) -> tuple[str, ...]:
-        """Return a sentence about levels that training did not know."""
+        """Return a sentence about levels that training did not know, or pooled."""
         if not unknown:
             return ()
         names = sorted({str(text) for text in unknown})
         shown = ", ".join(map(repr, names[:_LEVELS_SHOWN])) + (" …" if len(names) > _LEVELS_SHOWN else "")
-        means = f"as {self.baseline!r}" if self.baseline is not None else "as none of the known levels"
         rows = "1 row" if len(unknown) == 1 else f"{len(unknown)} rows"
-        return (
-            f"Column {self.name!r} has levels that training did not know in {rows}, coded {means}: {shown}.",
-        )
+        if self.pooled:
+            those = f"levels without a column of their own in {rows}"
+            return (f"Column {self.name!r} has {those}, coded as {OTHER_LEVEL!r}: {shown}.",)
+        means = f"as {self.baseline!r}" if self.baseline is not None else "as none of the known levels"
+        those = f"levels that training did not know in {rows}"
+        return (f"Column {self.name!r} has {those}, coded {means}: {shown}.",)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxreg.plots._style import COLOURS, best_step, lam_axis, new_axes, nonzero, require_sweep, shown_name
+from jaxreg.plots._style import (
+    COLOURS,
+    PANELS,
+    best_step,
+    lam_axis,
+    new_axes,
+    nonzero,
+    require_sweep,
+    shown_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +47,7 @@ def error(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     """
     require_sweep(dataset)
     parts = [dataset.isel(penalty=k) for k in range(dataset.sizes["penalty"])]
-    axes = new_axes(len(parts), (1.2 + 3.6 * len(parts), 4.4)) if axes is None else np.atleast_1d(axes)
+    axes = new_axes(len(parts), (3.6, 4.4), 1.2) if axes is None else np.atleast_1d(axes)
     errors = dataset["error"].values
     best = [best_step(part) for part in parts]
     least = min(
@@ -51,7 +60,8 @@ def error(dataset: Dataset, axes: Axes | np.ndarray | None = None) -> np.ndarray
     _limit(axes, errors)
     units = dataset["error"].attrs.get("units", "1")
     label = f"{dataset.attrs['error']}, {dataset.attrs['error_rows']}{'' if units == '1' else f' [{units}]'}"
-    axes[0].set_ylabel(shown_name(label, True))
+    for ax in axes[::PANELS]:
+        ax.set_ylabel(shown_name(label, True))
     axes[0].figure.suptitle(f"Error against λ: {shown_name(dataset.attrs['data'])}")
     return axes
 

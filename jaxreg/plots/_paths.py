@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from jaxreg.linear.path.result import Path
 from jaxreg.plots._style import (
     COLOURS,
+    PANELS,
     STYLES,
     UNITS_LENGTH,
     best_step,
@@ -87,8 +88,8 @@ def _of_sweep(dataset: Dataset, axes: Axes | np.ndarray | None) -> np.ndarray:
     best = [best_step(dataset.isel(penalty=k)) for k in range(count)]
     tops = [_top(coef[k], best[k]) for k in range(count)]
     shared = max(tops) <= _SCALES_DIFFER * max(min(tops), 1e-300)
-    size = (1.6 + (3.6 if shared else 4.0) * count, 4.6)
-    axes = new_axes(count, size, shared) if axes is None else np.atleast_1d(axes)
+    panel, given = (3.6 if shared else 4.0, 4.6), axes is not None
+    axes = np.atleast_1d(axes) if given else new_axes(count, panel, 1.6, shared)
     order = _order(coef, _chosen(dataset, best))
     for k, ax in enumerate(axes):
         _panel(ax, dataset.isel(penalty=k), coef[k], order)
@@ -97,8 +98,9 @@ def _of_sweep(dataset: Dataset, axes: Axes | np.ndarray | None) -> np.ndarray:
     units = dataset[name].attrs.get("units", "1")
     height = f"Norm over the {classes} classes" if classes else "Coefficient"
     units = units.replace("standard deviation", "s.d.")
-    axes[0].set_ylabel(f"{height}\n[{shown_name(units, longest=UNITS_LENGTH)}]")
-    _legend(axes[-1])
+    for ax in axes[::PANELS]:
+        ax.set_ylabel(f"{height}\n[{shown_name(units, longest=UNITS_LENGTH)}]")
+    _legend(axes[-1] if given else axes[:PANELS][-1])
     axes[0].figure.suptitle(f"Coefficient paths: {shown_name(dataset.attrs['data'])}")
     return axes
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "DPI",
+    "PANELS",
     "STYLES",
     "Style",
     "best_step",
@@ -44,6 +45,8 @@ STYLES = (
 )
 #: Colours of the features with the largest coefficients: as many are labelled.
 COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7")
+#: Panels side by side at most.
+PANELS = 4
 #: Dots per inch of the written pictures.
 DPI = 140
 #: Characters of a name in a legend or title.
@@ -93,11 +96,23 @@ def nonzero(part: Dataset) -> Int[np.ndarray, " steps"]:
     return part["coef"][0].size - part["zeros"].values.astype(int)
 
 
-def new_axes(count: int, size: tuple[float, float], share: bool = True) -> np.ndarray:
-    """Return axes side by side in a new figure, with one y axis where `share`."""
+def new_axes(count: int, panel: tuple[float, float], margin: float = 0.0, share: bool = True) -> np.ndarray:
+    """Return axes (count,) in a new figure, in rows of at most `PANELS`.
+
+    Args:
+        count: Number of panels.
+        panel: Width and height of a panel in inches.
+        margin: Width beside the panels in inches.
+        share: Whether all panels have one y axis.
+    """
     figures = import_extra("matplotlib.figure", "plots", "jaxreg.plots")
-    figure = figures.Figure(figsize=size, layout="constrained")
-    return np.atleast_1d(figure.subplots(1, count, sharey=share))
+    columns = min(count, PANELS)
+    rows = -(-count // columns)
+    size = (margin + columns * panel[0], rows * panel[1])
+    axes = np.ravel(figures.Figure(figsize=size, layout="constrained").subplots(rows, columns, sharey=share))
+    for ax in axes[count:]:
+        ax.remove()
+    return axes[:count]
 
 
 def lam_axis(ax: Axes, lam: Float[np.ndarray, " L"], penalty: str = "") -> None:

@@ -114,7 +114,7 @@ def test_values_that_are_refused(assert_fails, words, parts):
         ("a,price\n1,2\n", [], ["one row", "at least two rows"]),
         ("a,price\n1,2\n,3\n4,\n", [], ["2 of 3 rows", "'a' (1), 'price' (1)", "drop", "fill"]),
         ("a,price\n1,inf\n2,3\n4,5\n", [], ["1 of 3 rows", "infinite", "'price'"]),
-        ("a,price\n1,nan\n2,3\n4,5\n", [], ["1 of 3 rows", "miss values", "'price'"]),
+        ("a,price\n1,nan\n2,3\n4,5\n", [], ["1 of 3 rows", "misses values", "'price'"]),
         ("a;price\n1;2\n2;3\n", ["--sep", "|"], ["one column", "--sep"]),
         ("a,price\n1,2,3\n4,5,6\n", [], ["do not fit"]),
         ("a,price\n1,x\n2,x\n", [], ["'x' in every row", "at least two values"]),

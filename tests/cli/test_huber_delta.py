@@ -1,4 +1,4 @@
-"""The losses of the command: the delta of Huber's loss."""
+"""The losses of the command: the delta of Huber's loss, targets too large or small for squares."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxreg as jr
-from jaxreg.cli._losses import huber_delta, loss_of, with_delta
+from jaxreg.cli._losses import check_spread, huber_delta, loss_of, with_delta
 from jaxreg.cli.load import load
 from jaxreg.cli.main import main
 
@@ -65,3 +65,34 @@ def test_the_unit_of_the_target_scales_the_predictions_of_the_command(tmp_path):
     np.testing.assert_allclose(other, 1e3 * one, rtol=1e-4, atol=1e-3 * np.abs(one).max())
     np.testing.assert_array_equal(*(model.coef != 0 for model in models))
     assert float(models[1].loss.delta) == pytest.approx(1e3 * float(models[0].loss.delta))
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber", "poisson"])
+@pytest.mark.parametrize(
+    ("unit", "dtype", "fits"),
+    [
+        (1e300, "float64", False),
+        (1e-300, "float64", False),
+        (1e140, "float64", True),
+        (1e-140, "float64", True),
+        (1e16, "float32", False),
+        (1e-18, "float32", False),
+        (1e12, "float32", True),
+        (1e-12, "float32", True),
+    ],
+)
+def test_targets_whose_squared_errors_leave_the_range_are_refused(assert_refused, loss, unit, dtype, fits):
+    table, train = load("diabetes", loss=loss), np.arange(300)
+    scaled = dataclasses.replace(table, y=unit * table.y)
+    if fits:
+        check_spread(scaled, train, dtype)
+        return
+    with assert_refused("target 'progression' varies by", f"{dtype} does not hold", "another unit"):
+        check_spread(scaled, train, dtype)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_the_command_refuses_them_before_it_writes(assert_fails, write, unit):
+    text = "a,y\n" + "".join(f"{k % 7},{unit * (k % 5)}\n" for k in range(40))
+    shown = assert_fails(["sweep", write(text), "--target", "y"], "target 'y' varies by")
+    assert not shown.out

@@ -20,6 +20,18 @@ ROWS = "a,b,y\n1,2,10\n3,5,20\n4,4,35.5\n"
 # ---------------------------------------------------------------- the source
 
 
+def test_features_that_are_all_constant(write, assert_refused):
+    with assert_refused("every feature has the same value in all rows: 'a', 'b'", "that varies"):
+        load(write("a,b,y\n1,2,10\n1,2,20\n1,2,35.5\n"), target="y")
+
+
+def test_rows_that_do_not_fit_are_shown_with_what_was_taken_for_the_header(write, assert_refused):
+    with assert_refused("has 1 column, '# exported', and rows that do not fit it"):
+        load(write("# exported\n" + ROWS), target="y")
+    with assert_refused("has 3 columns, 'a', 'b', 'y', and rows that do not fit them", "line 5 has 4 values"):
+        load(write(ROWS + "1,2,3,4\n"), target="y")
+
+
 def test_source_not_found(write, tmp_path, assert_refused):
     with assert_refused(
         "no data set or file 'diabetis'", "'breast_cancer'", ".parquet", "did you mean 'diabetes'?"
@@ -187,8 +199,12 @@ def test_strange_values_in_parquet(parquet, assert_refused):
 
 def test_a_file_that_leaves_no_feature(write, assert_refused, rows):
     names = [f"name{i}" for i in range(60)]
-    with assert_refused("no feature is left: 'a' identifiers, with as many different values as rows", "add"):
+    with assert_refused(
+        "no feature is left: 'a' (identifiers, with as many different values as rows)", "add"
+    ):
         load(write(rows(a=names, y=range(60))), target="y")
+    with assert_refused("no feature is left: --drop names all of them: wanted at least one column"):
+        load(write(ROWS), target="y", reading=Reading(drop=("a", "b")))
 
 
 def test_numbers_with_a_few_bad_cells(write, assert_refused, rows):
@@ -197,9 +213,11 @@ def test_numbers_with_a_few_bad_cells(write, assert_refused, rows):
         load(write(rows(a=numbers, y=range(60))), target="y")
 
 
-def test_names_cannot_break_the_line(write, assert_refused):
-    with assert_refused(r"'a\nb'", "2 of 2 rows"):
+def test_names_cannot_break_the_line(write, parquet, assert_refused):
+    with assert_refused("'a b'", "2 of 2 rows"):
         load(write('"a\nb","c",y\n,1,2\n3,,5\n'), target="y")
+    with assert_refused(r"'a\nb'", "2 of 2 rows"):
+        load(parquet({"a\nb": [None, 3.0], "c": [1.0, None], "y": [2.0, 5.0]}), target="y")
     with assert_refused("longlong", "…"):
         load(write(f"{'long' * 500},y\n,1\n2,3\n"), target="y")
     with assert_refused(r"'no\nfile.csv'"):

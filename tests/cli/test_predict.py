@@ -106,6 +106,7 @@ def test_predictions_on_stdout(place, model, capsys):
         ("age,colour\n1,red\n", ["--missing", "x"], ["--missing is 'x'"]),
         ("age,colour\n1,red\n", ["--out", "no/where.csv"], ["is no folder"]),
         ("age,colour\n1,red\n", ["--out", "new.csv"], ["is there already", "--overwrite"]),
+        ("age,colour\n1e400,red\n2,blue\n", [], ["1 of 2 rows", "are infinite in 'age'", "finite numbers"]),
     ],
 )
 def test_files_that_do_not_fit(place, model, assert_fails, text, words, parts):

@@ -102,6 +102,9 @@ def test_sentence_at_the_ends_of_the_grid():
     part = made_sweep().isel(penalty=0)
     part["error"][{"step": 0}] = 0.0
     assert sentence(part).startswith("L1 kept none of 4 weights at λ = 8, where")
+    other = made_sweep().isel(penalty=1)
+    other["error"][{"step": 0}] = 0.0
+    assert "is smallest (the start of the grid)" in sentence(other)
     part["error"][{"step": 39}] = -1.0
     assert "the end of the grid: a smaller --ratio may do better" in sentence(part)
     part["shrinkage"][{"step": 39}] = 0.004

@@ -45,7 +45,7 @@ def test_split_keeps_a_row_of_every_class():
         (range(9), "squared", 1.0, 0, ("holdout is 1.0", "0.2")),
         (range(9), "squared", -0.1, 0, ("holdout is -0.1", "fraction")),
         (range(9), "squared", float("nan"), 0, ("holdout is nan",)),
-        (range(9), "squared", 0.9, 0, ("leaves 1 of 9 rows", "at least 2", "fewer")),
+        (range(9), "squared", 0.9, 0, ("leaves 1 of 9 rows", "at least 2", "smaller --holdout")),
         ([1.0, 2.0], "squared", 0.01, 0, ("leaves 1 of 2 rows",)),
         (range(9), "squared", 0.2, -1, ("seed is -1", "0 up")),
         (range(9), "multinomial", 0.2, 0, ("9 classes", "one row", "holdout 0")),

@@ -32,7 +32,10 @@ def test_levels_that_training_did_not_know():
 
 def test_pooled_levels_take_in_unknown_ones():
     coded = LevelColumn("c", levels=("blue",), pooled=True).encode(["red", "blue", None])
-    assert coded.values.tolist() == [[0, 1], [1, 0], [0, 0]] and not coded.notes
+    assert coded.values.tolist() == [[0, 1], [1, 0], [0, 0]]
+    assert coded.notes == (
+        "Column 'c' has levels without a column of their own in 1 row, coded as 'other': 'red'.",
+    )
     assert coded.missing.tolist() == [False, False, True]
 
 

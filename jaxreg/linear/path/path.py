@@ -81,7 +81,9 @@ def path(  # noqa: PLR0913, public options by keyword
         mesh: devices to spread a batch over.
 
     Returns:
-        The solutions, with a certificate for each.
+        A `Path`: `lambdas` (L,), and for each λ `coef` (L, p) or (L, p, K), `intercept`, `objective`, the
+        certificate `gap` and `kkt`, `steps`, `status` and `converged`; `reason` names the method. Its method
+        `predict(X)` returns the expected targets of new rows at every λ, `at(lam)` the `Solution` at one.
 
     Raises:
         TypeError: where the arguments are not a problem and a family.

@@ -60,9 +60,12 @@ def solve_ridge(path: PathProblem, n_lambdas: int) -> PathRecord:
     """Solve for the first `n_lambdas` of a path for which `is_ridge` holds, and check each λ on the data."""
     solution_at, curvatures = _solution(path), _curvatures(path.grid)
     assert curvatures is not None, "only ridge paths are solved here"
+    # Eigenvectors mix columns by rounding errors, also those that are constant, hence 0 once centred.
+    constant = np.flatnonzero(path.problem.constant)
 
     def solve(lam_index: Int[np.ndarray, " B"]) -> BlockResult:
         coef = solution_at(curvatures[lam_index]).astype(path.problem.dtype)
+        coef[:, constant] = 0.0
         intercept = np.repeat(np.asarray(path.null_fit.intercept)[None], lam_index.size, axis=0)
         return BlockResult(coef, intercept, np.ones(lam_index.size, int), np.ones(lam_index.size, bool))
 

@@ -113,6 +113,10 @@ def relax(path: Path, problem: Problem, gamma: float = 0.0) -> RelaxedPath:
         problem: its problem.
         gamma: share γ in [0, 1] of the penalised fit: 1 is the path, 0 the unpenalised fit.
 
+    Returns:
+        A `RelaxedPath`: `coef` and `intercept` at γ for each λ, those of both fits, and `relaxed`. Its method
+        `predict(X)` returns the expected targets of new rows, `at_gamma` the mixture at another γ.
+
     Raises:
         TypeError: where the arguments are not a path and a problem.
         ValueError: for γ outside of [0, 1], and a path of another number of features.

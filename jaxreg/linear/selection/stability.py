@@ -109,6 +109,9 @@ def stability_selection(  # noqa: PLR0913, public options by keyword
         key: JAX key, or the integer that seeds one; None is 0.
         tol: tolerance as in `jaxreg.path`.
 
+    Returns:
+        A `Stability`: `probabilities` (L, p), the mask `selected` (p,) and the error bounds.
+
     Raises:
         TypeError: where the arguments are not a problem and a family.
         ValueError: for an odd number of complementary subsamples, another fraction than ½ of them, a fraction

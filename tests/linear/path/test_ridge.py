@@ -50,6 +50,22 @@ def test_single_precision():
     np.testing.assert_allclose(found.coef, exact.coef, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("outputs", [(), (3,)], ids=["one output", "three outputs"])
+@pytest.mark.parametrize(("n", "p"), [(30, 8), (12, 40), (620, 530)], ids=["tall", "wide", "no Gram matrix"])
+def test_constant_columns_have_a_weight_of_exactly_0(n, p, outputs, standardize):
+    rng = np.random.default_rng(3)
+    X, constant = rng.normal(size=(n, p)), [1, 4, p - 1]
+    X[:, constant] = [0.0, 0.1, 1e6 / 3]
+    y = X[:, 0].reshape(n, *(1,) * len(outputs)) + rng.normal(size=(n, *outputs))
+    found = jr.path(
+        jr.Problem(jr.losses.SquaredError(), X, y, standardize=standardize), jr.SquaredL2, num=NUM
+    )
+    assert found.reason.startswith("one eigendecomposition"), found.reason
+    assert (np.asarray(found.coef)[:, constant] == 0).all()
+    assert (np.asarray(found.coef)[:, [0, 2, 3]] != 0).all()
+
+
 def test_dependent_columns_share_their_weight():
     X = np.sin(np.arange(60.0)).reshape(20, 3)
     here = jr.Problem(
