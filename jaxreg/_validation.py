@@ -40,7 +40,8 @@ def number(x: ArrayLike) -> Array:
     if isinstance(x, int | float) and not isinstance(x, bool):
         # A Python number stays weakly typed: 1 and 0.2 share a compiled program. `jnp.asarray` compiles one.
         return jax.device_put(float(x))
-    x = on_device(x)
+    # A tracer of `jax.grad` may hold a Python number, which `jnp.asarray` makes an array.
+    x = jnp.asarray(x) if isinstance(x, jax.Array) else on_device(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 

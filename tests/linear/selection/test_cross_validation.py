@@ -225,6 +225,11 @@ def test_predictions_and_training_curves():
     assert np.all(np.diff(cv.train_scores, axis=1) <= 1e-9), "a smaller λ fits its own rows better"
 
 
+def test_ten_folds_are_the_default():
+    cv = jr.cross_validate(problem(), jr.L1, num=12, ratio=0.01)
+    assert cv.fold_scores.shape == (10, 12) and "10 folds" in str(cv)
+
+
 def test_repeats_average_over_partitions():
     cv = jr.cross_validate(problem(), jr.L1, num=12, ratio=0.01, folds=4, repeats=3, key=jax.random.key(1))
     assert cv.fold_scores.shape == (12, 12) and cv.repeat.tolist() == [0] * 4 + [1] * 4 + [2] * 4
